@@ -1,0 +1,31 @@
+"""Array aliases with their shapes: N images, B batch, H height, W width, C classes."""
+
+from jaxtyping import Array, Float, Int, UInt8
+from numpy import ndarray
+
+__all__ = [
+    "HostImages",
+    "Image",
+    "Images",
+    "Labels",
+    "Logits",
+    "Scalar",
+]
+
+Scalar = Float[Array, ""]
+"""One float32 number."""
+
+Image = Float[Array, "H W 3"]
+"""One RGB image, float32 in [0, 1]."""
+
+Images = Float[Array, "B H W 3"]
+"""A batch of RGB images."""
+
+HostImages = UInt8[ndarray, "B H W 3"]
+"""Decoded images on the host, 0 to 255."""
+
+Labels = Int[Array, " B"]
+"""Class indices in [0, C)."""
+
+Logits = Float[Array, "B C"]
+"""Raw classifier outputs: no softmax."""
