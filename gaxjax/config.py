@@ -1,0 +1,235 @@
+"""Every setting and its default, once: frozen dataclasses, validated when made.
+
+The command line's flags are generated from these classes, each run stores its config whole
+(`to_dict`), and `from_dict` reads it back. Presets name whole settings.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from gaxjax.errors import UserError, nearest
+
+ScoreSpace = Literal["normalized", "raw", "released"]
+Operation = Literal["sum", "mult"]
+Precision = Literal["auto", "float32", "bfloat16", "highest"]
+Preset = Literal["default", "paper", "released"]
+
+_T = TypeVar("_T")
+
+
+def _require(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        flag = name.replace("_", "-")
+        raise UserError(f"--{flag} must be {expected}; got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images, and how a file becomes an array of pixels."""
+
+    data: str
+    """Images: a folder with one subfolder per class, a flat folder (with --labels), a CSV file
+    with the columns path and label, or the built-in set `digits`."""
+    labels: Path | None = None
+    """Labels of a flat ImageNet validation folder: Kaggle's LOC_val_solution.csv, or the devkit's
+    ILSVRC2012_validation_ground_truth.txt with meta.mat beside it."""
+    size: int = 256
+    """Height and width of the decoded image, in pixels."""
+    resize: Literal["squash", "crop"] = "squash"
+    """squash: resize to size × size, as the paper does. crop: resize the short side to
+    --resize-size, then cut the centre."""
+    resize_size: int | None = None
+    """Length of the short side before the centre crop, in pixels; --size when not given."""
+    num_images: int | None = None
+    """Draw this many images at random; all when not given."""
+    seed: int = 0
+    """Seed of that draw."""
+    decode_threads: int = 4
+    """Threads that decode images ahead of the device."""
+
+    def __post_init__(self) -> None:
+        _require(self.size >= 1, "size", self.size, "at least 1 pixel")
+        _require(
+            self.resize_size is None or self.resize == "crop",
+            "resize_size",
+            self.resize_size,
+            "used together with --resize crop",
+        )
+        _require(
+            self.resize_size is None or self.resize_size >= self.size,
+            "resize_size",
+            self.resize_size,
+            f"at least --size ({self.size}), or the crop would leave the image",
+        )
+        _require(
+            self.num_images is None or self.num_images >= 1,
+            "num_images",
+            self.num_images,
+            "at least 1",
+        )
+        _require(self.seed >= 0, "seed", self.seed, "at least 0")
+        _require(self.decode_threads >= 1, "decode_threads", self.decode_threads, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaxConfig:
+    """What is optimised: the score, the heatmap, the loss and Adam (paper §3, eqs. 5 and 6)."""
+
+    score_space: ScoreSpace = "normalized"
+    """Where the classifier sees its pixels. normalized: f(x) = net((x - mean) / std). raw:
+    f(x) = net(x). released: baseline normalised, augmented image raw, as the released ImageNet
+    code runs. All agree for a model without normalisation."""
+    operation: Operation = "sum"
+    """How the heatmap meets the image: sum is x + h, mult is x * h."""
+    bias: bool = False
+    """Use h = tanh(w * x + b), so that black pixels can move (the paper's X-ray setting)."""
+    target: float = 48.0
+    """Stop an image as soon as its CO score is at least this."""
+    max_steps: int = 1000
+    """Give an image up after this many updates and keep its best heatmap."""
+    learning_rate: float = 0.1
+    """Adam's learning rate."""
+    beta1: float = 0.9
+    """Adam's decay of the first moment."""
+    beta2: float = 0.999
+    """Adam's decay of the second moment."""
+    adam_eps: float = 1e-8
+    """Adam's term against division by zero."""
+    similarity_factor: float = 100.0
+    """l_s, the weight of the similarity loss."""
+    similarity_eps: float = 1e-4
+    """ε of the similarity loss, in pixel units (pixels lie in [0, 1])."""
+    initial_weight: float = 1.0
+    """Where every w starts."""
+    initial_bias: float = 0.01
+    """Where every b starts, with --bias."""
+    include_misclassified: bool = False
+    """Also optimise images that the model classifies wrongly; the paper leaves them out."""
+
+    def __post_init__(self) -> None:
+        finite = float("inf")
+        _require(abs(self.target) < finite, "target", self.target, "a finite number")
+        _require(self.max_steps >= 0, "max_steps", self.max_steps, "at least 0")
+        _require(0 < self.learning_rate < finite, "learning_rate", self.learning_rate, "above 0")
+        _require(0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")
+        _require(0 <= self.beta2 < 1, "beta2", self.beta2, "in [0, 1)")
+        _require(0 < self.adam_eps < finite, "adam_eps", self.adam_eps, "above 0")
+        _require(
+            0 <= self.similarity_factor < finite,
+            "similarity_factor",
+            self.similarity_factor,
+            "at least 0",
+        )
+        _require(
+            0 < self.similarity_eps < finite, "similarity_eps", self.similarity_eps, "above 0"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How fast: nothing here changes what a score means."""
+
+    precision: Precision = "auto"
+    """Arithmetic of the network while optimising: float32, bfloat16, or highest (float32 without
+    TF32). auto: bfloat16 on a GPU, float32 elsewhere. Stored scores are always re-evaluated in
+    float32 at the highest precision."""
+    slots: int | None = None
+    """Images optimised side by side on each device; chosen from the memory when not given."""
+    devices: int | None = None
+    """Local devices to use; all when not given."""
+    drain: bool = True
+    """Shrink through smaller slot counts when fewer images than slots remain."""
+
+    def __post_init__(self) -> None:
+        _require(self.slots is None or self.slots >= 1, "slots", self.slots, "at least 1")
+        _require(self.devices is None or self.devices >= 1, "devices", self.devices, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreConfig:
+    """What is kept, and how often it is committed."""
+
+    heatmaps: Literal["float16", "float32", "none"] = "float16"
+    """Type of the stored heatmaps. The stored score is that of the heatmap as stored."""
+    part_size: int = 256
+    """Commit the results after this many images."""
+    part_seconds: float = 60.0
+    """Commit the results after this many seconds, even when --part-size is not reached."""
+
+    def __post_init__(self) -> None:
+        _require(self.part_size >= 1, "part_size", self.part_size, "at least 1")
+        _require(self.part_seconds > 0, "part_seconds", self.part_seconds, "above 0 seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One bulk GAX run: model, images, method, engine, store."""
+
+    model: str
+    """Classifier: a checkpoint made by `gaxjax convert`, a torchvision name (resnet34, or
+    resnet50:IMAGENET1K_V2), or a .pth or .safetensors state dict (with --architecture)."""
+    data: DataConfig
+    gax: GaxConfig = field(default_factory=GaxConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    preset: Preset = "default"
+    """Whole settings by name; flags given besides override them. default: as documented here.
+    paper: the paper's text (score space raw). released: the released ImageNet code's quick
+    commands (score space released, target 15)."""
+
+
+PRESETS: dict[Preset, GaxConfig] = {
+    "default": GaxConfig(),
+    # Paper §3, "Achieving high s_co with GAX": raw [0, 1] pixels, target 48, Adam at 0.1.
+    "paper": GaxConfig(score_space="raw"),
+    # The released ImageNet quick commands: baseline on normalised pixels, x + h raw, target 15.
+    "released": GaxConfig(score_space="released", target=15.0),
+}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Turn a config into plain JSON values; `from_dict` is the inverse.
+
+    Example:
+        >>> from_dict(GaxConfig, to_dict(GaxConfig(target=15.0))).target
+        15.0
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items()}
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def from_dict(config_type: type[_T], values: Mapping[str, Any]) -> _T:
+    """Rebuild a config from `to_dict`'s output.
+
+    Raises:
+        UserError: an unknown key (the nearest name is suggested) or an impossible value.
+    """
+    hints = typing.get_type_hints(config_type)
+    unknown = [name for name in values if name not in hints]
+    if unknown:
+        raise UserError(
+            f"unknown setting {unknown[0]!r} for {config_type.__name__}"
+            + nearest(unknown[0], hints)
+        )
+
+    def rebuild(hint: Any, value: Any) -> Any:
+        if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+            return from_dict(typing.cast(Any, hint), value)
+        members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if Path in members and isinstance(value, str):
+            return Path(value)
+        if hint is float and isinstance(value, int):
+            return float(value)
+        return value
+
+    return config_type(**{name: rebuild(hints[name], value) for name, value in values.items()})
