@@ -29,6 +29,20 @@ def _require(holds: bool, name: str, value: object, expected: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which classifier."""
+
+    model: str
+    """A checkpoint made by `gaxjax convert`, a torchvision name (resnet34, or
+    resnet50:IMAGENET1K_V2), or a .pth or .safetensors state dict."""
+    architecture: str | None = None
+    """Architecture of a state dict, where its keys do not tell."""
+    normalization: Literal["auto", "imagenet", "none"] = "auto"
+    """How a state dict's model wants its pixels. imagenet: torchvision's mean and std. none:
+    as they are, in [0, 1]. auto: imagenet for a head of 1000 classes, none otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which images, and how a file becomes an array of pixels."""
 
@@ -170,9 +184,7 @@ class StoreConfig:
 class RunConfig:
     """One bulk GAX run: model, images, method, engine, store."""
 
-    model: str
-    """Classifier: a checkpoint made by `gaxjax convert`, a torchvision name (resnet34, or
-    resnet50:IMAGENET1K_V2), or a .pth or .safetensors state dict (with --architecture)."""
+    model: ModelConfig
     data: DataConfig
     gax: GaxConfig = field(default_factory=GaxConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """Bad input: one line that says what was given, what was expected, and how to mend it.
 
     The command line prints the message alone, without a traceback, and exits with status 2.

@@ -1,0 +1,19 @@
+"""Torch weights → gaxjax checkpoints. Needs torch (``pip install 'gaxjax[torch]'``)."""
+
+from converters.bijection import convert_state_dict, guess_architecture, head_of
+from converters.conversion import cache_folder, convert, pretrained
+from converters.parity import parity_report
+from converters.state_dict import read_state_dict
+from converters.torchvision_weights import is_torchvision_name
+
+__all__ = [
+    "cache_folder",
+    "convert",
+    "convert_state_dict",
+    "guess_architecture",
+    "head_of",
+    "is_torchvision_name",
+    "parity_report",
+    "pretrained",
+    "read_state_dict",
+]

@@ -1,0 +1,189 @@
+"""Torch state dict → Flax model, as a bijection: each key used once, each leaf filled once."""
+
+import functools
+import re
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from converters.rules import IGNORED, rules
+from gaxjax import models
+from gaxjax.errors import UserError
+
+__all__ = ["convert_state_dict", "guess_architecture", "head_of"]
+
+_MAX_FAULTS = 20
+_EXACT_DTYPES = (np.float32, np.float16)
+"""Types whose every value is a float32."""
+
+
+def convert_state_dict(state_dict: Mapping[str, np.ndarray], architecture: str) -> nnx.Module:
+    """Return the Flax classifier with the weights of ``state_dict``.
+
+    The number of classes, and whether the head has a bias, are read off the head's own weights.
+
+    Args:
+        state_dict: Arrays by torch key, as `read_state_dict` returns them.
+        architecture: A name of `gaxjax.models.architectures`.
+
+    Returns:
+        The model in inference mode, float32, batch norm not folded.
+
+    Raises:
+        UserError: one line per fault: keys without a place, places without a key, wrong shapes or
+            types, weights that are not finite. A state dict of another architecture is named.
+
+    Example:
+        >>> net = convert_state_dict(read_state_dict("resnet34.pth"), "resnet34")
+    """
+    num_classes, head_bias = head_of(state_dict, architecture)
+    model = models.abstract(architecture, num_classes=num_classes, head_bias=head_bias)
+    state = nnx.state(model)
+    leaves = {".".join(map(str, keys)): leaf for keys, leaf in nnx.to_flat_state(state)}
+    arrays, faults = _place(
+        state_dict, architecture, {name: leaf.get_value().shape for name, leaf in leaves.items()}
+    )
+    if faults:
+        raise UserError(_report(faults, state_dict, architecture))
+    for name, leaf in leaves.items():
+        leaf.set_value(jnp.asarray(arrays[name]))
+    nnx.update(model, state)
+    return model
+
+
+def head_of(state_dict: Mapping[str, np.ndarray], architecture: str) -> tuple[int, bool]:
+    """Return the number of classes and whether the head has a bias.
+
+    Raises:
+        UserError: the state dict has no weight where ``architecture`` has its head.
+    """
+    models.abstract(architecture, num_classes=1)  # raises for an unknown name
+    head = models.head_name(architecture)
+    weight = state_dict.get(f"{head}.weight")
+    if weight is None or weight.ndim not in (2, 4):
+        given = "it is not there" if weight is None else f"its shape is {weight.shape}"
+        raise UserError(
+            _report(
+                [f"{head}.weight, the head of {architecture}, is expected; {given}"],
+                state_dict,
+                architecture,
+            )
+        )
+    return weight.shape[0], f"{head}.bias" in state_dict
+
+
+def guess_architecture(state_dict: Mapping[str, np.ndarray]) -> str:
+    """Return the one architecture whose every leaf ``state_dict`` fills.
+
+    Raises:
+        UserError: none fits; the closest is named.
+    """
+    scores = _fits(state_dict)
+    best = max(scores, key=lambda name: scores[name])
+    if scores[best] == 1.0:
+        return best
+    raise UserError(
+        f"no known architecture fits these {len(state_dict)} keys exactly "
+        f"(closest: {best}, {scores[best]:.0%} of its weights); pass --architecture to see why"
+    )
+
+
+def _place(
+    state_dict: Mapping[str, np.ndarray],
+    architecture: str,
+    leaves: Mapping[str, tuple[int, ...]],
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Apply the rules to every key; return the filled leaves and all faults."""
+    arrays: dict[str, np.ndarray] = {}
+    faults: list[str] = []
+    unused: list[str] = []
+    source: dict[str, str] = {}
+    table = rules(architecture)
+    for key, value in state_dict.items():
+        if any(re.fullmatch(pattern, key) for pattern in IGNORED):
+            continue
+        matches = [
+            (target, rule.transform)
+            for rule in table
+            if (target := rule.target_of(key)) in leaves and target is not None
+        ]
+        fitting = [match for match in matches if match[1].ndim == value.ndim]
+        if not matches:
+            unused.append(key)
+            continue
+        target, transform = (fitting or matches)[0]
+        if target in arrays:
+            faults.append(f"{key} and {source[target]} both fill {target}")
+            continue
+        source[target] = key
+        array = transform.apply(value) if fitting else value
+        arrays[target] = array
+        if not fitting or array.shape != leaves[target]:
+            faults.append(f"{key} has shape {value.shape}; {target} needs {leaves[target]}")
+        elif value.dtype not in _EXACT_DTYPES:
+            faults.append(
+                f"{key} is {value.dtype}, which float32 does not hold exactly; save .float()"
+            )
+        elif not np.isfinite(value).all():
+            faults.append(f"{key} holds NaN or infinity")
+        else:
+            arrays[target] = np.ascontiguousarray(array, dtype=np.float32)
+    faults += [f"{key} {state_dict[key].shape} has no place in {architecture}" for key in unused]
+    faults += [
+        f"nothing fills {name} {shape}" for name, shape in leaves.items() if name not in arrays
+    ]
+    return arrays, faults
+
+
+def _report(faults: list[str], state_dict: Mapping[str, np.ndarray], architecture: str) -> str:
+    scores = _fits(state_dict)
+    best = max(scores, key=lambda name: scores[name])
+    noun = "fault" if len(faults) == 1 else "faults"
+    if best != architecture and scores[best] > max(0.5, scores[architecture]):
+        lead = f"this is no {architecture} state dict; it looks like {best}: --architecture {best}"
+    else:
+        lead = f"this state dict does not fit {architecture}"
+    lines = [f"{lead} ({len(faults)} {noun})", *(f"  {fault}" for fault in faults[:_MAX_FAULTS])]
+    if len(faults) > _MAX_FAULTS:
+        lines.append(f"  and {len(faults) - _MAX_FAULTS} more")
+    return "\n".join(lines)
+
+
+@functools.cache
+def _leaf_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
+    state = nnx.state(models.abstract(architecture, num_classes=1))
+    return {
+        ".".join(map(str, keys)): leaf.get_value().shape for keys, leaf in nnx.to_flat_state(state)
+    }
+
+
+def _fits(state_dict: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The share of names and shapes that state dict and architecture have in common, 0 to 1.
+
+    The head counts by name alone, its bias not at all: heads are replaced.
+    """
+    return {name: _fit(state_dict, name) for name in models.architectures()}
+
+
+def _fit(state_dict: Mapping[str, np.ndarray], architecture: str) -> float:
+    head = models.head_name(architecture)
+    leaves = _leaf_shapes(architecture)
+    table = rules(architecture)
+    matched: set[str] = set()
+    strangers = 0
+    for key, value in state_dict.items():
+        if key == f"{head}.bias" or any(re.fullmatch(pattern, key) for pattern in IGNORED):
+            continue
+        targets = [
+            target
+            for rule in table
+            if rule.transform.ndim == value.ndim
+            and (target := rule.target_of(key)) in leaves
+            and target is not None
+            and (key == f"{head}.weight" or leaves[target] == rule.transform.apply(value).shape)
+        ]
+        matched.update(targets[:1])
+        strangers += not targets
+    return len(matched) / (len(leaves.keys() - {f"{head}.bias"}) + strangers)

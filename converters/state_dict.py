@@ -1,0 +1,115 @@
+"""Torch state dicts on disk, read safely: no code in the file ever runs."""
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gaxjax.errors import UserError
+
+__all__ = ["file_sha256", "read_state_dict"]
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+"""DataParallel's, torch.compile's, and what people call the network inside their own module."""
+
+
+def read_state_dict(path: Path | str) -> dict[str, np.ndarray]:
+    """Read the weights of a ``.pth``, ``.pt`` or ``.safetensors`` file.
+
+    A dictionary that holds the state dict under ``state_dict``, ``model_state_dict``, ``model`` or
+    ``net`` is opened, and prefixes that all keys share (``module.``, ``model.``, ``net.``) go.
+
+    Returns:
+        Arrays by torch key. bfloat16, which NumPy lacks, becomes float32, which loses nothing.
+
+    Raises:
+        UserError: missing or truncated file, a pickled module instead of weights, or no state
+            dict inside.
+
+    Example:
+        >>> read_state_dict("resnet34.pth")["fc.weight"].shape
+        (1000, 512)
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"the state dict {path} {what}; give a .pth or .safetensors file")
+    if path.suffix == ".safetensors":
+        loaded = _read_safetensors(path)
+    elif path.suffix in (".pth", ".pt", ".bin", ".tar", ".ckpt"):
+        loaded = _read_torch(path)
+    else:
+        raise UserError(f"{path} is no .pth, .pt or .safetensors file; save the state dict as one")
+    tensors = _unwrapped(loaded, path)
+    return {key: _array(tensor) for key, tensor in _without_prefix(tensors).items()}
+
+
+def file_sha256(path: Path | str) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_torch(path: Path) -> Any:
+    # Torch's older format is one pickle, which cannot be memory-mapped.
+    mmap = zipfile.is_zipfile(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        if not mmap and "Unsupported" not in str(error) and "GLOBAL" not in str(error):
+            raise UserError(_truncated(path)) from error
+        raise UserError(
+            f"{path} holds more than weights (a whole pickled model, whose code would run on "
+            f"loading); save model.state_dict() instead: torch.save(model.state_dict(), FILE)"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+        raise UserError(_truncated(path)) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(_truncated(path)) from error
+
+
+def _truncated(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{path} is truncated or no torch file ({size:,} bytes); copy or download it again"
+
+
+def _unwrapped(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
+    if isinstance(loaded, Mapping):
+        for name in _WRAPPERS:
+            if isinstance(loaded.get(name), Mapping):
+                return _unwrapped(loaded[name], path)
+        if loaded and all(isinstance(value, torch.Tensor) for value in loaded.values()):
+            return {str(key): value for key, value in loaded.items()}
+        found = f"a dictionary with the keys {', '.join(map(str, list(loaded)[:5])) or '(none)'}"
+    else:
+        found = f"a {type(loaded).__name__}"
+    raise UserError(
+        f"{path} holds {found}, not a state dict (parameter name → tensor); "
+        f"save it with torch.save(model.state_dict(), FILE)"
+    )
+
+
+def _without_prefix(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in tensors):
+            return _without_prefix({key[len(prefix) :]: t for key, t in tensors.items()})
+    return tensors
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()

@@ -1,0 +1,266 @@
+"""Classifiers on disk: an Orbax folder with weights, and beside it what they mean.
+
+```
+CHECKPOINT/
+  gaxjax.json   format, CheckpointMetadata, fingerprint of the weights, parity report
+  weights/      Orbax: one array per dotted name, such as layer1.0.conv1.kernel
+```
+
+The only module that imports Orbax. It uses Orbax's v1 interface, which checks the tree's
+structure and the shapes; dtypes it would cast in silence, and stored bytes it does not hash, so
+both are checked here.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from orbax.checkpoint import v1 as ocp
+
+from gaxjax import models
+from gaxjax.errors import UserError
+
+__all__ = ["CheckpointMetadata", "fingerprint", "is_checkpoint", "load", "read_parity", "save"]
+
+_FORMAT = 1
+_DESCRIPTION = "gaxjax.json"
+_WEIGHTS = "weights"
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointMetadata:
+    """What a classifier's weights mean."""
+
+    architecture: str
+    """A name of `gaxjax.models.architectures`."""
+    num_classes: int
+    """Length of the logits."""
+    head_bias: bool = True
+    """Whether the last layer has a bias."""
+    mean: Triple | None = None
+    """RGB mean of the normalisation it was trained with, for pixels in [0, 1]; None: none."""
+    std: Triple | None = None
+    """RGB standard deviation, likewise."""
+    input_size: int = 256
+    """Height and width of its images, in pixels, unless told otherwise."""
+    class_names: tuple[str, ...] | None = None
+    """One name per class, in the order of the logits."""
+    source: str = ""
+    """Name of the file it was converted from, or of torchvision's weights."""
+    source_sha256: str = ""
+    """SHA-256 of that file, in hexadecimal."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Versions of the packages that made it."""
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise UserError("a checkpoint declares both mean and std, or neither")
+        if self.std is not None and not all(value > 0 for value in self.std):
+            raise UserError(f"a checkpoint's std must be above 0; got {self.std}")
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise UserError(
+                f"{len(self.class_names)} class names for {self.num_classes} classes: "
+                f"give one name per class, in the order of the logits"
+            )
+
+
+def save(
+    path: Path | str,
+    model: nnx.Module,
+    metadata: CheckpointMetadata,
+    *,
+    parity: dict[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint whole or not at all: to a sibling folder first, then renamed.
+
+    Args:
+        path: Folder to make. An earlier checkpoint there is replaced, an empty folder is used.
+        model: What `models.build(metadata.architecture, ...)` returns, batch norm not folded.
+        metadata: What the weights mean.
+        parity: Report of the comparison with torch, kept for the reader.
+
+    Raises:
+        UserError: ``path`` is a file, or a folder that holds something else; or it cannot be
+            written.
+    """
+    path = Path(path).absolute()
+    if path.exists() and not is_checkpoint(path) and not _is_empty_folder(path):
+        raise UserError(
+            f"{path} exists and is no gaxjax checkpoint; name a new folder, or remove it first"
+        )
+    weights = _weights(model)
+    expected = _weights(_abstract_model(metadata))
+    assert {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in expected.items()}, (
+        f"the model is no {metadata.architecture} with {metadata.num_classes} classes"
+    )
+    description = {
+        "format": _FORMAT,
+        "metadata": dataclasses.asdict(metadata),
+        "weights_sha256": fingerprint(model),
+        "parity": parity,
+    }
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        temporary.mkdir(parents=True)
+        ocp.save(temporary / _WEIGHTS, weights)
+        (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+        _replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write the checkpoint {path}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
+    """Read a checkpoint; torch is not needed.
+
+    The model is built as shapes and filled from the file, so nothing is initialised in vain.
+
+    Returns:
+        The classifier in inference mode, its arrays on the default device, and its metadata.
+
+    Raises:
+        UserError: nothing at ``path``, no checkpoint, another format, or damaged weights.
+
+    Example:
+        >>> model, metadata = load("resnet34.ckpt")
+        >>> logits = model((images - metadata.mean) / metadata.std)
+    """
+    path = Path(path).absolute()
+    description = _read_description(path)
+    metadata = _metadata(path, description)
+    model = _abstract_model(metadata)
+    expected = _weights(model)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        for name, leaf in expected.items()
+    }
+    try:
+        stored = ocp.metadata(path / _WEIGHTS).metadata
+        faults = _differences(stored, wanted)
+        arrays = {} if faults else ocp.load(path / _WEIGHTS, wanted)
+    except Exception as error:
+        # Orbax and TensorStore raise many types for a missing, short or altered file.
+        raise UserError(_damaged(path, str(error) or type(error).__name__)) from error
+    if faults:
+        raise UserError(_damaged(path, "; ".join(faults[:3])))
+    state = nnx.state(model)
+    for keys, variable in nnx.to_flat_state(state):
+        variable.set_value(arrays[_dotted(keys)])
+    nnx.update(model, state)
+    if fingerprint(model) != description.get("weights_sha256"):
+        raise UserError(_damaged(path, "the weights are not the ones that were saved"))
+    return model, metadata
+
+
+def is_checkpoint(path: Path | str) -> bool:
+    """Tell whether ``path`` is a folder that `save` made."""
+    return (Path(path) / _DESCRIPTION).is_file()
+
+
+def read_parity(path: Path | str) -> dict[str, Any] | None:
+    """Return the parity report kept with a checkpoint, or None where there is none."""
+    return _read_description(Path(path).absolute()).get("parity")
+
+
+def fingerprint(model: nnx.Module) -> str:
+    """Return the SHA-256 of all weights with their names, shapes and types, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, array in sorted(_weights(model).items()):
+        host = np.ascontiguousarray(array)
+        digest.update(f"{name} {host.shape} {host.dtype}\n".encode())
+        digest.update(host.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _dotted(keys: tuple[Any, ...]) -> str:
+    return ".".join(str(key) for key in keys)
+
+
+def _weights(model: nnx.Module) -> dict[str, Any]:
+    """The arrays (or shapes) of a model by dotted name; random streams are not weights."""
+    state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
+    return {_dotted(keys): leaf.get_value() for keys, leaf in nnx.to_flat_state(state)}
+
+
+def _abstract_model(metadata: CheckpointMetadata) -> Any:
+    return models.abstract(
+        metadata.architecture, num_classes=metadata.num_classes, head_bias=metadata.head_bias
+    )
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    if not path.exists() or _is_empty_folder(path):
+        os.rename(temporary, path)
+        return
+    # A full folder cannot be renamed over: the old one steps aside for an instant.
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    os.rename(path, old)
+    os.rename(temporary, path)
+    shutil.rmtree(old)
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    mend = "make one with: gaxjax convert MODEL --output FOLDER"
+    if not path.exists():
+        raise UserError(f"no checkpoint at {path}: nothing is there; {mend}")
+    if not is_checkpoint(path):
+        raise UserError(f"{path} is no gaxjax checkpoint (no {_DESCRIPTION} in it); {mend}")
+    try:
+        description = json.loads((path / _DESCRIPTION).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(_damaged(path, f"{_DESCRIPTION}: {error}")) from error
+    if not isinstance(description, dict):
+        raise UserError(_damaged(path, f"{_DESCRIPTION} holds no object"))
+    if description.get("format") != _FORMAT:
+        raise UserError(
+            f"the checkpoint {path} has format {description.get('format')!r}, this gaxjax reads "
+            f"{_FORMAT}; convert the weights again"
+        )
+    return description
+
+
+def _metadata(path: Path, description: dict[str, Any]) -> CheckpointMetadata:
+    try:
+        values = dict(description["metadata"])
+        for name in ("mean", "std", "class_names"):
+            if values[name] is not None:
+                values[name] = tuple(values[name])
+        return CheckpointMetadata(**values)
+    except (KeyError, TypeError) as error:
+        raise UserError(_damaged(path, f"{_DESCRIPTION}: {error}")) from error
+
+
+def _differences(stored: Any, wanted: dict[str, jax.ShapeDtypeStruct]) -> list[str]:
+    faults = [f"{name} is missing" for name in wanted if name not in stored]
+    faults += [f"{name} is not part of the model" for name in stored if name not in wanted]
+    for name in stored.keys() & wanted.keys():
+        given, leaf = stored[name], wanted[name]
+        if (tuple(given.shape), np.dtype(given.dtype)) != (leaf.shape, leaf.dtype):
+            faults.append(
+                f"{name} is {given.dtype}{tuple(given.shape)}, not {leaf.dtype}{leaf.shape}"
+            )
+    return faults
+
+
+def _damaged(path: Path, reason: str) -> str:
+    one_line = " ".join(reason.split())
+    if len(one_line) > 200:
+        one_line = one_line[:200] + "…"
+    return f"the checkpoint {path} is damaged ({one_line}); convert the weights again"

@@ -1,0 +1,146 @@
+"""A frozen classifier: a pure function from weights and pixels to logits, and what it expects.
+
+Weights travel as arguments, never closed over: a jitted function would bake them in as constants.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, PyTree
+
+from gaxjax.errors import UserError
+from gaxjax.types import Images, Logits
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier that never trains.
+
+    Attributes:
+        apply: `apply(weights, pixels) -> logits`; pixels [B, H, W, 3] as the network was trained
+            on them (normalised where it declares a normalisation), logits [B, C] raw.
+        weights: a pytree of arrays.
+        num_classes: C, at least 2.
+        mean, std: per-channel normalisation in [0, 1] pixel units, or None where there is none.
+        class_names: one name per class, or None.
+        name: for people.
+        fingerprint: sha256 of weights and normalisation; a run resumes only with the same one.
+    """
+
+    apply: Callable[[PyTree, Images], Logits]
+    weights: PyTree
+    num_classes: int
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+    name: str = "classifier"
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise UserError(
+                f"a CO score compares classes: the classifier has {self.num_classes}, "
+                "expected at least 2"
+            )
+        if (self.mean is None) != (self.std is None):
+            raise UserError("mean and std come together: one of them is missing")
+
+    def normalize(self, images: Float[Array, "*B H W 3"]) -> Float[Array, "*B H W 3"]:
+        """Return (x - mean) / std per channel, or x where no normalisation is declared."""
+        if self.mean is None or self.std is None:
+            return images
+        return (images - jnp.asarray(self.mean, jnp.float32)) / jnp.asarray(self.std, jnp.float32)
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Load a checkpoint made by `gaxjax convert`, with batch norm folded into the convolutions.
+
+    Raises:
+        UserError: no checkpoint there, or a damaged one.
+    """
+    from gaxjax import checkpoint
+    from gaxjax.models import fold_batch_norm
+
+    model, metadata = checkpoint.load(path)
+    classifier = as_classifier(
+        fold_batch_norm(model), num_classes=metadata.num_classes, mean=metadata.mean,
+        std=metadata.std,
+    )
+    return dataclasses.replace(
+        classifier, class_names=metadata.class_names, name=metadata.architecture
+    )
+
+
+def as_classifier(
+    model: Any,
+    *,
+    num_classes: int,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Classifier:
+    """Make a classifier of any callable `images [B, H, W, 3] -> logits [B, C]`.
+
+    A Flax NNX module, or any callable that is a pytree of arrays (an Equinox module, a
+    `jax.tree_util.Partial`), has its arrays taken out and passed as arguments. Any other function
+    is called as it is.
+
+    Args:
+        model: the callable; it sees pixels after normalisation.
+        num_classes: C.
+        mean, std: the normalisation it was trained with, per channel, in [0, 1] pixel units.
+
+    Example:
+        >>> classifier = as_classifier(lambda x: x.mean((1, 2)), num_classes=3)
+    """
+    if isinstance(model, Classifier):
+        return model
+    if isinstance(model, nnx.Module):
+        graph, state = nnx.split(model)
+
+        def apply(weights: PyTree, pixels: Images) -> Logits:
+            return nnx.merge(graph, weights)(pixels)
+
+        weights: PyTree = state
+    else:
+        leaves, structure = jax.tree.flatten(model)
+        is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
+        static = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
+        weights = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
+
+        def apply(weights: PyTree, pixels: Images) -> Logits:
+            arrays = iter(weights)
+            merged = [
+                next(arrays) if array else leaf
+                for leaf, array in zip(static, is_array, strict=True)
+            ]
+            return jax.tree.unflatten(structure, merged)(pixels)
+
+    name = type(model).__name__ if isinstance(model, nnx.Module) else getattr(
+        model, "__name__", type(model).__name__
+    )
+    return Classifier(
+        apply=apply,
+        weights=weights,
+        num_classes=num_classes,
+        mean=mean,
+        std=std,
+        name=name,
+        fingerprint=_fingerprint(weights, mean, std),
+    )
+
+
+def _fingerprint(weights: PyTree, mean: Any, std: Any) -> str:
+    digest = hashlib.sha256(repr((mean, std)).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

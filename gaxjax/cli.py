@@ -1,0 +1,251 @@
+"""The command line: `gaxjax demo | convert | evaluate | gax`; flags are the configs' fields."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, cast, get_args
+
+import tyro
+from rich.console import Console
+
+from gaxjax.config import (
+    PRESETS,
+    DataConfig,
+    ModelConfig,
+    Preset,
+    RunConfig,
+)
+from gaxjax.errors import UserError, nearest
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Train a small net on handwritten digits and explain it: no download, under two minutes."""
+
+    output: Path = Path("gaxjax-demo")
+    """Folder for the checkpoint, the run and the picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Convert torch weights to a checkpoint, and prove it: logits and gradients against torch."""
+
+    source: tyro.conf.Positional[str]
+    """A .pth, .pt or .safetensors state dict, or a torchvision name (resnet34, or
+    resnet50:IMAGENET1K_V2)."""
+    output: Path
+    """Folder of the checkpoint."""
+    architecture: str | None = None
+    """Architecture of a state dict, where its keys do not tell."""
+    normalization: Literal["auto", "imagenet", "none"] = "auto"
+    """How the model wants its pixels. imagenet: torchvision's mean and std. none: as they are,
+    in [0, 1]. auto: imagenet for a head of 1000 classes, none otherwise."""
+    input_size: int = 256
+    """Height and width of the images that the parity report uses, in pixels."""
+    class_names: Path | None = None
+    """Text file with one class name a line; ImageNet's names for a head of 1000 classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Count how many images a model classifies correctly."""
+
+    model: ModelConfig
+    data: DataConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gax:
+    """Optimise one heatmap per image (GAX); the same command resumes a run that was cut off."""
+
+    run: RunConfig
+    output: Path
+    """Folder of the run: scores as Parquet, heatmaps as Zarr."""
+
+
+Command = Demo | Convert | Evaluate | Gax
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _dispatch(parse(given))
+    except UserError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(
+            f"gaxjax: {error}"
+        )
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\ngaxjax: stopped; finished images are stored, the same command resumes",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Turn a command line into a command; unknown flags exit with status 2 and the nearest name.
+
+    Raises:
+        UserError: an impossible value.
+    """
+    preset = _preset(arguments)
+    gax = Gax(
+        run=RunConfig(
+            model=ModelConfig(model=tyro.MISSING),
+            data=DataConfig(data=tyro.MISSING),
+            gax=PRESETS[preset],
+            preset=preset,
+        ),
+        output=tyro.MISSING,
+    )
+    commands = (
+        Annotated[Demo, tyro.conf.subcommand("demo")]
+        | Annotated[Convert, tyro.conf.subcommand("convert")]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Gax, tyro.conf.subcommand("gax", default=gax)]
+    )
+    return cast(
+        Command,
+        tyro.cli(
+            commands,  # type: ignore[arg-type]
+            prog="gaxjax",
+            description="Heatmaps that raise an image classifier's confidence, in bulk.",
+            args=list(arguments) or ["--help"],
+            config=(tyro.conf.OmitArgPrefixes,),
+        ),
+    )
+
+
+def _preset(arguments: Sequence[str]) -> Preset:
+    """Find --preset before the flags are parsed: it sets their defaults."""
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--preset":
+            value = value if equals else "".join(arguments[position + 1 : position + 2])
+            if value not in PRESETS:
+                known = ", ".join(get_args(Preset))
+                raise UserError(
+                    f"no preset {value!r}{nearest(value, PRESETS)} (there are: {known})"
+                )
+            return cast(Preset, value)
+    return "default"
+
+
+def _dispatch(command: Command) -> None:
+    match command:
+        case Demo():
+            _demo(command)
+        case Convert():
+            _convert(command)
+        case Evaluate():
+            _evaluate(command)
+        case Gax():
+            _gax(command)
+
+
+def _demo(command: Demo) -> None:
+    from gaxjax.demo import run_demo
+
+    summary, picture = run_demo(command.output, _console)
+    _print_outcomes(summary.outcomes)
+    _wrote(
+        (summary.output, "scores (Parquet) and heatmaps (Zarr)"),
+        (command.output / "digits.ckpt", "the trained classifier"),
+        (picture, "five digits, their heatmaps and curves: open it"),
+        next_command="gaxjax convert WEIGHTS.pth --output MODEL.ckpt",
+    )
+
+
+def _convert(command: Convert) -> None:
+    try:
+        import converters
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"converting torch weights needs {error.name}: pip install 'gaxjax[torch]'"
+        ) from None
+    metadata, parity = converters.convert(
+        command.source,
+        command.output,
+        architecture=command.architecture,
+        normalization=command.normalization,
+        input_size=command.input_size,
+        class_names=command.class_names,
+    )
+    normalization = (
+        "no normalisation" if metadata.mean is None else f"mean {metadata.mean}, std {metadata.std}"
+    )
+    _console.print(f"{metadata.architecture}, {metadata.num_classes} classes, {normalization}")
+    for name, figures in parity["folded"].items():
+        _console.print(
+            f"  {name.replace('_', ' ')} against torch: largest difference "
+            f"{figures['max_abs']:.1e}, relative {figures['max_rel']:.1e}"
+        )
+    _wrote(
+        (command.output, "checkpoint"),
+        next_command=f"gaxjax gax --model {command.output} --data IMAGES --output RUN",
+    )
+
+
+def _evaluate(command: Evaluate) -> None:
+    from gaxjax.data import open_images
+    from gaxjax.evaluate import evaluate
+    from gaxjax.run import open_classifier
+
+    classifier = open_classifier(command.model)
+    images = open_images(command.data, num_classes=classifier.num_classes)
+    result = evaluate(classifier, images, threads=command.data.decode_threads)
+    readable = result.num_images - result.num_unreadable
+    _console.print(
+        f"{result.num_correct} of {readable} images correct "
+        f"({result.num_correct / max(readable, 1):.1%}), "
+        f"mean probability of the right class {result.mean_probability:.3f}"
+    )
+    if result.num_unreadable:
+        _console.print(f"{result.num_unreadable} images could not be read")
+    _console.print(
+        f"Next: gaxjax gax --model {command.model.model} --data {command.data.data} --output RUN"
+    )
+
+
+def _gax(command: Gax) -> None:
+    from gaxjax.run import explain_nothing_correct, run_gax
+
+    summary = run_gax(command.run, command.output)
+    if summary.resumed:
+        _console.print(f"{summary.resumed:,} images were done before")
+    _print_outcomes(summary.outcomes)
+    if summary.stats is not None and summary.stats.image_steps:
+        stats = summary.stats
+        _console.print(
+            f"{stats.image_steps:,} image-steps in {stats.seconds:,.1f} s "
+            f"({stats.rate:,.1f} a second; {stats.slots} slots × {stats.devices} "
+            f"device{'s' * (stats.devices > 1)}, {stats.occupancy:.0%} busy), "
+            f"after {stats.compile_seconds:,.1f} s of compiling"
+        )
+    nothing = explain_nothing_correct(summary)
+    _wrote(
+        (summary.output, "scores (Parquet) and heatmaps (Zarr)"),
+        next_command="python -c \"import pandas; "
+        f"print(pandas.read_parquet('{summary.output}/scores').describe())\"",
+    )
+    if nothing:
+        raise UserError(nothing)
+
+
+def _print_outcomes(outcomes: dict[str, int]) -> None:
+    total = sum(outcomes.values())
+    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(outcomes.items()))
+    _console.print(f"{total:,} images: {counts}")
+
+
+def _wrote(*files: tuple[Path, str], next_command: str) -> None:
+    width = max(len(str(path)) for path, _ in files)
+    for path, what in files:
+        _console.print(f"Wrote {path!s:<{width}}  {what}")
+    _console.print(f"Next: {next_command}", markup=False)

@@ -1,0 +1,55 @@
+"""The CO score: how much a heatmap raises a classifier's confidence in the correct class.
+
+Equation 5 of Tjoa et al. (2022), "Improving Deep Neural Network Classification Confidence using
+Heatmap-based eXplainable AI":
+
+    s(x, h) = κ · [f(g(x, h)) - f(x)],    κ_c = 1,    κ_i = -1 / (C - 1) for i ≠ c
+
+with `f` the raw logits of C classes, `c` the groundtruth class, and `g` the augmentation.
+Only the number κ·f(x) of the baseline matters, so callers keep one float per image.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from gaxjax.types import Scalar
+
+
+def score_constants(label: Int[Array, ""] | int, num_classes: int) -> Float[Array, " C"]:
+    """Return κ: 1 at `label`, -1 / (C - 1) elsewhere; its entries sum to zero.
+
+    Example:
+        >>> score_constants(1, 3)
+        Array([-0.5,  1. , -0.5], dtype=float32)
+    """
+    others = jnp.full((num_classes,), -1.0 / (num_classes - 1), jnp.float32)
+    return others.at[label].set(1.0)
+
+
+def weighted_logits(logits: Float[Array, " C"], label: Int[Array, ""] | int) -> Scalar:
+    """Return κ·f: how far the label's logit stands above the mean of the others.
+
+    Args:
+        logits: raw outputs of one image, shape [C], any float type; summed in float32.
+        label: the groundtruth class, in [0, C).
+    """
+    logits = logits.astype(jnp.float32)
+    return jnp.dot(
+        score_constants(label, logits.shape[0]), logits, precision="highest"
+    )
+
+
+def co_score(
+    augmented_logits: Float[Array, " C"],
+    baseline_logits: Float[Array, " C"],
+    label: Int[Array, ""] | int,
+) -> Scalar:
+    """Return s(x, h) (paper eq. 5) from the logits of the augmented and the plain image.
+
+    Adding a constant to all logits changes nothing: κ sums to zero.
+
+    Example:
+        >>> float(co_score(jnp.array([3.0, 0.0]), jnp.array([1.0, 0.0]), 0))
+        2.0
+    """
+    return weighted_logits(augmented_logits, label) - weighted_logits(baseline_logits, label)

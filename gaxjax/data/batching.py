@@ -1,0 +1,123 @@
+"""From image records to batches of pixels, decoded ahead of the device in Grain's threads."""
+
+from collections.abc import Collection, Generator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int32
+
+from gaxjax.data.decode import UnreadableImageError
+from gaxjax.data.records import ImageSet
+from gaxjax.types import HostImages
+
+_MAX_BYTES_AHEAD = 2**28
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some decoded images, in record order, and what could not be decoded on the way."""
+
+    indices: Int32[np.ndarray, " B"]
+    """Position of each image in `ImageSet.records`."""
+    images: HostImages
+    """Pixels, 0 to 255."""
+    labels: Int32[np.ndarray, " B"]
+    """Class indices in [0, C)."""
+    unreadable: tuple[tuple[int, str], ...]
+    """(position, one-line reason) of the images that failed while this batch was filled."""
+
+
+def batches(
+    images: ImageSet, *, batch_size: int, threads: int, skip: Collection[int] = ()
+) -> Generator[Batch, None, None]:
+    """Yield the images in record order, decoded ahead by threads while the caller works.
+
+    Every batch is full except the last, which may even hold no image when the remaining ones
+    were unreadable: an unreadable image never takes a row, and each is reported exactly once.
+    Closing the iterator, or dropping it, ends the threads.
+
+    Args:
+        images: the image set.
+        batch_size: images per batch, at least 1.
+        threads: decoding threads, at least 1.
+        skip: positions already done, which are neither decoded nor yielded.
+
+    Yields:
+        Batches of `batch_size` images; about one further batch is decoded ahead.
+
+    Example:
+        >>> from gaxjax.config import DataConfig
+        >>> from gaxjax.data import open_images
+        >>> digits = open_images(DataConfig(data="digits", size=32))
+        >>> next(batches(digits, batch_size=8, threads=2)).images.shape
+        (8, 32, 32, 3)
+    """
+    assert batch_size >= 1, batch_size
+    assert threads >= 1, threads
+    done = frozenset(skip)
+    positions = [i for i in range(len(images.records)) if i not in done]
+    return _filled(images, positions, batch_size, threads)
+
+
+def _filled(
+    images: ImageSet, positions: list[int], batch_size: int, threads: int
+) -> Generator[Batch, None, None]:
+    indices: list[int] = []
+    unreadable: list[tuple[int, str]] = []
+    pixels = _no_pixels(images, batch_size)
+
+    def batch() -> Batch:
+        labels = [images.records[i].label for i in indices]
+        return Batch(
+            indices=np.array(indices, np.int32),
+            images=pixels[: len(indices)],
+            labels=np.array(labels, np.int32),
+            unreadable=tuple(unreadable),
+        )
+
+    decoded = _decoded_ahead(images, positions, batch_size, threads)
+    try:
+        for position, image in decoded:
+            if isinstance(image, str):
+                unreadable.append((position, image))
+                continue
+            pixels[len(indices)] = image
+            indices.append(position)
+            if len(indices) == batch_size:
+                yield batch()
+                # A new buffer each time: the caller keeps the one it was given.
+                indices, unreadable, pixels = [], [], _no_pixels(images, batch_size)
+        if indices or unreadable:
+            yield batch()
+    finally:
+        decoded.close()
+
+
+def _no_pixels(images: ImageSet, batch_size: int) -> np.ndarray:
+    return np.empty((batch_size, images.size, images.size, 3), np.uint8)
+
+
+def _decoded_ahead(
+    images: ImageSet, positions: list[int], batch_size: int, threads: int
+) -> Generator[tuple[int, np.ndarray | str], None, None]:
+    """Yield (position, pixels, or the reason why there are none) in order."""
+    if not positions:
+        return
+    import grain  # a third of a second beyond jax, which commands without images need not pay
+
+    def decode(position: int) -> tuple[int, np.ndarray | str]:
+        try:
+            return position, images.load(position)
+        except UnreadableImageError as error:
+            return position, str(error)
+
+    ahead = max(threads, min(batch_size, _MAX_BYTES_AHEAD // (3 * images.size**2)))
+    decoded = iter(
+        grain.MapDataset.source(positions)
+        .map(decode)
+        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
+    )
+    try:
+        yield from decoded
+    finally:
+        decoded.close()

@@ -1,0 +1,110 @@
+"""GAX over arrays, for notebooks: a batch of images in, a solution per image out."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gaxjax.classifier import Classifier, as_classifier, load_classifier
+from gaxjax.config import EngineConfig, GaxConfig
+from gaxjax.data import Batch
+from gaxjax.engine import Engine
+from gaxjax.errors import UserError
+from gaxjax.solution import Solutions
+
+
+def explain(
+    model: Classifier | Callable[[Any], Any] | str | Path,
+    images: Any,
+    labels: Any,
+    config: GaxConfig | None = None,
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    engine: EngineConfig | None = None,
+) -> Solutions:
+    """Optimise a heatmap for every image that the model classifies correctly.
+
+    Args:
+        model: a checkpoint's folder, a `Classifier`, or any JAX callable
+            `images [B, H, W, 3] -> logits [B, C]`, such as a Flax NNX module or a function.
+        images: [N, H, W, 3], RGB: uint8, or floats in [0, 1].
+        labels: [N], groundtruth classes in [0, C).
+        config: the method's settings.
+        mean, std: the callable's normalisation per channel, in [0, 1] pixel units; a checkpoint
+            knows its own.
+        engine: precision, slots, devices.
+
+    Returns:
+        One solution per image, in order; heatmaps are float32.
+
+    Raises:
+        UserError: shapes, ranges or labels that do not fit.
+
+    Example:
+        >>> solutions = gaxjax.explain("resnet34.ckpt", images, labels)
+        >>> solutions[0].outcome, solutions[0].co_score, solutions[0].heatmap.shape
+    """
+    pixels, classes = _checked(images, labels)
+    if isinstance(model, str | Path):
+        classifier = load_classifier(Path(model))
+    elif isinstance(model, Classifier):
+        classifier = model
+    else:
+        shape = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), jnp.float32)
+        logits = jax.eval_shape(model, shape)
+        if len(getattr(logits, "shape", ())) != 2 or logits.shape[0] != 1:
+            raise UserError(
+                f"the model turns images [1, H, W, 3] into {logits}; expected logits [1, C]"
+            )
+        classifier = as_classifier(model, num_classes=logits.shape[1], mean=mean, std=std)
+    if len(classes) and not (0 <= classes.min() and classes.max() < classifier.num_classes):
+        raise UserError(
+            f"labels run from {classes.min()} to {classes.max()}; the model has classes 0 to "
+            f"{classifier.num_classes - 1}"
+        )
+    worker = Engine(
+        classifier,
+        config or GaxConfig(),
+        engine or EngineConfig(),
+        image_shape=pixels.shape[1:],
+        image_dtype=pixels.dtype,
+        num_images=len(pixels),
+    )
+
+    def batches() -> Iterator[Batch]:
+        for start in range(0, len(pixels), worker.batch_size):
+            rows = slice(start, start + worker.batch_size)
+            indices = np.arange(*rows.indices(len(pixels)), dtype=np.int32)
+            yield Batch(indices, pixels[rows], classes[rows], ())
+
+    solutions = sorted(worker.run(batches()), key=lambda solution: solution.index)
+    return Solutions(tuple(solutions))
+
+
+def _checked(images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    pixels, classes = np.asarray(images), np.asarray(labels)
+    if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.size == 0:
+        raise UserError(
+            f"images have shape {pixels.shape}; expected [N, H, W, 3] (channels last, RGB), N ≥ 1"
+        )
+    if pixels.dtype != np.uint8:
+        if not np.issubdtype(pixels.dtype, np.floating):
+            raise UserError(
+                f"images have type {pixels.dtype}; expected uint8, or floats in [0, 1]"
+            )
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise UserError(
+                f"float images run from {pixels.min():g} to {pixels.max():g}; expected [0, 1]: "
+                "give pixels before normalisation, and the model's mean and std"
+            )
+        pixels = pixels.astype(np.float32)
+    if classes.shape != pixels.shape[:1] or not np.issubdtype(classes.dtype, np.integer):
+        raise UserError(
+            f"labels have shape {classes.shape} and type {classes.dtype}; expected one integer "
+            f"for each of the {len(pixels)} images"
+        )
+    return pixels, classes.astype(np.int32)

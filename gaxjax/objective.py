@@ -1,0 +1,130 @@
+"""What one image's optimisation computes: baseline, loss with score, and the verified score.
+
+Every function here is pure and about one image; the engine vmaps them. Network weights come
+first, so that nothing is closed over.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from gaxjax.classifier import Classifier
+from gaxjax.co_score import weighted_logits
+from gaxjax.config import GaxConfig, Precision
+from gaxjax.heatmap import Weights, augment, heatmap, similarity_loss
+from gaxjax.types import Image, Scalar
+
+
+class Baseline(NamedTuple):
+    """What is kept of the plain image.
+
+    Attributes:
+        weighted_logits: κ·f(x), the only number of the baseline that a score needs.
+        prediction: argmax of f(x).
+        probability: softmax of f(x) at the label, in [0, 1].
+    """
+
+    weighted_logits: Scalar
+    prediction: Int[Array, ""]
+    probability: Scalar
+
+
+class Verified(NamedTuple):
+    """What a heatmap as stored achieves, in float32 at the highest matmul precision."""
+
+    co_score: Scalar
+    similarity_loss: Scalar
+    probability: Scalar
+    prediction: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The GAX objective of a classifier under a config.
+
+    Attributes:
+        classifier: its `weights` are not used here: they are passed to each function.
+        config: score space, operation, loss.
+        precision: arithmetic of the network in `loss_and_score`; never `auto`.
+    """
+
+    classifier: Classifier
+    config: GaxConfig
+    precision: Precision
+
+    def fast_weights(self) -> PyTree:
+        """Return the network weights as `loss_and_score` wants them."""
+        if self.precision != "bfloat16":
+            return self.classifier.weights
+        return jax.tree.map(
+            lambda leaf: leaf.astype(jnp.bfloat16)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+            else leaf,
+            self.classifier.weights,
+        )
+
+    def baseline(self, network: PyTree, image: Image, label: Int[Array, ""]) -> Baseline:
+        """Classify the plain image, in float32 at the highest precision."""
+        with jax.default_matmul_precision("highest"):
+            logits = self._logits(network, image, normalized=self.config.score_space != "raw")
+        return Baseline(
+            weighted_logits=weighted_logits(logits, label),
+            prediction=jnp.argmax(logits).astype(jnp.int32),
+            probability=jax.nn.softmax(logits)[label],
+        )
+
+    def loss_and_score(
+        self,
+        weights: Weights,
+        network: PyTree,
+        image: Image,
+        label: Int[Array, ""],
+        baseline: Scalar,
+    ) -> tuple[Scalar, Scalar]:
+        """Return the GAX loss (paper eq. 6) to differentiate by `weights`, and the CO score."""
+        h = heatmap(weights, image)
+        if self.precision == "highest":
+            with jax.default_matmul_precision("highest"):
+                score = self._score(network, image, h, label, baseline)
+        else:
+            score = self._score(network, image, h, label, baseline)
+        return -score + similarity_loss(h, image, self.config), score
+
+    def verify(
+        self,
+        network: PyTree,
+        image: Image,
+        heatmap: Image,
+        label: Int[Array, ""],
+        baseline: Scalar,
+    ) -> Verified:
+        """Score a finished heatmap, as it is stored, in float32 at the highest precision."""
+        with jax.default_matmul_precision("highest"):
+            logits = self._augmented_logits(network, image, heatmap)
+        return Verified(
+            co_score=weighted_logits(logits, label) - baseline,
+            similarity_loss=similarity_loss(heatmap, image, self.config),
+            probability=jax.nn.softmax(logits)[label],
+            prediction=jnp.argmax(logits).astype(jnp.int32),
+        )
+
+    def _score(
+        self, network: PyTree, image: Image, h: Image, label: Int[Array, ""], baseline: Scalar
+    ) -> Scalar:
+        return weighted_logits(self._augmented_logits(network, image, h), label) - baseline
+
+    def _augmented_logits(self, network: PyTree, image: Image, h: Image) -> Float[Array, " C"]:
+        augmented = augment(image, h, self.config.operation)
+        normalized = self.config.score_space == "normalized"
+        return self._logits(network, augmented, normalized=normalized)
+
+    def _logits(self, network: PyTree, image: Image, *, normalized: bool) -> Float[Array, " C"]:
+        pixels = self.classifier.normalize(image) if normalized else image
+        # The network computes in the type of its weights; everything around it stays float32.
+        leaves = [leaf.dtype for leaf in jax.tree.leaves(network)]
+        if jnp.bfloat16 in leaves:
+            pixels = pixels.astype(jnp.bfloat16)
+        return self.classifier.apply(network, pixels[None])[0].astype(jnp.float32)

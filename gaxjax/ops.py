@@ -1,0 +1,158 @@
+"""The operations every model is made of: convolution, ReLU, pooling.
+
+Models call these and no others, so a backward rule placed here reaches every model. Paddings are
+always explicit ``((top, bottom), (left, right))`` pairs, as torch counts them: ``"SAME"`` pads the
+far edge first at stride 2, and torch does not. All arrays are NHWC and keep their dtype.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+__all__ = [
+    "Padding",
+    "adaptive_average_pool",
+    "convolution",
+    "global_average_pool",
+    "max_pool",
+    "relu",
+]
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+"""Rows added above and below, columns added left and right."""
+
+
+def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return ``max(x, 0)``; its derivative at 0 is 0, as in torch."""
+    return jax.nn.relu(x)
+
+
+def convolution(
+    x: Float[Array, "B H W I"],
+    kernel: Float[Array, "h w i O"],
+    bias: Float[Array, " O"] | None = None,
+    *,
+    strides: tuple[int, int] = (1, 1),
+    padding: Padding = ((0, 0), (0, 0)),
+    groups: int = 1,
+) -> Float[Array, "B P Q O"]:
+    """Cross-correlate ``x`` with ``kernel``, as ``torch.nn.functional.conv2d`` does.
+
+    Args:
+        x: Images or features, NHWC.
+        kernel: HWIO; ``i = I / groups``. Same dtype as ``x``.
+        bias: One number per output channel, or None.
+        strides: Steps down and across.
+        padding: Zeros around ``x``.
+        groups: Input and output channels are split into this many independent groups.
+
+    Returns:
+        Features in the dtype of ``x``. Matmul precision is the caller's
+        (``jax.default_matmul_precision``).
+
+    Example:
+        >>> convolution(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8))).shape
+        (1, 2, 2, 8)
+    """
+    y = lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=strides,
+        padding=padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+    return y if bias is None else y + bias
+
+
+def max_pool(
+    x: Float[Array, "B H W C"],
+    *,
+    window: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Padding = ((0, 0), (0, 0)),
+    ceil_mode: bool = False,
+) -> Float[Array, "B P Q C"]:
+    """Take the maximum of each window, as ``torch.nn.functional.max_pool2d`` does.
+
+    Args:
+        x: Features, NHWC.
+        window: Height and width of the window.
+        strides: Steps down and across.
+        padding: Cells of -inf around ``x``; torch allows at most half a window.
+        ceil_mode: Let a last window hang over the far edge. As in torch, a window that would
+            start beyond the input and its near padding is left out.
+
+    Returns:
+        Maxima in the dtype of ``x``. Of equal maxima the first in row order gets the gradient.
+
+    Example:
+        >>> max_pool(jnp.ones((1, 4, 4, 3)), window=(3, 3), strides=(2, 2), ceil_mode=True).shape
+        (1, 2, 2, 3)
+    """
+    spatial = [
+        (near, far + (_overhang(size, length, stride, near, far) if ceil_mode else 0))
+        for size, length, stride, (near, far) in zip(
+            x.shape[1:3], window, strides, padding, strict=True
+        )
+    ]
+    return lax.reduce_window(
+        x,
+        # A Python float: JAX recognises this literal as max pooling, which it can differentiate.
+        -jnp.inf,
+        lax.max,
+        window_dimensions=(1, *window, 1),
+        window_strides=(1, *strides, 1),
+        padding=((0, 0), *spatial, (0, 0)),
+    )
+
+
+def _overhang(size: int, window: int, stride: int, near: int, far: int) -> int:
+    """Cells that torch's ceil_mode adds beyond the far padding, along one axis."""
+    padded = size + near + far
+    num_windows = -(-(padded - window) // stride) + 1
+    if (num_windows - 1) * stride >= size + near:
+        num_windows -= 1  # the last window would lie in the far padding alone
+    return max(0, (num_windows - 1) * stride + window - padded)
+
+
+def global_average_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B C"]:
+    """Average each channel over all positions, whatever their number.
+
+    bfloat16 features are summed in float32 and rounded once (``jnp.mean`` does so): the same
+    result type, without losing the small terms of a long sum.
+    """
+    return jnp.mean(x, axis=(1, 2))
+
+
+def adaptive_average_pool(
+    x: Float[Array, "B H W C"], size: tuple[int, int]
+) -> Float[Array, "B P Q C"]:
+    """Average ``x`` down, or repeat it up, to ``size``, as torch's ``adaptive_avg_pool2d`` does.
+
+    Output cell ``i`` of ``n`` averages the input cells from ``floor(i H / n)`` up to
+    ``ceil((i + 1) H / n)``; neighbouring windows may overlap, and where ``n > H`` they repeat.
+
+    Args:
+        x: Features, NHWC, of any height and width.
+        size: Height and width of the result.
+
+    Example:
+        >>> adaptive_average_pool(jnp.ones((1, 7, 7, 3)), (6, 6)).shape
+        (1, 6, 6, 3)
+    """
+    for axis, cells in zip((1, 2), size, strict=True):
+        length = x.shape[axis]
+        if length == cells:
+            continue
+        x = jnp.stack(
+            [
+                lax.slice_in_dim(
+                    x, i * length // cells, -(-(i + 1) * length // cells), axis=axis
+                ).mean(axis)
+                for i in range(cells)
+            ],
+            axis=axis,
+        )
+    return x

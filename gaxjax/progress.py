@@ -1,0 +1,74 @@
+"""Progress of a long run: a live line on a terminal, a plain line now and then elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from gaxjax.stats import EngineStats
+
+_PLAIN_SECONDS = 15.0
+
+
+class RunProgress:
+    """Shows images done, image-steps/s, slot occupancy and the time left.
+
+    Args:
+        total: images in all.
+        done: images done before, by an earlier session of the run.
+        console: where to show it; stderr by default.
+    """
+
+    def __init__(self, total: int, done: int = 0, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._total, self._done, self._first = total, done, done
+        self._started = self._said = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("images · {task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+            speed_estimate_period=120,
+        )
+        self._task = self._bar.add_task("GAX", total=total, completed=done, rate="compiling")
+
+    def __enter__(self) -> "RunProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, stats: EngineStats, count: int = 1) -> None:
+        """Count images as done and bring the figures up to date."""
+        self._done += count
+        rate = f"{stats.rate:,.1f} image-steps/s · slots {stats.occupancy:.0%} busy"
+        self._bar.update(self._task, completed=self._done, rate=rate)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said >= _PLAIN_SECONDS:
+            self._said = now
+            pace = (self._done - self._first) / (now - self._started)
+            left = (self._total - self._done) / pace if pace else float("inf")
+            self._console.print(
+                f"{self._done:,} of {self._total:,} images · {rate} · about {left:,.0f} s left",
+                highlight=False,
+            )

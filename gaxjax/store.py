@@ -1,0 +1,312 @@
+"""The result store: a folder that is true at every moment, and that a crash cannot spoil.
+
+    RUN/
+      run.json               config, fingerprints, versions, device, timing
+      scores/part-*.parquet  one row per image, committed part by part
+      heatmaps.zarr          [rows, H, W, 3], Zarr v3, sharded; a row's number is in the scores
+
+A part is written after its heatmaps are durable, and renamed into place; a heatmap row without a
+part is overwritten by the next one. Pandas, DuckDB and xarray read all of it without us.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorstore as ts
+from jaxtyping import Float
+
+from gaxjax.errors import UserError
+from gaxjax.solution import Solution
+
+FORMAT = 1
+_SHARD = 64  # heatmaps per file
+
+SCHEMA = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("label_name", pa.string()),
+        pa.field("prediction", pa.int32()),
+        pa.field("correct", pa.bool_()),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("steps", pa.int32()),
+        pa.field("co_score", pa.float32()),
+        pa.field("co_score_start", pa.float32()),
+        pa.field("similarity_loss", pa.float32()),
+        pa.field("probability_before", pa.float32()),
+        pa.field("probability_after", pa.float32()),
+        pa.field("prediction_after", pa.int32()),
+        pa.field("curve", pa.list_(pa.float32())),
+        pa.field("heatmap_row", pa.int64()),
+        pa.field("reason", pa.string()),
+    ]
+)
+"""One row per image; what an outcome does not have is null."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A solution with what names its image."""
+
+    image_id: str
+    label: int
+    label_name: str
+    solution: Solution
+
+
+class Store:
+    """A run's folder, open for appending; a context manager that holds the folder's lock.
+
+    Args:
+        path: the folder; made when missing.
+        identity: what makes two runs the same: settings, model and data fingerprints. A run with
+            another identity is refused.
+        header: the rest of run.json, for people and reports.
+        image_shape: (H, W, 3).
+        heatmap_dtype: float16 or float32; None stores no heatmaps.
+        num_images: upper bound of heatmap rows.
+
+    Attributes:
+        done: ids of the images committed so far.
+
+    Raises:
+        UserError: the folder holds another run or something else, or is in use.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        identity: dict[str, Any],
+        header: dict[str, Any],
+        image_shape: tuple[int, ...],
+        heatmap_dtype: str | None,
+        num_images: int,
+    ) -> None:
+        self.path = path
+        self._lock = _lock(path)
+        try:
+            self._open(identity, header)
+            self._heatmaps = (
+                None
+                if heatmap_dtype is None
+                else _open_heatmaps(
+                    path / "heatmaps.zarr", (num_images, *image_shape), heatmap_dtype
+                )
+            )
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _open(self, identity: dict[str, Any], header: dict[str, Any]) -> None:
+        path = self.path
+        if (path / "run.json").exists():
+            self.header = read_header(path)
+            _refuse_another(path, self.header["identity"], identity)
+        else:
+            strangers = [entry.name for entry in path.iterdir() if entry.name != ".lock"]
+            if strangers:
+                raise UserError(
+                    f"output folder {path} is not empty and holds no gaxjax run "
+                    f"(found {sorted(strangers)[0]}): choose another --output"
+                )
+            self.header = {"format": FORMAT, "identity": identity, **header, "sessions": []}
+            self.write_header()
+        (path / "scores").mkdir(exist_ok=True)
+        for leftover in (path / "scores").glob("*.tmp"):
+            leftover.unlink()
+        parts = part_paths(path)
+        self._next_part = int(parts[-1].stem.removeprefix("part-")) + 1 if parts else 0
+        table = read_scores(path, columns=["image_id", "heatmap_row"])
+        self.done: set[str] = set(table["image_id"].to_pylist())
+        rows = table["heatmap_row"].drop_null().to_numpy()
+        self._next_row = int(rows.max()) + 1 if len(rows) else 0
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def commit(self, results: list[Result]) -> None:
+        """Append results as one part: heatmaps first, made durable, then the rows."""
+        if not results:
+            return
+        columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+        heatmaps = []
+        for result in results:
+            solution = result.solution
+            values = vars(solution) | vars(result) | {"outcome": str(solution.outcome)}
+            values["correct"] = (
+                None if solution.prediction is None else solution.prediction == result.label
+            )
+            values["heatmap_row"] = None
+            if solution.heatmap is not None and self._heatmaps is not None:
+                values["heatmap_row"] = self._next_row + len(heatmaps)
+                heatmaps.append(solution.heatmap)
+            for name, column in columns.items():
+                column.append(values[name])
+        if heatmaps:
+            rows = slice(self._next_row, self._next_row + len(heatmaps))
+            self._heatmaps[rows].write(np.stack(heatmaps)).result()
+        part = self.path / "scores" / f"part-{self._next_part:05d}.parquet"
+        table = pa.table(columns, schema=SCHEMA)
+        with _replacing(part) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+        self._next_part += 1
+        self._next_row += len(heatmaps)
+        self.done.update(columns["image_id"])
+
+    def write_header(self, **changes: Any) -> None:
+        """Write run.json anew, whole or not at all."""
+        self.header |= changes
+        with _replacing(self.path / "run.json") as temporary:
+            temporary.write_text(json.dumps(self.header, indent=2) + "\n")
+
+
+def part_paths(path: Path) -> list[Path]:
+    """Return the committed parts of a run, oldest first."""
+    return sorted((path / "scores").glob("part-*.parquet"))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return a run's run.json.
+
+    Raises:
+        UserError: there is no run, or run.json is damaged or of a newer format.
+    """
+    try:
+        header = json.loads((path / "run.json").read_text())
+        version = header["format"]
+    except FileNotFoundError:
+        raise UserError(f"{path} holds no gaxjax run: it has no run.json") from None
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise UserError(f"{path}/run.json is damaged ({error}): restore it or start anew") from None
+    if version != FORMAT:
+        raise UserError(f"{path} has store format {version}; this gaxjax reads format {FORMAT}")
+    return header
+
+
+def read_scores(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
+    """Return the committed rows of a run, in the order in which they were committed.
+
+    Raises:
+        UserError: a part is damaged.
+
+    Example:
+        >>> frame = read_scores(Path("run")).to_pandas()
+    """
+    names = list(SCHEMA.names if columns is None else columns)
+    tables = [pa.table({name: [] for name in names}, schema=pa.schema(map(SCHEMA.field, names)))]
+    for part in part_paths(path):
+        try:
+            tables.append(pq.read_table(part, columns=names, partitioning=None))
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{part} is damaged ({reason}): restore it, or delete it to have "
+                "its images computed again"
+            ) from None
+    return pa.concat_tables(tables)
+
+
+def read_heatmaps(path: Path, rows: Iterable[int]) -> Float[np.ndarray, "N H W 3"]:
+    """Return stored heatmaps by their `heatmap_row`, in the stored type.
+
+    Raises:
+        UserError: the run stores none.
+    """
+    folder = path / "heatmaps.zarr"
+    if not folder.exists():
+        raise UserError(f"{path} stores no heatmaps: it was run with --heatmaps none")
+    array = ts.open(_spec(folder), open=True, read=True).result()
+    return np.asarray(array[list(rows)].read().result())
+
+
+def _refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    differing = [
+        f"{name} is {there.get(name)} there and {here.get(name)} here"
+        for name in {**there, **here}
+        if there.get(name) != here.get(name)
+    ]
+    if differing:
+        raise UserError(
+            f"{path} holds another run: {'; '.join(differing)}. "
+            "Choose another --output, or give the same settings to resume it"
+        )
+
+
+def _lock(path: Path) -> Any:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("a")
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"output {path} is a file; expected a folder to write to") from None
+    except OSError as error:
+        raise UserError(f"cannot write to output folder {path}: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise UserError(f"{path} is in use by another gaxjax process") from None
+    return lock
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file to write, then make it durable and put it in `path`'s place."""
+    temporary = path.with_name(path.name + ".tmp")
+    yield temporary
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _spec(folder: Path) -> dict[str, Any]:
+    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(folder)}}
+
+
+def _open_heatmaps(folder: Path, shape: tuple[int, ...], dtype: str) -> Any:
+    """Open the heatmap array, made when missing; `float16` halves the disk, at 2^-11 relative."""
+    metadata = {
+        "shape": list(shape),
+        "data_type": dtype,
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": [_SHARD, *shape[1:]]},
+        },
+        "codecs": [
+            {
+                "name": "sharding_indexed",
+                "configuration": {
+                    "chunk_shape": [1, *shape[1:]],
+                    "codecs": [
+                        {"name": "bytes", "configuration": {"endian": "little"}},
+                        {"name": "zstd", "configuration": {"level": 1}},
+                    ],
+                    "index_codecs": [
+                        {"name": "bytes", "configuration": {"endian": "little"}},
+                        {"name": "crc32c"},
+                    ],
+                },
+            }
+        ],
+        "fill_value": "NaN",
+        "dimension_names": ["row", "height", "width", "channel"],
+    }
+    spec = {**_spec(folder), "metadata": metadata}
+    return ts.open(spec, open=True, create=True).result()

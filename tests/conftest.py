@@ -1,0 +1,18 @@
+"""Shapes and types are checked at run time under test; warnings are errors (pyproject.toml)."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["gaxjax", "converters"], "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real images and weights; tests that need it skip where it is not given."""
+    folder = os.environ.get("GAXJAX_TEST_DATA")
+    if not folder:
+        pytest.skip("GAXJAX_TEST_DATA is not set: no real images and weights here")
+    return Path(folder)

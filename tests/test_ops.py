@@ -1,0 +1,113 @@
+"""ops against torch's functional operations, shape by shape."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gaxjax import ops
+
+
+def nchw(x):
+    return torch.tensor(np.asarray(x).transpose(0, 3, 1, 2).copy())
+
+
+def nhwc(x):
+    return x.numpy().transpose(0, 2, 3, 1)
+
+
+def features(height, width, channels=4, seed=0):
+    return jax.random.normal(jax.random.key(seed), (2, height, width, channels))
+
+
+@pytest.mark.parametrize("size", [7, 8, 9, 10, 13, 54, 55])
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 2, 0), (2, 3, 1), (3, 1, 1)]
+)
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_max_pool_equals_torchs(size, window, stride, padding, ceil_mode):
+    x = features(size, size + 1)
+    ours = ops.max_pool(
+        x,
+        window=(window, window),
+        strides=(stride, stride),
+        padding=((padding, padding), (padding, padding)),
+        ceil_mode=ceil_mode,
+    )
+    torchs = F.max_pool2d(nchw(x), window, stride, padding, ceil_mode=ceil_mode)
+    np.testing.assert_array_equal(ours, nhwc(torchs))
+
+
+def test_a_ceil_mode_window_that_starts_in_the_far_padding_is_left_out():
+    x = features(4, 4)
+    pool = {"window": (1, 1), "strides": (3, 3), "padding": ((0, 0), (0, 0))}
+    assert ops.max_pool(x, **pool, ceil_mode=True).shape == (2, 2, 2, 4)
+    x = features(3, 3)  # a second window would start at 3, where nothing is left
+    assert ops.max_pool(x, **pool, ceil_mode=True).shape == (2, 1, 1, 4)
+    assert F.max_pool2d(nchw(x), 1, 3, ceil_mode=True).shape == (2, 4, 1, 1)
+
+
+def test_the_first_of_equal_maxima_gets_the_gradient_as_in_torch():
+    x = jnp.zeros((1, 4, 4, 1))
+    gradient = jax.grad(lambda x: ops.max_pool(x, window=(3, 3), strides=(1, 1)).sum())(x)
+    torchs = nchw(x).requires_grad_()
+    F.max_pool2d(torchs, 3, 1).sum().backward()
+    np.testing.assert_array_equal(gradient, nhwc(torchs.grad))
+
+
+@pytest.mark.parametrize("size", [(6, 6), (7, 7), (12, 18), (13, 6), (1, 1), (3, 4), (6, 1)])
+@pytest.mark.parametrize("target", [(6, 6), (7, 7), (1, 1), (3, 2)])
+def test_adaptive_average_pool_equals_torchs_also_when_it_enlarges(size, target):
+    x = features(*size)
+    torchs = F.adaptive_avg_pool2d(nchw(x), target)
+    np.testing.assert_allclose(
+        ops.adaptive_average_pool(x, target), nhwc(torchs), atol=5e-7, rtol=0
+    )  # measured 2.4e-7: float32 sums in another order
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "padding", "groups"),
+    [(7, 2, 3, 1), (3, 1, 1, 1), (3, 2, 1, 4), (1, 2, 0, 2), (11, 4, 2, 1)],
+)
+def test_convolution_equals_torchs(window, stride, padding, groups):
+    x = features(17, 18)
+    kernel = jax.random.normal(jax.random.key(1), (window, window, 4 // groups, 8))
+    bias = jax.random.normal(jax.random.key(2), (8,))
+    with jax.default_matmul_precision("highest"):
+        ours = ops.convolution(
+            x,
+            kernel,
+            bias,
+            strides=(stride, stride),
+            padding=((padding, padding), (padding, padding)),
+            groups=groups,
+        )
+    weight = torch.tensor(np.asarray(kernel).transpose(3, 2, 0, 1).copy())
+    torchs = F.conv2d(nchw(x), weight, torch.tensor(np.array(bias)), stride, padding, 1, groups)
+    # Sums of up to 484 products of size 1, in another order: measured 2e-5.
+    np.testing.assert_allclose(ours, nhwc(torchs), atol=1e-4, rtol=0)
+
+
+def test_relu_has_no_slope_at_zero():
+    gradient = jax.vmap(jax.grad(lambda x: ops.relu(x).sum()))(jnp.array([-1.0, 0.0, 2.0]))
+    np.testing.assert_array_equal(gradient, [0.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        ops.relu,
+        ops.global_average_pool,
+        lambda x: ops.adaptive_average_pool(x, (3, 3)),
+        lambda x: ops.max_pool(x, window=(3, 3), strides=(2, 2), ceil_mode=True),
+        lambda x: ops.convolution(x, jnp.ones((3, 3, 4, 8), x.dtype), jnp.ones(8, x.dtype)),
+    ],
+    ids=["relu", "global_average_pool", "adaptive_average_pool", "max_pool", "convolution"],
+)
+def test_bfloat16_in_is_bfloat16_out_and_back(operation):
+    x = features(8, 8).astype(jnp.bfloat16)
+    y, pullback = jax.vjp(operation, x)
+    assert y.dtype == jnp.bfloat16
+    assert pullback(y)[0].dtype == jnp.bfloat16
