@@ -63,6 +63,7 @@ def convert(
         >>> parity["folded"]["logits"]["max_rel"]
         1.2e-06
     """
+    checkpoint.check_destination(output)
     published = None
     if not Path(source).exists() and is_torchvision_name(source):
         published = find_weights(source)

@@ -71,7 +71,9 @@ def load_classifier(path: Path) -> Classifier:
 
     model, metadata = checkpoint.load(path)
     classifier = as_classifier(
-        fold_batch_norm(model), num_classes=metadata.num_classes, mean=metadata.mean,
+        fold_batch_norm(model),
+        num_classes=metadata.num_classes,
+        mean=metadata.mean,
         std=metadata.std,
     )
     return dataclasses.replace(
@@ -95,7 +97,8 @@ def as_classifier(
     Args:
         model: the callable; it sees pixels after normalisation.
         num_classes: C.
-        mean, std: the normalisation it was trained with, per channel, in [0, 1] pixel units.
+        mean: of the normalisation it was trained with, per channel, in [0, 1] pixel units.
+        std: likewise.
 
     Example:
         >>> classifier = as_classifier(lambda x: x.mean((1, 2)), num_classes=3)
@@ -123,8 +126,10 @@ def as_classifier(
             ]
             return jax.tree.unflatten(structure, merged)(pixels)
 
-    name = type(model).__name__ if isinstance(model, nnx.Module) else getattr(
-        model, "__name__", type(model).__name__
+    name = (
+        type(model).__name__
+        if isinstance(model, nnx.Module)
+        else getattr(model, "__name__", type(model).__name__)
     )
     return Classifier(
         apply=apply,

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, cast, get_args
+from typing import Annotated, Literal, get_args
 
 import tyro
 from rich.console import Console
@@ -110,15 +110,12 @@ def parse(arguments: Sequence[str]) -> Command:
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Gax, tyro.conf.subcommand("gax", default=gax)]
     )
-    return cast(
-        Command,
-        tyro.cli(
-            commands,  # type: ignore[arg-type]
-            prog="gaxjax",
-            description="Heatmaps that raise an image classifier's confidence, in bulk.",
-            args=list(arguments) or ["--help"],
-            config=(tyro.conf.OmitArgPrefixes,),
-        ),
+    return tyro.cli(
+        commands,
+        prog="gaxjax",
+        description="Heatmaps that raise an image classifier's confidence, in bulk.",
+        args=list(arguments) or ["--help"],
+        config=(tyro.conf.OmitArgPrefixes,),
     )
 
 
@@ -133,7 +130,7 @@ def _preset(arguments: Sequence[str]) -> Preset:
                 raise UserError(
                     f"no preset {value!r}{nearest(value, PRESETS)} (there are: {known})"
                 )
-            return cast(Preset, value)
+            return value
     return "default"
 
 
@@ -231,7 +228,7 @@ def _gax(command: Gax) -> None:
     nothing = explain_nothing_correct(summary)
     _wrote(
         (summary.output, "scores (Parquet) and heatmaps (Zarr)"),
-        next_command="python -c \"import pandas; "
+        next_command='python -c "import pandas; '
         f"print(pandas.read_parquet('{summary.output}/scores').describe())\"",
     )
     if nothing:

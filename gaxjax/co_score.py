@@ -34,9 +34,7 @@ def weighted_logits(logits: Float[Array, " C"], label: Int[Array, ""] | int) -> 
         label: the groundtruth class, in [0, C).
     """
     logits = logits.astype(jnp.float32)
-    return jnp.dot(
-        score_constants(label, logits.shape[0]), logits, precision="highest"
-    )
+    return jnp.dot(score_constants(label, logits.shape[0]), logits, precision="highest")
 
 
 def co_score(

@@ -139,9 +139,7 @@ class GaxConfig:
             self.similarity_factor,
             "at least 0",
         )
-        _require(
-            0 < self.similarity_eps < finite, "similarity_eps", self.similarity_eps, "above 0"
-        )
+        _require(0 < self.similarity_eps < finite, "similarity_eps", self.similarity_eps, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ def _train(path: Path) -> float:
     optimizer = nnx.Optimizer(model, optax.adam(3e-3), wrt=nnx.Param)
 
     @nnx.jit
-    def train_step(model: Any, optimizer: Any, images: jax.Array, labels: jax.Array) -> jax.Array:
+    def train_step(model: Any, optimizer: Any, images: Any, labels: Any) -> jax.Array:
         def loss(model: Any) -> jax.Array:
             logits = model(images.astype(jnp.float32) / 255)
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
@@ -73,7 +73,7 @@ def _train(path: Path) -> float:
     model.eval()
 
     @nnx.jit
-    def classify(model: Any, images: jax.Array) -> jax.Array:
+    def classify(model: Any, images: Any) -> jax.Array:
         return model(images.astype(jnp.float32) / 255).argmax(-1)
 
     accuracy = float(np.mean(np.asarray(classify(model, test_images)) == test_labels))

@@ -6,7 +6,7 @@ they settle. The device never waits for it. What happens in a step is in `lanes.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -120,7 +120,7 @@ class Engine:
         self.stats.precision = self.objective.precision
         return self.program
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[Solution]:
+    def run(self, batches: Iterable[Batch]) -> Generator[Solution, None, None]:
         """Yield one solution per image of `batches`, as they settle, in no particular order.
 
         An image that is classified wrongly, or could not be read, gets its outcome without being
@@ -230,7 +230,7 @@ class _Pass:
             self.stats.baselines += 1
         while self.classified:
             busy = self.ready or self._device_has_work()
-            if busy and not self.classified[0].prediction.is_ready():
+            if busy and not _is_ready(self.classified[0].prediction):
                 break
             baseline = jax.device_get(self.classified[0])
             self.classified.popleft()
@@ -276,7 +276,9 @@ class _Pass:
             indices = [self.ready.popleft() for _ in range(min(size, len(self.ready)))]
             images = [self.owed[index] for index in indices]
             program = self.program
-            counts = [len(indices[device :: self.num_devices]) for device in range(self.num_devices)]
+            counts = [
+                len(indices[device :: self.num_devices]) for device in range(self.num_devices)
+            ]
             self.state = program.enqueue(
                 self.state,
                 self._spread(np.stack([image.image for image in images])),
@@ -351,9 +353,9 @@ class _Pass:
 
     def _settle(self, *, wait: bool) -> Iterator[Solution]:
         """Hand out what verification has settled; with `wait`, wait for it."""
-        while self.verified and (wait or self.verified[0][2].is_ready()):
+        while self.verified and (wait or _is_ready(self.verified[0][2])):
             finished, verified, settled = jax.device_get(self.verified.popleft())
-            for place in zip(*np.nonzero(finished.index >= 0), strict=True):
+            for place in zip(*np.nonzero(finished.number >= 0), strict=True):
                 if settled[place]:
                     yield self._solution(
                         Finished(*(leaf[place] for leaf in finished)),
@@ -364,11 +366,11 @@ class _Pass:
                     self.stats.returned += 1
 
     def _solution(self, finished: Finished, verified: Verified) -> Solution:
-        known = self.owed.pop(int(finished.index))
+        known = self.owed.pop(int(finished.number))
         self.stats.settled += 1
         curve = finished.curve[: int(finished.step) + 1].copy()
         start: dict[str, Any] = {
-            "index": int(finished.index),
+            "index": int(finished.number),
             "label": known.label,
             "prediction": known.prediction,
             "probability_before": known.probability,
@@ -391,7 +393,7 @@ class _Pass:
             similarity_loss=float(verified.similarity_loss),
             probability_after=float(verified.probability),
             prediction_after=int(verified.prediction),
-            heatmap=finished.heatmap.copy(),
+            heatmap=np.array(finished.heatmap),
         )
 
     # -- the drain ---------------------------------------------------------------------------
@@ -414,3 +416,7 @@ class _Pass:
         if size < self.slots:
             self.state = self.program.shrink[size](self.state)
             self.slots = size
+
+
+def _is_ready(array: Any) -> bool:
+    return bool(array.is_ready())

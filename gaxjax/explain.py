@@ -34,8 +34,9 @@ def explain(
         images: [N, H, W, 3], RGB: uint8, or floats in [0, 1].
         labels: [N], groundtruth classes in [0, C).
         config: the method's settings.
-        mean, std: the callable's normalisation per channel, in [0, 1] pixel units; a checkpoint
+        mean: of the callable's normalisation, per channel, in [0, 1] pixel units; a checkpoint
             knows its own.
+        std: likewise.
         engine: precision, slots, devices.
 
     Returns:
@@ -61,7 +62,7 @@ def explain(
                 f"the model turns images [1, H, W, 3] into {logits}; expected logits [1, C]"
             )
         classifier = as_classifier(model, num_classes=logits.shape[1], mean=mean, std=std)
-    if len(classes) and not (0 <= classes.min() and classes.max() < classifier.num_classes):
+    if len(classes) and not (classes.min() >= 0 and classes.max() < classifier.num_classes):
         raise UserError(
             f"labels run from {classes.min()} to {classes.max()}; the model has classes 0 to "
             f"{classifier.num_classes - 1}"
@@ -93,9 +94,7 @@ def _checked(images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
         )
     if pixels.dtype != np.uint8:
         if not np.issubdtype(pixels.dtype, np.floating):
-            raise UserError(
-                f"images have type {pixels.dtype}; expected uint8, or floats in [0, 1]"
-            )
+            raise UserError(f"images have type {pixels.dtype}; expected uint8, or floats in [0, 1]")
         if not (pixels.min() >= 0 and pixels.max() <= 1):
             raise UserError(
                 f"float images run from {pixels.min():g} to {pixels.max():g}; expected [0, 1]: "

@@ -9,7 +9,7 @@ All functions here are about one device; arrays of a `State` lead with its slots
 """
 
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ class Lane(NamedTuple):
 
     Attributes:
         image: pixels as given, uint8 or float32.
-        index: the image's number.
+        number: the image's, as the engine counts.
         label, baseline: the groundtruth class and κ·f(x).
         weights, adam: `w` (and `b`) after `step` updates, and optax's state with its own count.
         step: updates so far.
@@ -42,7 +42,7 @@ class Lane(NamedTuple):
     """
 
     image: Array
-    index: Int[Array, "*slots"]
+    number: Int[Array, "*slots"]
     label: Int[Array, "*slots"]
     baseline: Float[Array, "*slots"]
     weights: Weights
@@ -60,7 +60,7 @@ class Queue(NamedTuple):
     """Images waiting on the device, a ring: entries `head` up to `tail`, modulo the capacity."""
 
     image: Array
-    index: Int[Array, " Q"]
+    number: Int[Array, " Q"]
     label: Int[Array, " Q"]
     baseline: Float[Array, " Q"]
     head: Int[Array, ""]
@@ -76,7 +76,7 @@ class State(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What the host reads of a step, some steps late.
+    """What the host reads of a step, some steps late: int32 scalars.
 
     Attributes:
         running: lanes that this step worked for.
@@ -86,23 +86,23 @@ class Report(NamedTuple):
         admitted: images taken from the queue so far.
     """
 
-    running: Int[Array, ""]
-    pending: Int[Array, ""]
-    stalled: Int[Array, ""]
-    occupied: Int[Array, ""]
-    admitted: Int[Array, ""]
+    running: Any
+    pending: Any
+    stalled: Any
+    occupied: Any
+    admitted: Any
 
 
 class Finished(NamedTuple):
     """Up to V ended images, copied out for verification.
 
-    Where unused, `index` is -1 and `slot` is out of range.
+    Where unused, `number` is -1 and `slot` is out of range.
     """
 
     slot: Int[Array, " V"]
     image: Array
     heatmap: Array
-    index: Int[Array, " V"]
+    number: Int[Array, " V"]
     label: Int[Array, " V"]
     baseline: Float[Array, " V"]
     status: Int[Array, " V"]
@@ -113,19 +113,15 @@ class Finished(NamedTuple):
 
 def adam(config: GaxConfig) -> optax.GradientTransformation:
     """Return the optimiser of one image (paper §3: Adam, 0.1, (0.9, 0.999))."""
-    return optax.adam(
-        config.learning_rate, b1=config.beta1, b2=config.beta2, eps=config.adam_eps
-    )
+    return optax.adam(config.learning_rate, b1=config.beta1, b2=config.beta2, eps=config.adam_eps)
 
 
-def new_lane(
-    config: GaxConfig, image: Array, index: Array, label: Array, baseline: Array
-) -> Lane:
+def new_lane(config: GaxConfig, image: Array, number: Array, label: Array, baseline: Array) -> Lane:
     """Start an image: `w` = 1, a fresh Adam state, an unmeasured curve."""
     weights = initial_weights(as_unit_range(image), config)
     return Lane(
         image=image,
-        index=index,
+        number=number,
         label=label,
         baseline=baseline,
         weights=weights,
@@ -151,7 +147,7 @@ def empty_state(
     lanes = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], slots, axis=0), lane)
     queue = Queue(
         image=jnp.zeros((capacity, *image.shape), image.dtype),
-        index=jnp.full((capacity,), -1, jnp.int32),
+        number=jnp.full((capacity,), -1, jnp.int32),
         label=jnp.zeros((capacity,), jnp.int32),
         baseline=jnp.zeros((capacity,), jnp.float32),
         head=zero,
@@ -161,7 +157,7 @@ def empty_state(
 
 
 def enqueue(
-    state: State, image: Array, index: Array, label: Array, baseline: Array, count: Array
+    state: State, image: Array, number: Array, label: Array, baseline: Array, count: Array
 ) -> State:
     """Append a block of images of which the first `count` are real.
 
@@ -169,7 +165,7 @@ def enqueue(
     The caller sees to it that there is room.
     """
     queue = state.queue
-    start = queue.tail % queue.index.shape[0]
+    start = queue.tail % queue.number.shape[0]
 
     def write(ring: Array, block: Array) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(ring, block, start, axis=0)
@@ -177,7 +173,7 @@ def enqueue(
     return state._replace(
         queue=Queue(
             image=write(queue.image, image),
-            index=write(queue.index, index),
+            number=write(queue.number, number),
             label=write(queue.label, label),
             baseline=write(queue.baseline, baseline),
             head=queue.head,
@@ -186,9 +182,7 @@ def enqueue(
     )
 
 
-def step(
-    objective: Objective, network: PyTree, state: State
-) -> tuple[State, Report]:
+def step(objective: Objective, network: PyTree, state: State) -> tuple[State, Report]:
     """Refill the slots, then do one image-step in every running lane: the engine's hot path.
 
     Args:
@@ -266,11 +260,11 @@ def refill(config: GaxConfig, state: State) -> State:
         queue = state.queue
         comes_back = parked.status == RUNNING
         admits = ~comes_back & (queue.head < queue.tail)
-        entry = queue.head % queue.index.shape[0]
+        entry = queue.head % queue.number.shape[0]
         fresh = new_lane(
             config,
             queue.image[entry],
-            queue.index[entry],
+            queue.number[entry],
             queue.label[entry],
             queue.baseline[entry],
         )
@@ -299,7 +293,7 @@ def collect(state: State, *, size: int, dtype: jnp.dtype) -> Finished:
         slot=chosen.astype(jnp.int32),
         image=rows.image,
         heatmap=heatmaps.astype(dtype),
-        index=jnp.where(chosen < slots, rows.index, -1),
+        number=jnp.where(chosen < slots, rows.number, -1),
         label=rows.label,
         baseline=rows.baseline,
         status=rows.status,

@@ -60,9 +60,9 @@ class Objective:
         if self.precision != "bfloat16":
             return self.classifier.weights
         return jax.tree.map(
-            lambda leaf: leaf.astype(jnp.bfloat16)
-            if jnp.issubdtype(leaf.dtype, jnp.floating)
-            else leaf,
+            lambda leaf: (
+                leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+            ),
             self.classifier.weights,
         )
 

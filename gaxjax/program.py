@@ -37,7 +37,7 @@ def drain_sizes(slots: int, *, drain: bool) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def compiler_options(device: jax.Device) -> dict[str, str]:
+def compiler_options(device: jax.Device) -> dict[str, str | bool]:
     """Return the compiler's settings for a device; a user's own XLA_FLAGS go first.
 
     CPU: XLA's YNNPACK matrix products depend in their last bit on the number of rows, so that an
@@ -88,9 +88,7 @@ class Program:
 
         config = objective.config
         capacity = QUEUE_BLOCKS * slots
-        empty = partial(
-            lanes.empty_state, config, slots=slots, capacity=capacity, image=image
-        )
+        empty = partial(lanes.empty_state, config, slots=slots, capacity=capacity, image=image)
         self._empty = jax.jit(self._on_each_device(empty)).lower().compile()
         block = self._shapes(
             (
@@ -113,9 +111,7 @@ class Program:
             if position:
                 smaller = partial(lanes.shrink, slots=size)
                 self.shrink[size] = self._compile(smaller, None, state)
-                state = self._shapes(
-                    jax.eval_shape(partial(empty, slots=size))
-                )
+                state = self._shapes(jax.eval_shape(partial(empty, slots=size)))
             self.step[size] = self._compile(
                 partial(lanes.step, objective), self.fast_weights, state, donate=True
             )

@@ -73,7 +73,7 @@ class Solutions(Sequence[Solution]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def,override]  # noqa: ANN001,ANN204
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
         """Return one solution, or a slice as `Solutions`."""
         return Solutions(self.items[index]) if isinstance(index, slice) else self.items[index]
 

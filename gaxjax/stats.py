@@ -65,8 +65,9 @@ class EngineStats:
 
     def summary(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        values = {
-            name: value for name, value in vars(self).items() if not name.startswith("_")
-        } | {"image_steps_per_second": self.rate, "occupancy": self.occupancy}
+        values = {name: value for name, value in vars(self).items() if not name.startswith("_")} | {
+            "image_steps_per_second": self.rate,
+            "occupancy": self.occupancy,
+        }
         del values["undrained"]
         return values

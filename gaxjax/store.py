@@ -96,7 +96,7 @@ class Store:
         self._lock = _lock(path)
         try:
             self._open(identity, header)
-            self._heatmaps = (
+            self._heatmaps: Any = (
                 None
                 if heatmap_dtype is None
                 else _open_heatmaps(
@@ -142,7 +142,7 @@ class Store:
         if not results:
             return
         columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-        heatmaps = []
+        heatmaps: list[np.ndarray] = []
         for result in results:
             solution = result.solution
             values = vars(solution) | vars(result) | {"outcome": str(solution.outcome)}
@@ -155,7 +155,7 @@ class Store:
                 heatmaps.append(solution.heatmap)
             for name, column in columns.items():
                 column.append(values[name])
-        if heatmaps:
+        if heatmaps and self._heatmaps is not None:
             rows = slice(self._next_row, self._next_row + len(heatmaps))
             self._heatmaps[rows].write(np.stack(heatmaps)).result()
         part = self.path / "scores" / f"part-{self._next_part:05d}.parquet"

@@ -1,6 +1,6 @@
 """Array aliases with their shapes: N images, B batch, H height, W width, C classes."""
 
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Float32, Int, UInt8
 from numpy import ndarray
 
 __all__ = [
@@ -21,8 +21,8 @@ Image = Float[Array, "H W 3"]
 Images = Float[Array, "B H W 3"]
 """A batch of RGB images."""
 
-HostImages = UInt8[ndarray, "B H W 3"]
-"""Decoded images on the host, 0 to 255."""
+HostImages = UInt8[ndarray, "B H W 3"] | Float32[ndarray, "B H W 3"]
+"""Images on the host: uint8, 0 to 255, or float32 in [0, 1]."""
 
 Labels = Int[Array, " B"]
 """Class indices in [0, C)."""

@@ -174,7 +174,9 @@ def test_only_num_batches_tracked_may_go_unused(weights):
     bare = {key: value for key, value in weights.items() if "num_batches" not in key}
     assert len(bare) < len(weights)
     converters.convert_state_dict(bare, "small_resnet")
-    message = refusal(converters.convert_state_dict, bare | {"bn1.momentum": bare["bn1.bias"]}, "small_resnet")
+    message = refusal(
+        converters.convert_state_dict, bare | {"bn1.momentum": bare["bn1.bias"]}, "small_resnet"
+    )
     assert "bn1.momentum (16,) has no place" in message
 
 
@@ -213,7 +215,7 @@ def test_a_torchvision_name_means_its_first_weights_unless_told():
 
 
 def test_misspelt_torchvision_names_are_put_right():
-    message = refusal(torchvision_weights.find_weights, "resnet35")
+    message = refusal(torchvision_weights.find_weights, "resnet43")
     assert "did you mean 'resnet34'" in message
     message = refusal(torchvision_weights.find_weights, "resnet50:IMAGENET1K_V3")
     assert "did you mean 'IMAGENET1K_V2'" in message or "did you mean 'IMAGENET1K_V1'" in message
@@ -306,6 +308,12 @@ def test_class_names_that_do_not_fit_the_head_are_refused(tmp_path, weights):
         converters.convert(str(source), tmp_path / "pets", class_names=tmp_path / "none.txt")
 
 
+def test_an_output_folder_with_other_things_in_it_is_refused_before_any_work(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="is no gaxjax checkpoint"):
+        converters.convert("no such weights", tmp_path)
+
+
 def test_an_architecture_that_contradicts_the_torchvision_name_is_refused(tmp_path):
     with pytest.raises(UserError, match="contradicts"):
         converters.convert("resnet34", tmp_path / "out", architecture="resnet18")
@@ -313,7 +321,7 @@ def test_an_architecture_that_contradicts_the_torchvision_name_is_refused(tmp_pa
 
 def test_a_misspelt_name_is_not_taken_for_a_file(tmp_path):
     with pytest.raises(UserError, match="did you mean 'resnet34'"):
-        converters.convert("resnet35", tmp_path / "out")
+        converters.convert("resnet43", tmp_path / "out")
 
 
 def test_a_conversion_that_disagrees_with_torch_writes_nothing(tmp_path, weights, monkeypatch):

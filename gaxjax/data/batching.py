@@ -20,7 +20,7 @@ class Batch:
     indices: Int32[np.ndarray, " B"]
     """Position of each image in `ImageSet.records`."""
     images: HostImages
-    """Pixels, 0 to 255."""
+    """Pixels, 0 to 255; from a notebook also floats in [0, 1]."""
     labels: Int32[np.ndarray, " B"]
     """Class indices in [0, C)."""
     unreadable: tuple[tuple[int, str], ...]

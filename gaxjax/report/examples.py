@@ -42,7 +42,11 @@ def draw_examples(run: Path, output: Path, *, count: int = 5) -> None:
     position = {record.image_id: i for i, record in enumerate(images.records)}
 
     figure, axes = plt.subplots(
-        len(rows), 4, figsize=(10.4, 2.3 * len(rows)), squeeze=False, layout="constrained",
+        len(rows),
+        4,
+        figsize=(10.4, 2.3 * len(rows)),
+        squeeze=False,
+        layout="constrained",
         width_ratios=[1, 1, 1, 1.5],
     )
     longest = max(len(row["curve"]) for row in rows)
@@ -85,8 +89,12 @@ def _draw_curve(axis: Any, row: dict[str, Any], target: float, longest: int) -> 
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.text(
-        0.98, 0.06, f"{row['co_score']:.2f} after {row['steps']} steps",
-        transform=axis.transAxes, ha="right", fontsize=9,
+        0.98,
+        0.06,
+        f"{row['co_score']:.2f} after {row['steps']} steps",
+        transform=axis.transAxes,
+        ha="right",
+        fontsize=9,
     )
 
 

@@ -1,0 +1,121 @@
+"""GAX as the paper's released code runs it: torch, one image at a time, plain on purpose.
+
+The yardstick for the engine's curves. Each quirk of the released loop stands behind a named
+option; by default the loop follows the engine's contract: a heatmap belongs to its score.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from gaxjax.config import GaxConfig
+
+
+@dataclass(frozen=True)
+class ReferenceResult:
+    """One image's optimisation in torch.
+
+    Attributes:
+        curve: CO scores, float32 [T]; `curve[t]` is measured at `w` after t updates.
+        heatmap: [H, W, 3], float32.
+        steps: updates behind `heatmap`.
+        reached: whether the target stopped it.
+    """
+
+    curve: Float[np.ndarray, " T"]
+    heatmap: Float[np.ndarray, "H W 3"]
+    steps: int
+    reached: bool
+
+
+def gax(
+    network: torch.nn.Module,
+    image: Float[np.ndarray, "H W 3"],
+    label: int,
+    config: GaxConfig,
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    heatmap_after_update: bool = False,
+    weight_gradients: bool = False,
+) -> ReferenceResult:
+    """Optimise one heatmap by torch's own Adam (paper §3, eqs. 5 and 6).
+
+    Args:
+        network: classifier in eval mode; [1, 3, H, W] → logits [1, C].
+        image: float32 in [0, 1].
+        label: groundtruth class.
+        config: the method; the score space decides where mean and std apply.
+        mean: per channel, in [0, 1] pixel units; None where the network has no normalisation.
+        std: likewise.
+        heatmap_after_update: the released code stores the heatmap one update later than its
+            score.
+        weight_gradients: the released code leaves the network's own gradients on: slower, same
+            numbers.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    kappa = _score_constants(network, pixels, label)
+
+    def logits(pixels: torch.Tensor, *, normalized: bool) -> torch.Tensor:
+        if normalized and mean is not None and std is not None:
+            columns = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+            shift, scale = columns
+            pixels = (pixels - shift) / scale
+        return network(pixels)
+
+    for parameter in network.parameters():
+        parameter.requires_grad_(weight_gradients)
+    with torch.no_grad():
+        baseline = logits(pixels, normalized=config.score_space != "raw")
+
+    w = torch.full_like(pixels, config.initial_weight, requires_grad=True)
+    b = torch.full_like(pixels, config.initial_bias, requires_grad=True) if config.bias else None
+    adam = torch.optim.Adam(
+        [w] if b is None else [w, b],
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.adam_eps,
+    )
+
+    def heatmap() -> torch.Tensor:
+        return torch.tanh(w * pixels if b is None else w * pixels + b)
+
+    curve: list[float] = []
+    while True:
+        h = heatmap()
+        augmented = pixels + h if config.operation == "sum" else pixels * h
+        after = logits(augmented, normalized=config.score_space == "normalized")
+        score = torch.sum(kappa * (after - baseline))
+        distance = torch.mean(
+            (h - pixels + config.similarity_eps) ** 2 / (pixels + config.similarity_eps)
+        )
+        loss = -score + config.similarity_factor / distance
+        curve.append(score.item())
+        reached = curve[-1] >= config.target
+        ended = reached or len(curve) > config.max_steps
+        if ended and not heatmap_after_update:
+            break
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        if ended:
+            with torch.no_grad():
+                h = heatmap()
+            break
+    return ReferenceResult(
+        curve=np.array(curve, np.float32),
+        heatmap=h.detach().numpy()[0].transpose(1, 2, 0),
+        steps=len(curve) - 1 + heatmap_after_update,
+        reached=reached,
+    )
+
+
+def _score_constants(network: torch.nn.Module, pixels: torch.Tensor, label: int) -> torch.Tensor:
+    """Return κ as a row [1, C]: 1 at the label, -1 / (C - 1) elsewhere."""
+    with torch.no_grad():
+        num_classes = network(pixels).shape[1]
+    kappa = torch.full((1, num_classes), -1.0 / (num_classes - 1))
+    kappa[0, label] = 1.0
+    return kappa
