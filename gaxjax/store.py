@@ -228,8 +228,11 @@ def read_heatmaps(path: Path, rows: Iterable[int]) -> Float[np.ndarray, "N H W 3
     folder = path / "heatmaps.zarr"
     if not folder.exists():
         raise UserError(f"{path} stores no heatmaps: it was run with --heatmaps none")
-    array = ts.open(_spec(folder), open=True, read=True).result()
-    return np.asarray(array[list(rows)].read().result())
+    try:
+        array = ts.open(_spec(folder), open=True, read=True).result()
+        return np.asarray(array[list(rows)].read().result())
+    except ValueError as error:
+        raise _damaged(folder, error) from None
 
 
 def _refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
@@ -309,4 +312,12 @@ def _open_heatmaps(folder: Path, shape: tuple[int, ...], dtype: str) -> Any:
         "dimension_names": ["row", "height", "width", "channel"],
     }
     spec = {**_spec(folder), "metadata": metadata}
-    return ts.open(spec, open=True, create=True).result()
+    try:
+        return ts.open(spec, open=True, create=True).result()
+    except ValueError as error:
+        raise _damaged(folder, error) from None
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0]
+    return UserError(f"{folder} is damaged ({reason}): restore it or start anew")

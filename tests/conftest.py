@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Before torch is imported: its threads spin while they wait, and starve the other test workers.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from jaxtyping import install_import_hook
 

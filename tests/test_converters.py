@@ -284,7 +284,7 @@ def test_a_file_becomes_a_checkpoint_with_its_architecture_read_off_the_keys(tmp
     assert metadata.source_sha256 == file_sha256(source)
     assert metadata.versions.keys() >= {"gaxjax", "jax", "torch"}
     assert parity["size"] == 32
-    assert parity["folded"]["logits"]["max_rel"] < 5e-6  # measured 3e-7
+    assert parity["folded"]["logits"]["max_rel"] < 5e-6  # measured 2.7e-7
     direct = converters.convert_state_dict(weights, "small_resnet")
     assert checkpoint.fingerprint(model) == checkpoint.fingerprint(direct)
 

@@ -52,9 +52,7 @@ def test_curve_and_steps_equal_the_torch_loop(space, operation, bias):
     state_dict = random_state_dict("small_resnet", num_classes=7, size=32)
     pixels = np.random.default_rng(3).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     pixels[:, :4] = 0  # black pixels, which only a bias can move
-    config = GaxConfig(
-        score_space=space, operation=operation, bias=bias, target=15.0, max_steps=20
-    )
+    config = GaxConfig(score_space=space, operation=operation, bias=bias, target=15.0, max_steps=20)
     scale = {"mean": MEAN, "std": STD}
     pairs = list(both_curves(state_dict, "small_resnet", 7, pixels, None, config, **scale))
     assert len(pairs) == 4
