@@ -90,6 +90,68 @@ def test_convolution_equals_torchs(window, stride, padding, groups):
     np.testing.assert_allclose(ours, nhwc(torchs), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("size", [(32, 32), (33, 35), (34, 31)])
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"), [(7, 2, 3), (7, 2, 0), (3, 2, 0), (11, 4, 2), (3, 3, 1)]
+)
+def test_a_strided_convolution_of_an_image_keeps_value_and_gradients(size, window, stride, padding):
+    x = jax.random.uniform(jax.random.key(0), (2, *size, 3))
+    kernel = jax.random.normal(jax.random.key(1), (window, window, 3, 8))
+    sides = ((padding, padding), (padding, padding))
+
+    def ours(x, kernel):
+        return ops.convolution(x, kernel, strides=(stride, stride), padding=sides)
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), sides, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    with jax.default_matmul_precision("highest"):
+        (y, pullback), (expected, expected_pullback) = (
+            jax.vjp(function, x, kernel) for function in (ours, plain)
+        )
+        y_bar = jax.random.normal(jax.random.key(2), expected.shape)
+        gradients, expected_gradients = pullback(y_bar), expected_pullback(y_bar)
+    for got, wanted in zip((y, *gradients), (expected, *expected_gradients), strict=True):
+        # The same sums in another order, relative to the largest: measured 7e-7.
+        assert np.abs(got - wanted).max() < 5e-6 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize(
+    ("window", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 2, 0), (2, 3, 1), (3, 1, 1)]
+)
+@pytest.mark.parametrize("size", [(12, 12), (13, 15)])
+def test_max_pools_gradient_equals_torchs_ties_included(size, window, stride, padding, ceil_mode):
+    x = jnp.maximum(jnp.round(features(*size) * 2), 0)  # many equal maxima, as after a ReLU
+    y, pullback = jax.vjp(
+        lambda x: ops.max_pool(
+            x,
+            window=(window, window),
+            strides=(stride, stride),
+            padding=((padding, padding), (padding, padding)),
+            ceil_mode=ceil_mode,
+        ),
+        x,
+    )
+    y_bar = jax.random.normal(jax.random.key(2), y.shape)
+    torchs = nchw(x).requires_grad_()
+    F.max_pool2d(torchs, window, stride, padding, ceil_mode=ceil_mode).backward(nchw(y_bar))
+    np.testing.assert_allclose(pullback(y_bar)[0], nhwc(torchs.grad), atol=2e-6, rtol=0)
+
+
+def test_max_pool_passes_nan_on_with_and_without_a_gradient():
+    x = features(6, 6).at[0, 2, 3, 1].set(jnp.nan)
+
+    def pool(x):
+        return ops.max_pool(x, window=(3, 3), strides=(2, 2), ceil_mode=True)
+
+    value, (differentiated, _) = pool(x), jax.vjp(pool, x)
+    assert np.isnan(value[0, 1, 1, 1])
+    np.testing.assert_array_equal(value, differentiated)
+
+
 def test_relu_has_no_slope_at_zero():
     gradient = jax.vmap(jax.grad(lambda x: ops.relu(x).sum()))(jnp.array([-1.0, 0.0, 2.0]))
     np.testing.assert_array_equal(gradient, [0.0, 0.0, 1.0])
