@@ -4,18 +4,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
-from gaxjax.config import (
-    PRESETS,
-    DataConfig,
-    ModelConfig,
-    Preset,
-    RunConfig,
-)
+from gaxjax.config import PRESETS, DataConfig, GaxConfig, ModelConfig, RunConfig, to_dict
 from gaxjax.errors import UserError, nearest
 
 _console = Console(highlight=False, soft_wrap=True)
@@ -94,44 +88,40 @@ def parse(arguments: Sequence[str]) -> Command:
     Raises:
         UserError: an impossible value.
     """
-    preset = _preset(arguments)
-    gax = Gax(
-        run=RunConfig(
-            model=ModelConfig(model=tyro.MISSING),
-            data=DataConfig(data=tyro.MISSING),
-            gax=PRESETS[preset],
-            preset=preset,
-        ),
-        output=tyro.MISSING,
-    )
     commands = (
         Annotated[Demo, tyro.conf.subcommand("demo")]
         | Annotated[Convert, tyro.conf.subcommand("convert")]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-        | Annotated[Gax, tyro.conf.subcommand("gax", default=gax)]
+        | Annotated[Gax, tyro.conf.subcommand("gax")]
     )
     return tyro.cli(
         commands,
         prog="gaxjax",
         description="Heatmaps that raise an image classifier's confidence, in bulk.",
-        args=list(arguments) or ["--help"],
+        args=[*arguments[:1], *_preset_flags(arguments), *arguments[1:]] or ["--help"],
         config=(tyro.conf.OmitArgPrefixes,),
     )
 
 
-def _preset(arguments: Sequence[str]) -> Preset:
-    """Find --preset before the flags are parsed: it sets their defaults."""
+def _preset_flags(arguments: Sequence[str]) -> list[str]:
+    """Spell a --preset out as flags, to stand before the user's own: of two, the last one counts.
+
+    Raises:
+        UserError: no such preset.
+    """
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--preset":
             value = value if equals else "".join(arguments[position + 1 : position + 2])
             if value not in PRESETS:
-                known = ", ".join(get_args(Preset))
+                known = ", ".join(PRESETS)
                 raise UserError(
                     f"no preset {value!r}{nearest(value, PRESETS)} (there are: {known})"
                 )
-            return value
-    return "default"
+            preset, default = to_dict(PRESETS[value]), to_dict(GaxConfig())
+            changed = {key: item for key, item in preset.items() if item != default[key]}
+            return [f"--{key.replace('_', '-')}={item}" for key, item in changed.items()]
+    return []
 
 
 def _dispatch(command: Command) -> None:

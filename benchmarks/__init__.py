@@ -1,0 +1,1 @@
+"""Measurements; each is a module that appends JSON rows to benchmarks/results/."""

@@ -1,0 +1,186 @@
+"""How close the engine comes to the bare jitted step it is built around.
+
+    python -m benchmarks.engine_rate --model squeezenet.ckpt --data IMAGES --num-images 150
+
+Three figures of one process, in image-steps/s:
+- bare: the jitted step alone (loss, input gradient, Adam in every slot), nothing around it; its
+  median over calls before and after the engine's run, since shared machines drift.
+- engine: everything until the last image leaves the queue, also classifying the images and
+  verifying the scores in float32.
+- engine, steps only: the same without the time of classification and verification, each
+  measured alone after the run as batches × seconds per batch.
+"""
+
+import json
+import platform
+import subprocess
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+import tyro
+
+from gaxjax import lanes
+from gaxjax.config import DataConfig, EngineConfig, GaxConfig, ModelConfig
+from gaxjax.data import batches, open_images
+from gaxjax.engine import Engine
+from gaxjax.heatmap import as_unit_range, initial_weights
+from gaxjax.program import Program, compiler_options
+from gaxjax.run import open_classifier
+
+RESULTS = Path(__file__).parent / "results" / "engine_rate.jsonl"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure."""
+
+    model: ModelConfig
+    data: DataConfig
+    gax: GaxConfig = field(default_factory=lambda: GaxConfig(score_space="raw"))
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    output: Path = RESULTS
+
+
+def time_bare_step(program: Program, images: np.ndarray, calls: int = 12) -> list[float]:
+    """Return seconds per call of the step without lanes, queue, refill or report."""
+    objective = program.objective
+    config, slots = objective.config, len(images)
+
+    def step(network, state, image, label, baseline):
+        weights, adam = state
+        gradient = jax.value_and_grad(objective.loss_and_score, has_aux=True)
+        (_, score), gradients = jax.vmap(gradient, in_axes=(0, None, 0, 0, 0))(
+            weights, network, as_unit_range(image), label, baseline
+        )
+        updates, adam = jax.vmap(lanes.adam(config).update)(gradients, adam)
+        return (jax.tree.map(jnp.add, weights, updates), adam), score
+
+    pixels = jnp.asarray(images)
+    weights = jax.vmap(partial(initial_weights, config=config))(as_unit_range(pixels))
+    state = weights, jax.vmap(lanes.adam(config).init)(weights)
+    constant = pixels, jnp.zeros(slots, jnp.int32), jnp.zeros(slots, jnp.float32)
+    lowered = jax.jit(step, donate_argnums=1).lower(program.fast_weights, state, *constant)
+    compiled = lowered.compile(compiler_options=compiler_options(jax.local_devices()[0]))
+    seconds = []
+    for call in range(calls + 2):
+        started = time.perf_counter()
+        state, score = compiled(program.fast_weights, state, *constant)
+        jax.block_until_ready((state, score))
+        if call >= 2:
+            seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def time_batch(function, *arguments, calls: int = 5) -> float:
+    """Return the median seconds of one call."""
+    seconds = []
+    for _ in range(calls):
+        started = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds[1:]))
+
+
+def measure(settings: Settings) -> dict:
+    """Run bare step, engine, bare step; return the row."""
+    classifier = open_classifier(settings.model)
+    images = open_images(settings.data, num_classes=classifier.num_classes)
+    size = settings.data.size
+    engine = Engine(
+        classifier,
+        settings.gax,
+        settings.engine,
+        image_shape=(size, size, 3),
+        heatmap_dtype=np.float16,
+        num_images=len(images.records),
+    )
+    program = engine.warm_up()
+    shown = np.stack([images.load(i % len(images.records)) for i in range(engine.slots)])
+    compiled = []
+
+    def listen(event: str, _: float, **__: object) -> None:
+        compiled.append(event == "/jax/core/compile/backend_compile_duration")
+
+    before = time_bare_step(program, shown)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    source = batches(images, batch_size=engine.batch_size, threads=settings.data.decode_threads)
+    outcomes: dict[str, int] = {}
+    steps = []
+    for solution in engine.run(source):
+        outcomes[solution.outcome] = outcomes.get(solution.outcome, 0) + 1
+        if solution.steps is not None:
+            steps.append(solution.steps)
+    jax.monitoring.unregister_event_duration_listener(listen)
+    after = time_bare_step(program, shown)
+
+    block = program.put(shown[None]), program.put(np.zeros((1, engine.slots), np.int32))
+    baseline_seconds = time_batch(program.baseline, program.weights, *block)
+    finished = program.collect[program.slots[0]](program.empty_state())
+    verify_seconds = time_batch(program.rescore, program.weights, finished)
+
+    stats = engine.stats
+    done, _, seconds = stats.undrained or (stats.image_steps, 0, stats.seconds)
+    other = stats.baselines * baseline_seconds + stats.verifications * verify_seconds
+    bare = engine.slots / float(np.median(before + after))
+    return {
+        "bench": "engine_rate",
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "device": jax.devices()[0].device_kind,
+        "processor": platform.machine(),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "model": classifier.name,
+        "size": size,
+        "score_space": settings.gax.score_space,
+        "precision": stats.precision,
+        "slots": stats.slots,
+        "images": len(images.records),
+        "outcomes": outcomes,
+        "mean_steps": round(float(np.mean(steps)), 2) if steps else None,
+        "bare_image_steps_per_s": round(bare, 3),
+        "bare_min_max": [
+            round(engine.slots / t, 3) for t in (max(before + after), min(before + after))
+        ],
+        "engine_image_steps_per_s": round(done / seconds, 3),
+        "engine_steps_only_per_s": round(done / (seconds - other), 3),
+        "engine_over_bare": round(done / seconds / bare, 4),
+        "engine_steps_only_over_bare": round(done / (seconds - other) / bare, 4),
+        "occupancy": round(stats.occupancy, 4),
+        "seconds_until_drain": round(seconds, 2),
+        "baseline_batches": stats.baselines,
+        "baseline_seconds_each": round(baseline_seconds, 4),
+        "verify_batches": stats.verifications,
+        "verify_seconds_each": round(verify_seconds, 4),
+        "compile_seconds": round(stats.compile_seconds, 2),
+        "compilations_after_warm_up": sum(compiled),
+    }
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def main() -> None:
+    """Measure once and append the row."""
+    settings = tyro.cli(Annotated[Settings, tyro.conf.OmitArgPrefixes])
+    row = measure(settings)
+    settings.output.parent.mkdir(parents=True, exist_ok=True)
+    with settings.output.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(json.dumps(row, indent=1))
+
+
+if __name__ == "__main__":
+    main()

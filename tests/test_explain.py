@@ -1,0 +1,115 @@
+"""GAX over arrays, as in a notebook, with models of the user's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from flax import nnx
+
+import gaxjax
+
+PIXELS = tiny.images(6)
+LABELS = tiny.predictions(PIXELS, tiny.classifier())
+CONFIG = gaxjax.GaxConfig(target=60.0, max_steps=40)
+
+
+@pytest.fixture(scope="module")
+def solutions():
+    return gaxjax.explain(tiny.network(), PIXELS, LABELS, CONFIG, mean=tiny.MEAN, std=tiny.STD)
+
+
+def test_solutions_come_in_order_with_stacked_fields(solutions):
+    assert len(solutions) == 6
+    assert [solution.index for solution in solutions] == list(range(6))
+    assert solutions.outcome == [gaxjax.Outcome.REACHED] * 6
+    assert solutions.heatmap.shape == (6, tiny.SIZE, tiny.SIZE, 3)
+    assert solutions.heatmap.dtype == np.float32
+    assert np.all(np.abs(solutions.heatmap) <= 1)
+    assert np.all(solutions.co_score >= 60)
+    assert [len(curve) for curve in solutions.curve] == (solutions.steps + 1).tolist()
+    assert np.all(solutions.probability_after >= solutions.probability_before)
+    assert repr(solutions) == "Solutions(6 images: 6 reached)"
+    assert repr(solutions[2:4]) == "Solutions(2 images: 2 reached)"
+
+
+def test_float_images_give_the_same_as_uint8(solutions):
+    floats = gaxjax.explain(
+        tiny.network(),
+        PIXELS.astype(np.float32) / 255,
+        LABELS,
+        CONFIG,
+        mean=tiny.MEAN,
+        std=tiny.STD,
+    )
+    assert floats.steps.tolist() == solutions.steps.tolist()
+    np.testing.assert_allclose(floats.co_score, solutions.co_score, rtol=1e-4)
+
+
+def test_a_plain_function_and_a_pytree_give_the_same(solutions):
+    weights = tiny.weights()
+
+    def net(images):
+        return tiny._network(weights, images)
+
+    closed = gaxjax.explain(net, PIXELS, LABELS, CONFIG, mean=tiny.MEAN, std=tiny.STD)
+    np.testing.assert_allclose(closed.co_score, solutions.co_score, rtol=1e-4)
+
+
+def test_a_flax_module_works(solutions):
+    class Net(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs):
+            self.conv = nnx.Conv(3, 8, (3, 3), rngs=rngs)
+            self.head = nnx.Linear(8, 4, rngs=rngs)
+
+        def __call__(self, images):
+            return 30 * self.head(nnx.relu(self.conv(images)).mean((1, 2)))
+
+    model = Net(nnx.Rngs(0))
+    labels = np.asarray(model(jnp.asarray(PIXELS, jnp.float32) / 255).argmax(-1))
+    found = gaxjax.explain(model, PIXELS, labels, gaxjax.GaxConfig(target=5.0, max_steps=30))
+    assert set(found.outcome) <= {gaxjax.Outcome.REACHED, gaxjax.Outcome.STEP_LIMIT}
+    assert np.all(np.isfinite(found.co_score))
+
+
+def test_images_without_a_heatmap_are_nan_in_the_stack():
+    labels = LABELS.copy()
+    labels[2] = (labels[2] + 1) % tiny.CLASSES
+    found = gaxjax.explain(tiny.classifier(), PIXELS, labels, CONFIG)
+    assert found.outcome[2] is gaxjax.Outcome.MISCLASSIFIED
+    assert np.isnan(found.co_score[2])
+    assert found.steps[2] == -1
+    assert np.all(np.isnan(found.heatmap[2]))
+    assert np.all(np.isfinite(found.heatmap[3]))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (PIXELS[0], LABELS, r"images have shape \(12, 12, 3\); expected \[N, H, W, 3\]"),
+        (PIXELS[:0], LABELS[:0], r"expected \[N, H, W, 3\] \(channels last, RGB\), N ≥ 1"),
+        (PIXELS.transpose(0, 3, 1, 2), LABELS, r"channels last"),
+        (PIXELS.astype(np.int32), LABELS, "images have type int32; expected uint8"),
+        (PIXELS.astype(np.float32), LABELS, r"run from 0 to 255; expected \[0, 1\]"),
+        (np.full((6, 12, 12, 3), np.nan, np.float32), LABELS, r"expected \[0, 1\]"),
+        (PIXELS, LABELS[:3], "expected one integer for each of the 6 images"),
+        (PIXELS, LABELS.astype(float), "expected one integer for each of the 6 images"),
+        (PIXELS, LABELS + 5, "the model has classes 0 to 4"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_one_clear_line(images, labels, said):
+    with pytest.raises(gaxjax.UserError, match=said):
+        gaxjax.explain(tiny.classifier(), images, labels)
+
+
+def test_a_model_without_logits_is_one_clear_line():
+    with pytest.raises(gaxjax.UserError, match=r"expected logits \[1, C\]"):
+        gaxjax.explain(lambda images: images.mean(), PIXELS, LABELS)
+
+
+def test_weights_are_arguments_and_not_constants():
+    model = gaxjax.as_classifier(tiny.network(), num_classes=tiny.CLASSES)
+    shape = jax.ShapeDtypeStruct((1, tiny.SIZE, tiny.SIZE, 3), jnp.float32)
+    jaxpr = jax.make_jaxpr(model.apply)(model.weights, shape)
+    assert jaxpr.consts == []
+    assert len(jax.tree.leaves(model.weights)) == 3
