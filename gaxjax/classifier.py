@@ -57,7 +57,7 @@ class Classifier:
         """Return (x - mean) / std per channel, or x where no normalisation is declared."""
         if self.mean is None or self.std is None:
             return images
-        return (images - jnp.asarray(self.mean, jnp.float32)) / jnp.asarray(self.std, jnp.float32)
+        return (images - jnp.asarray(self.mean, images.dtype)) / jnp.asarray(self.std, images.dtype)
 
 
 def load_classifier(path: Path) -> Classifier:

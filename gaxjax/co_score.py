@@ -12,7 +12,7 @@ Only the number κ·f(x) of the baseline matters, so callers keep one float per 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from gaxjax.types import Scalar
+from gaxjax.types import Scalar, at_least_float32
 
 
 def score_constants(label: Int[Array, ""] | int, num_classes: int) -> Float[Array, " C"]:
@@ -22,19 +22,19 @@ def score_constants(label: Int[Array, ""] | int, num_classes: int) -> Float[Arra
         >>> score_constants(1, 3)
         Array([-0.5,  1. , -0.5], dtype=float32)
     """
-    others = jnp.full((num_classes,), -1.0 / (num_classes - 1), jnp.float32)
-    return others.at[label].set(1.0)
+    return jnp.full((num_classes,), -1.0 / (num_classes - 1)).at[label].set(1.0)
 
 
 def weighted_logits(logits: Float[Array, " C"], label: Int[Array, ""] | int) -> Scalar:
     """Return κ·f: how far the label's logit stands above the mean of the others.
 
     Args:
-        logits: raw outputs of one image, shape [C], any float type; summed in float32.
+        logits: raw outputs of one image, shape [C]; summed in float32, or wider if they are.
         label: the groundtruth class, in [0, C).
     """
-    logits = logits.astype(jnp.float32)
-    return jnp.dot(score_constants(label, logits.shape[0]), logits, precision="highest")
+    logits = at_least_float32(logits)
+    kappa = score_constants(label, logits.shape[0]).astype(logits.dtype)
+    return jnp.dot(kappa, logits, precision="highest")
 
 
 def co_score(

@@ -1,7 +1,7 @@
 """From trainable weights to a heatmap, an augmented image, and the similarity loss: one image.
 
 Section 3 and equation 6 of Tjoa et al. (2022). All arithmetic here is float32, whatever
-precision the network runs in.
+precision the network runs in (float64 where the image is).
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gaxjax.config import GaxConfig, Operation
-from gaxjax.types import Image, Scalar
+from gaxjax.types import Image, Scalar, at_least_float32
 
 Weights = dict[str, Float[Array, "H W 3"]]
 """What is trained for one image: `w`, and `b` where there is a bias; both shaped like x."""
@@ -18,9 +18,9 @@ Weights = dict[str, Float[Array, "H W 3"]]
 
 def initial_weights(image: Image, config: GaxConfig) -> Weights:
     """Return `w` = 1 everywhere and, with a bias, `b` = 0.01."""
-    weights = {"w": jnp.full(image.shape, config.initial_weight, jnp.float32)}
+    weights = {"w": jnp.full(image.shape, config.initial_weight, image.dtype)}
     if config.bias:
-        weights["b"] = jnp.full(image.shape, config.initial_bias, jnp.float32)
+        weights["b"] = jnp.full(image.shape, config.initial_bias, image.dtype)
     return weights
 
 
@@ -52,4 +52,4 @@ def as_unit_range(pixels: Any) -> Float[Array, "..."]:
     """Return float32 pixels in [0, 1]: uint8 is divided by 255, floats are taken as they are."""
     if pixels.dtype == jnp.uint8:
         return pixels.astype(jnp.float32) / 255.0
-    return pixels.astype(jnp.float32)
+    return at_least_float32(pixels)

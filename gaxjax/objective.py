@@ -15,7 +15,7 @@ from gaxjax.classifier import Classifier
 from gaxjax.co_score import weighted_logits
 from gaxjax.config import GaxConfig, Precision
 from gaxjax.heatmap import Weights, augment, heatmap, similarity_loss
-from gaxjax.types import Image, Scalar
+from gaxjax.types import Image, Scalar, at_least_float32
 
 
 class Baseline(NamedTuple):
@@ -127,4 +127,4 @@ class Objective:
         leaves = [leaf.dtype for leaf in jax.tree.leaves(network)]
         if jnp.bfloat16 in leaves:
             pixels = pixels.astype(jnp.bfloat16)
-        return self.classifier.apply(network, pixels[None])[0].astype(jnp.float32)
+        return at_least_float32(self.classifier.apply(network, pixels[None])[0])

@@ -1,5 +1,6 @@
 """Array aliases with their shapes: N images, B batch, H height, W width, C classes."""
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int, UInt8
 from numpy import ndarray
 
@@ -10,6 +11,7 @@ __all__ = [
     "Labels",
     "Logits",
     "Scalar",
+    "at_least_float32",
 ]
 
 Scalar = Float[Array, ""]
@@ -29,3 +31,8 @@ Labels = Int[Array, " B"]
 
 Logits = Float[Array, "B C"]
 """Raw classifier outputs: no softmax."""
+
+
+def at_least_float32(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Widen bfloat16 and float16 to float32; leave float64, which parity tests use, as it is."""
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))

@@ -18,8 +18,8 @@ class ReferenceResult:
     """One image's optimisation in torch.
 
     Attributes:
-        curve: CO scores, float32 [T]; `curve[t]` is measured at `w` after t updates.
-        heatmap: [H, W, 3], float32.
+        curve: CO scores, float64 [T]; `curve[t]` is measured at `w` after t updates.
+        heatmap: [H, W, 3], in the network's type.
         steps: updates behind `heatmap`.
         reached: whether the target stopped it.
     """
@@ -44,7 +44,8 @@ def gax(
     """Optimise one heatmap by torch's own Adam (paper §3, eqs. 5 and 6).
 
     Args:
-        network: classifier in eval mode; [1, 3, H, W] → logits [1, C].
+        network: classifier in eval mode; [1, 3, H, W] → logits [1, C]. All is computed in the
+            type of its weights.
         image: float32 in [0, 1].
         label: groundtruth class.
         config: the method; the score space decides where mean and std apply.
@@ -55,13 +56,13 @@ def gax(
         weight_gradients: the released code leaves the network's own gradients on: slower, same
             numbers.
     """
-    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    dtype = next(network.parameters()).dtype
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(dtype)
     kappa = _score_constants(network, pixels, label)
 
     def logits(pixels: torch.Tensor, *, normalized: bool) -> torch.Tensor:
         if normalized and mean is not None and std is not None:
-            columns = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
-            shift, scale = columns
+            shift, scale = (torch.tensor(v, dtype=dtype).view(1, 3, 1, 1) for v in (mean, std))
             pixels = (pixels - shift) / scale
         return network(pixels)
 
@@ -105,7 +106,7 @@ def gax(
                 h = heatmap()
             break
     return ReferenceResult(
-        curve=np.array(curve, np.float32),
+        curve=np.array(curve),
         heatmap=h.detach().numpy()[0].transpose(1, 2, 0),
         steps=len(curve) - 1 + heatmap_after_update,
         reached=reached,
@@ -116,6 +117,6 @@ def _score_constants(network: torch.nn.Module, pixels: torch.Tensor, label: int)
     """Return κ as a row [1, C]: 1 at the label, -1 / (C - 1) elsewhere."""
     with torch.no_grad():
         num_classes = network(pixels).shape[1]
-    kappa = torch.full((1, num_classes), -1.0 / (num_classes - 1))
+    kappa = torch.full((1, num_classes), -1.0 / (num_classes - 1), dtype=pixels.dtype)
     kappa[0, label] = 1.0
     return kappa

@@ -1,11 +1,13 @@
 """The engine's curves against a plain torch loop, one image at a time, on the same model.
 
-Adam's first update is the sign of the gradient, so a pixel whose gradient is nearly zero may take
-the other sign in the other framework; it hardly moves the score. Differences are relative to the
-target.
+In double precision the two agree to rounding, which proves the mathematics. In float32 each
+drifts from the truth by the same amount, which proves that nothing else is at work.
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 from torch_weights import random_state_dict
@@ -15,7 +17,11 @@ from gaxjax.classifier import as_classifier
 from gaxjax.config import DataConfig, EngineConfig, GaxConfig
 from gaxjax.data import Batch, open_images
 from gaxjax.engine import Engine
+from gaxjax.explain import explain
+from gaxjax.heatmap import initial_weights
+from gaxjax.lanes import adam
 from gaxjax.models import fold_batch_norm
+from gaxjax.objective import Objective
 from gaxjax.reference.gax import gax as reference_gax
 from gaxjax.reference.torch_models import torch_model
 from gaxjax.solution import Outcome
@@ -59,28 +65,111 @@ def test_curve_and_steps_equal_the_torch_loop(space, operation, bias):
     for solution, reference in pairs:
         assert solution.outcome in (Outcome.REACHED, Outcome.STEP_LIMIT)
         assert len(solution.curve) == len(reference.curve)
-        # measured: see the closing lines of benchmarks/README.md
-        assert np.abs(solution.curve - reference.curve).max() < 2e-3 * config.target
+        # Scores up to 15; measured 0.0034 (normalized), 0.0011 (raw), 0.0010 (released) for sum,
+        # and 0.0113, 0.0008, 0.0006 for mult, all with a bias; without it 0.00004.
+        assert np.abs(solution.curve - reference.curve).max() < 0.03
         if solution.outcome is Outcome.REACHED:
             assert reference.reached
             assert solution.steps == reference.steps
 
 
+def curve_in_float64(classifier, image, label, config):
+    """The objective and optimiser of the engine, in a plain loop and in double precision."""
+    objective = Objective(classifier, config, "highest")
+    network = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), classifier.weights)
+    image, label = jnp.asarray(image, jnp.float64), jnp.int32(label)
+    baseline = objective.baseline(network, image, label).weighted_logits
+    weights = initial_weights(image, config)
+    state = adam(config).init(weights)
+    gradient = jax.jit(jax.value_and_grad(objective.loss_and_score, has_aux=True))
+    curve = []
+    while True:
+        (_, score), gradients = gradient(weights, network, image, label, baseline)
+        curve.append(float(score))
+        if curve[-1] >= config.target or len(curve) > config.max_steps:
+            return np.array(curve)
+        updates, state = adam(config).update(gradients, state)
+        weights = optax.apply_updates(weights, updates)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("space", ["normalized", "raw", "released"])
+@pytest.mark.parametrize("operation", ["sum", "mult"])
+def test_in_double_precision_the_curves_are_the_same(space, operation, bias):
+    state_dict = random_state_dict("small_resnet", num_classes=7, size=32)
+    network = torch_model("small_resnet", 7, state_dict=state_dict).double()
+    image = np.random.default_rng(3).uniform(size=(32, 32, 3))
+    image[:4] = 0
+    config = GaxConfig(score_space=space, operation=operation, bias=bias, target=15.0, max_steps=20)
+    reference = reference_gax(network, image, 2, config, mean=MEAN, std=STD)
+    with jax.enable_x64(True):
+        model = fold_batch_norm(convert_state_dict(state_dict, "small_resnet"))
+        classifier = as_classifier(model, num_classes=7, mean=MEAN, std=STD)
+        curve = curve_in_float64(classifier, image, 2, config)
+    assert len(curve) == len(reference.curve)
+    # Batch norm is folded in float64 and rounded to float32: measured 1.7e-7, of scores to 15.
+    assert np.abs(curve - reference.curve).max() < 2e-6
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("space", ["normalized", "raw", "released"])
-def test_real_weights_on_real_images_follow_the_torch_loop(space, real_data):
-    state_dict = read_state_dict(real_data / "weights" / "squeezenet1_0_imagenet.pth")
-    images = open_images(
-        DataConfig(data=str(real_data / "data" / "imagenet_sample"), num_images=3, seed=4)
-    )
-    pixels = np.stack([images.load(i) for i in range(3)])
-    config = GaxConfig(score_space=space, bias=space == "raw", target=48.0, max_steps=20)
+def test_real_weights_in_double_precision_give_torchs_curve(space, real_data):
+    state_dict, images = real_case(real_data)
+    network = torch_model("squeezenet1_0", 1000, state_dict=state_dict).double()
+    config = GaxConfig(score_space=space, bias=space == "raw", max_steps=8)
+    reference = reference_gax(network, images[0], LABELS[0], config, mean=MEAN, std=STD)
+    with jax.enable_x64(True):
+        model = convert_state_dict(state_dict, "squeezenet1_0")
+        classifier = as_classifier(model, num_classes=1000, mean=MEAN, std=STD)
+        curve = curve_in_float64(classifier, images[0], LABELS[0], config)
+    assert len(curve) == len(reference.curve)
+    # Measured 3e-13 on most images; where white areas make exact ties in the max pools, whose
+    # winners rounding decides, up to 5e-3.
+    assert np.abs(curve - reference.curve).max() < 1e-9
+
+
+@pytest.mark.data
+def test_float32_curves_are_no_further_from_the_truth_than_torchs_own(real_data):
+    """Adam divides a gradient by its own size, so rounding noise in a pixel whose gradient is
+    nearly zero moves it by a whole ±0.1: float32 curves drift apart by percents in any framework.
+    The truth is torch in double precision.
+    """
+    state_dict, images = real_case(real_data)
+    network = torch_model("squeezenet1_0", 1000, state_dict=state_dict)
+    exact = torch_model("squeezenet1_0", 1000, state_dict=state_dict).double()
+    config = GaxConfig(max_steps=20)
     scale = {"mean": MEAN, "std": STD}
-    pairs = list(both_curves(state_dict, "squeezenet1_0", 1000, pixels, None, config, **scale))
-    assert len(pairs) == 3
-    for solution, reference in pairs:
-        assert len(solution.curve) == len(reference.curve)
-        assert np.abs(solution.curve - reference.curve).max() < 2e-3 * config.target
-        assert (solution.outcome is Outcome.REACHED) == reference.reached
-        if reference.reached:
-            assert solution.steps == reference.steps
+    model = as_classifier(
+        convert_state_dict(state_dict, "squeezenet1_0"), num_classes=1000, **scale
+    )
+    solutions = explain(
+        model, images, np.array(LABELS), config, engine=EngineConfig(slots=4, drain=False)
+    )
+    ours, torchs = [], []
+    for solution, image, label in zip(solutions, images, LABELS, strict=True):
+        truth = reference_gax(exact, image, label, config, **scale)
+        single = reference_gax(network, image, label, config, **scale)
+        assert solution.outcome is Outcome.REACHED
+        # Measured 10, 10, 9 for the table, whose score passes 48 at 48.1 or misses it at 47.9;
+        # equal for the others.
+        assert abs(solution.steps - truth.steps) <= 1
+        assert abs(single.steps - truth.steps) <= 1
+        shared = slice(min(len(solution.curve), len(truth.curve), len(single.curve)))
+        ours.append(np.abs(solution.curve[shared] - truth.curve[shared]).max())
+        torchs.append(np.abs(single.curve[shared] - truth.curve[shared]).max())
+        # Before the noise has grown the curves are the same: measured 4e-5.
+        assert abs(solution.curve[0] - truth.curve[0]) < 5e-4
+    # Measured 0.18, 0.11, 0.11 (ours) and 0.07, 0.11, 0.16 (torch).
+    assert np.mean(ours) < 3 * np.mean(torchs)
+
+
+LABELS = (532, 881, 937)  # dining table, upright, broccoli
+
+
+def real_case(real_data):
+    """Return SqueezeNet's weights and three images [3, 256, 256, 3] that it gets right."""
+    state_dict = read_state_dict(real_data / "weights" / "squeezenet1_0_imagenet.pth")
+    images = open_images(DataConfig(data=str(real_data / "data" / "imagenet_sample")))
+    wanted = {record.label: i for i, record in enumerate(images.records)}
+    pixels = [images.load(wanted[label]) for label in LABELS]
+    return state_dict, np.stack(pixels).astype(np.float32) / 255
