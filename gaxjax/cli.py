@@ -17,30 +17,37 @@ _console = Console(highlight=False, soft_wrap=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """Train a small net on handwritten digits and explain it: no download, under two minutes."""
+    """Train a small net on handwritten digits and explain it: no download, under two minutes.
+
+    Attributes:
+        output: Folder for the checkpoint, the run and the picture.
+    """
 
     output: Path = Path("gaxjax-demo")
-    """Folder for the checkpoint, the run and the picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Convert torch weights to a checkpoint, and prove it: logits and gradients against torch."""
+    """Convert torch weights to a checkpoint, and prove it: logits and gradients against torch.
+
+    Attributes:
+        source: A .pth, .pt or .safetensors state dict, or a torchvision name (resnet34, or
+            resnet50:IMAGENET1K_V2).
+        output: Folder of the checkpoint.
+        architecture: Architecture of a state dict, where its keys do not tell.
+        normalization: How the model wants its pixels. imagenet: torchvision's mean and std. none:
+            as they are, in [0, 1]. auto: imagenet for a head of 1000 classes, none otherwise.
+        input_size: Height and width of the images that the parity report uses, in pixels.
+        class_names: Text file with one class name a line; ImageNet's names for a head of 1000
+            classes.
+    """
 
     source: tyro.conf.Positional[str]
-    """A .pth, .pt or .safetensors state dict, or a torchvision name (resnet34, or
-    resnet50:IMAGENET1K_V2)."""
     output: Path
-    """Folder of the checkpoint."""
     architecture: str | None = None
-    """Architecture of a state dict, where its keys do not tell."""
     normalization: Literal["auto", "imagenet", "none"] = "auto"
-    """How the model wants its pixels. imagenet: torchvision's mean and std. none: as they are,
-    in [0, 1]. auto: imagenet for a head of 1000 classes, none otherwise."""
     input_size: int = 256
-    """Height and width of the images that the parity report uses, in pixels."""
     class_names: Path | None = None
-    """Text file with one class name a line; ImageNet's names for a head of 1000 classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +60,14 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Gax:
-    """Optimise one heatmap per image (GAX); the same command resumes a run that was cut off."""
+    """Optimise one heatmap per image (GAX); the same command resumes a run that was cut off.
+
+    Attributes:
+        output: Folder of the run: scores as Parquet, heatmaps as Zarr.
+    """
 
     run: RunConfig
     output: Path
-    """Folder of the run: scores as Parquet, heatmaps as Zarr."""
 
 
 Command = Demo | Convert | Evaluate | Gax

@@ -30,41 +30,49 @@ def _require(holds: bool, name: str, value: object, expected: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which classifier."""
+    """Which classifier.
+
+    Attributes:
+        model: A checkpoint made by `gaxjax convert`, a torchvision name (resnet34, or
+            resnet50:IMAGENET1K_V2), or a .pth or .safetensors state dict.
+        architecture: Architecture of a state dict, where its keys do not tell.
+        normalization: How a state dict's model wants its pixels. imagenet: torchvision's mean and
+            std. none: as they are, in [0, 1]. auto: imagenet for a head of 1000 classes, none
+            otherwise.
+    """
 
     model: str
-    """A checkpoint made by `gaxjax convert`, a torchvision name (resnet34, or
-    resnet50:IMAGENET1K_V2), or a .pth or .safetensors state dict."""
     architecture: str | None = None
-    """Architecture of a state dict, where its keys do not tell."""
     normalization: Literal["auto", "imagenet", "none"] = "auto"
-    """How a state dict's model wants its pixels. imagenet: torchvision's mean and std. none:
-    as they are, in [0, 1]. auto: imagenet for a head of 1000 classes, none otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which images, and how a file becomes an array of pixels."""
+    """Which images, and how a file becomes an array of pixels.
+
+    Attributes:
+        data: Images: a folder with one subfolder per class, a flat folder (with --labels), a CSV
+            file with the columns path and label, or the built-in set `digits`.
+        labels: Labels of a flat ImageNet validation folder: Kaggle's LOC_val_solution.csv, or the
+            devkit's ILSVRC2012_validation_ground_truth.txt with meta.mat beside it.
+        size: Height and width of the decoded image, in pixels.
+        resize: squash: resize to size × size, as the paper does. crop: resize the short
+            side to --resize-size, then cut the centre.
+        resize_size: Length of the short side before the centre crop, in pixels; --size when not
+            given.
+        num_images: Draw this many images at random; all when not given.
+        seed: Seed of that draw.
+        decode_threads: Threads that decode images ahead of the device.
+    """
 
     data: str
-    """Images: a folder with one subfolder per class, a flat folder (with --labels), a CSV file
-    with the columns path and label, or the built-in set `digits`."""
     labels: Path | None = None
-    """Labels of a flat ImageNet validation folder: Kaggle's LOC_val_solution.csv, or the devkit's
-    ILSVRC2012_validation_ground_truth.txt with meta.mat beside it."""
     size: int = 256
-    """Height and width of the decoded image, in pixels."""
     resize: Literal["squash", "crop"] = "squash"
-    """squash: resize to size × size, as the paper does. crop: resize the short side to
-    --resize-size, then cut the centre."""
     resize_size: int | None = None
-    """Length of the short side before the centre crop, in pixels; --size when not given."""
     num_images: int | None = None
-    """Draw this many images at random; all when not given."""
     seed: int = 0
-    """Seed of that draw."""
     decode_threads: int = 4
-    """Threads that decode images ahead of the device."""
 
     def __post_init__(self) -> None:
         _require(self.size >= 1, "size", self.size, "at least 1 pixel")
@@ -92,38 +100,42 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GaxConfig:
-    """What is optimised: the score, the heatmap, the loss and Adam (paper §3, eqs. 5 and 6)."""
+    """What is optimised: the score, the heatmap, the loss and Adam (paper §3, eqs. 5 and 6).
+
+    Attributes:
+        score_space: Where the classifier sees its pixels. normalized: f(x) = net((x - mean) / std).
+            raw: f(x) = net(x). released: baseline normalised, augmented image raw, as the released
+            ImageNet code runs. All agree for a model without normalisation.
+        operation: How the heatmap meets the image: sum is x + h, mult is x * h.
+        bias: Use h = tanh(w * x + b), so that black pixels can move (the paper's X-ray setting).
+        target: Stop an image as soon as its CO score is at least this.
+        max_steps: Give an image up after this many updates and keep its best heatmap.
+        learning_rate: Adam's learning rate.
+        beta1: Adam's decay of the first moment.
+        beta2: Adam's decay of the second moment.
+        adam_eps: Adam's term against division by zero.
+        similarity_factor: l_s, the weight of the similarity loss.
+        similarity_eps: ε of the similarity loss, in pixel units (pixels lie in [0, 1]).
+        initial_weight: Where every w starts.
+        initial_bias: Where every b starts, with --bias.
+        include_misclassified: Also optimise images that the model classifies wrongly; the paper
+            leaves them out.
+    """
 
     score_space: ScoreSpace = "normalized"
-    """Where the classifier sees its pixels. normalized: f(x) = net((x - mean) / std). raw:
-    f(x) = net(x). released: baseline normalised, augmented image raw, as the released ImageNet
-    code runs. All agree for a model without normalisation."""
     operation: Operation = "sum"
-    """How the heatmap meets the image: sum is x + h, mult is x * h."""
     bias: bool = False
-    """Use h = tanh(w * x + b), so that black pixels can move (the paper's X-ray setting)."""
     target: float = 48.0
-    """Stop an image as soon as its CO score is at least this."""
     max_steps: int = 1000
-    """Give an image up after this many updates and keep its best heatmap."""
     learning_rate: float = 0.1
-    """Adam's learning rate."""
     beta1: float = 0.9
-    """Adam's decay of the first moment."""
     beta2: float = 0.999
-    """Adam's decay of the second moment."""
     adam_eps: float = 1e-8
-    """Adam's term against division by zero."""
     similarity_factor: float = 100.0
-    """l_s, the weight of the similarity loss."""
     similarity_eps: float = 1e-4
-    """ε of the similarity loss, in pixel units (pixels lie in [0, 1])."""
     initial_weight: float = 1.0
-    """Where every w starts."""
     initial_bias: float = 0.01
-    """Where every b starts, with --bias."""
     include_misclassified: bool = False
-    """Also optimise images that the model classifies wrongly; the paper leaves them out."""
 
     def __post_init__(self) -> None:
         finite = float("inf")
@@ -144,18 +156,21 @@ class GaxConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """How fast: nothing here changes what a score means."""
+    """How fast: nothing here changes what a score means.
+
+    Attributes:
+        precision: Arithmetic of the network while optimising: float32, bfloat16, or highest
+            (float32 without TF32). auto: bfloat16 on a GPU, float32 elsewhere. Stored scores are
+            always re-evaluated in float32 at the highest precision.
+        slots: Images optimised side by side on each device; chosen from the memory when not given.
+        devices: Local devices to use; all when not given.
+        drain: Shrink through smaller slot counts when fewer images than slots remain.
+    """
 
     precision: Precision = "auto"
-    """Arithmetic of the network while optimising: float32, bfloat16, or highest (float32 without
-    TF32). auto: bfloat16 on a GPU, float32 elsewhere. Stored scores are always re-evaluated in
-    float32 at the highest precision."""
     slots: int | None = None
-    """Images optimised side by side on each device; chosen from the memory when not given."""
     devices: int | None = None
-    """Local devices to use; all when not given."""
     drain: bool = True
-    """Shrink through smaller slot counts when fewer images than slots remain."""
 
     def __post_init__(self) -> None:
         _require(self.slots is None or self.slots >= 1, "slots", self.slots, "at least 1")
@@ -164,14 +179,18 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreConfig:
-    """What is kept, and how often it is committed."""
+    """What is kept, and how often it is committed.
+
+    Attributes:
+        heatmaps: Type of the stored heatmaps. The stored score is that of the heatmap as stored.
+        part_size: Commit the results after this many images.
+        part_seconds: Commit the results after this many seconds, even when --part-size is not
+            reached.
+    """
 
     heatmaps: Literal["float16", "float32", "none"] = "float16"
-    """Type of the stored heatmaps. The stored score is that of the heatmap as stored."""
     part_size: int = 256
-    """Commit the results after this many images."""
     part_seconds: float = 60.0
-    """Commit the results after this many seconds, even when --part-size is not reached."""
 
     def __post_init__(self) -> None:
         _require(self.part_size >= 1, "part_size", self.part_size, "at least 1")
@@ -180,7 +199,13 @@ class StoreConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One bulk GAX run: model, images, method, engine, store."""
+    """One bulk GAX run: model, images, method, engine, store.
+
+    Attributes:
+        preset: Whole settings by name; flags given besides override them. default: as documented
+            here. paper: the paper's text (score space raw). released: the released ImageNet code's
+            quick commands (score space released, target 15).
+    """
 
     model: ModelConfig
     data: DataConfig
@@ -188,9 +213,6 @@ class RunConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     preset: Preset = "default"
-    """Whole settings by name; flags given besides override them. default: as documented here.
-    paper: the paper's text (score space raw). released: the released ImageNet code's quick
-    commands (score space released, target 15)."""
 
 
 PRESETS: dict[Preset, GaxConfig] = {
