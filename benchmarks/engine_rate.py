@@ -133,7 +133,7 @@ def measure(settings: Settings) -> dict:
     return {
         "bench": "engine_rate",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": current_commit(),
         "device": jax.devices()[0].device_kind,
         "processor": platform.machine(),
         "jax": jax.__version__,
@@ -165,7 +165,8 @@ def measure(settings: Settings) -> dict:
     }
 
 
-def _commit() -> str:
+def current_commit() -> str:
+    """Return the short hash of the checkout."""
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
