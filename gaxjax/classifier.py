@@ -90,9 +90,9 @@ def as_classifier(
 ) -> Classifier:
     """Make a classifier of any callable `images [B, H, W, 3] -> logits [B, C]`.
 
-    A Flax NNX module, or any callable that is a pytree of arrays (an Equinox module, a
-    `jax.tree_util.Partial`), has its arrays taken out and passed as arguments. Any other function
-    is called as it is.
+    A Flax NNX module (a copy, in eval mode), or any callable that is a pytree of arrays (an
+    Equinox module, a `jax.tree_util.Partial`), has its arrays taken out and passed as arguments,
+    in float32. Any other function is called as it is.
 
     Args:
         model: the callable; it sees pixels after normalisation.
@@ -106,7 +106,9 @@ def as_classifier(
     if isinstance(model, Classifier):
         return model
     if isinstance(model, nnx.Module):
-        graph, state = nnx.split(model)
+        resting = nnx.merge(*nnx.split(model))  # a copy: the caller's may go on training
+        resting.eval()
+        graph, state = nnx.split(resting)
 
         def apply(weights: PyTree, pixels: Images) -> Logits:
             return nnx.merge(graph, weights)(pixels)
@@ -131,6 +133,13 @@ def as_classifier(
         if isinstance(model, nnx.Module)
         else getattr(model, "__name__", type(model).__name__)
     )
+    # Scores are verified in float32, so that is what weights are kept in.
+    weights = jax.tree.map(
+        lambda leaf: (
+            jnp.asarray(leaf, jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        ),
+        weights,
+    )
     return Classifier(
         apply=apply,
         weights=weights,
@@ -145,7 +154,8 @@ def as_classifier(
 def _fingerprint(weights: PyTree, mean: Any, std: Any) -> str:
     digest = hashlib.sha256(repr((mean, std)).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
-        array = np.asarray(leaf)
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -18,7 +18,7 @@ from gaxjax.classifier import Classifier
 from gaxjax.config import EngineConfig, GaxConfig, Precision
 from gaxjax.data import Batch
 from gaxjax.errors import UserError
-from gaxjax.lanes import NOT_FINITE, Finished, Report
+from gaxjax.lanes import NOT_FINITE, REACHED, STEP_LIMIT, Report
 from gaxjax.memory import choose_slots
 from gaxjax.objective import Baseline, Objective, Verified
 from gaxjax.prefetch import Prefetch
@@ -39,11 +39,43 @@ class _Owed(NamedTuple):
     probability: float
 
 
-def resolve_precision(precision: Precision, device: jax.Device) -> Precision:
-    """Turn `auto` into bfloat16 on a GPU and float32 elsewhere."""
+class _Ended(NamedTuple):
+    """What the host reads of a `lanes.Finished`."""
+
+    number: Any
+    heatmap: Any
+    status: Any
+    step: Any
+    heatmap_step: Any
+    curve: Any
+
+
+_OUTCOMES = {
+    REACHED: Outcome.REACHED,
+    STEP_LIMIT: Outcome.STEP_LIMIT,
+    NOT_FINITE: Outcome.NOT_FINITE,
+}
+
+
+def resolve_precision(
+    precision: Precision, device: jax.Device, classifier: Classifier
+) -> Precision:
+    """Turn `auto` into bfloat16 on a GPU and float32 elsewhere.
+
+    Raises:
+        UserError: bfloat16 is asked of a function that holds its weights itself.
+    """
+    castable = any(
+        jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(classifier.weights)
+    )
+    if precision == "bfloat16" and not castable:
+        raise UserError(
+            f"{classifier.name} holds its weights itself, so they cannot be cast to bfloat16: "
+            "pass a module, or jax.tree_util.Partial(function, weights)"
+        )
     if precision != "auto":
         return precision
-    return "bfloat16" if device.platform == "gpu" else "float32"
+    return "bfloat16" if device.platform == "gpu" and castable else "float32"
 
 
 class Engine:
@@ -82,7 +114,7 @@ class Engine:
             )
         self.devices = available[: config.devices]
         self.objective = Objective(
-            classifier, gax, resolve_precision(config.precision, self.devices[0])
+            classifier, gax, resolve_precision(config.precision, self.devices[0], classifier)
         )
         self._image = jax.ShapeDtypeStruct(image_shape, image_dtype)
         self._heatmap_dtype = jnp.dtype(heatmap_dtype)
@@ -124,7 +156,7 @@ class Engine:
         """Yield one solution per image of `batches`, as they settle, in no particular order.
 
         An image that is classified wrongly, or could not be read, gets its outcome without being
-        optimised.
+        optimised. `batches` is read in a thread and must not wait for solutions.
 
         Raises:
             UserError: even a single slot does not fit the memory.
@@ -138,6 +170,8 @@ class Engine:
                     yield from _Pass(program, self.stats, source, arrived, owed).solutions()
                     return
                 except jax.errors.JaxRuntimeError as error:
+                    if error is source.error:  # the images' own trouble, not the engine's
+                        raise
                     self._halve(error)
 
     def _halve(self, error: jax.errors.JaxRuntimeError) -> None:
@@ -181,7 +215,7 @@ class _Pass:
         self.classified: deque[Baseline] = deque()
         self.ready = deque(sorted(owed))  # sorted out, not yet on a device
         self.reports: deque[tuple[int, int, Report]] = deque()
-        self.verified: deque[tuple[Finished, Verified, jax.Array]] = deque()
+        self.verified: deque[tuple[_Ended, Verified, jax.Array]] = deque()
         self.step_number = 0
         self.seen = Report(*(np.zeros(self.num_devices, np.int64) for _ in Report._fields))
         self.seen_number = 0
@@ -200,11 +234,10 @@ class _Pass:
                 self._read_reports(behind=1)
             else:
                 self._read_reports(behind=0)
-            if self._verification_is_due():
+            while self._verification_is_due():
                 self._verify()
-            idle = not self._device_has_work() and not self.reports
-            yield from self._settle(wait=idle)
-            if idle and self.source.exhausted and not (self.arrived or self.owed):
+            yield from self._settle(wait=not self._device_has_work())
+            if self._is_idle() and self.source.exhausted and not (self.arrived or self.owed):
                 break
             if self._is_draining():
                 self._shrink()
@@ -215,7 +248,7 @@ class _Pass:
         """Classify images ahead of need, and sort out those that are not optimised."""
         size = self.block * self.num_devices
         while len(self.arrived) < 2 and len(self.ready) < 2 * size:
-            batch = self.source.get(wait=not (self.arrived or self._device_has_work()))
+            batch = self.source.get(wait=self._is_idle() and not self.arrived)
             if batch is None:
                 break
             for index, reason in batch.unreadable:
@@ -258,7 +291,7 @@ class _Pass:
                 outcome = Outcome.MISCLASSIFIED
             else:
                 self.owed[index] = _Owed(
-                    batch.images[row], label, weighted_logits, prediction, probability
+                    batch.images[row].copy(), label, weighted_logits, prediction, probability
                 )
                 self.ready.append(index)
                 continue
@@ -304,6 +337,17 @@ class _Pass:
         lanes = seen.running + seen.stalled + (self.enqueued - seen.admitted)
         return bool(lanes.any()) or self.returning > 0
 
+    def _is_idle(self) -> bool:
+        """Whether nothing is under way on the devices, nor on its way back."""
+        return not (
+            self._device_has_work() or self.reports or self._num_pending().any() or self.verified
+        )
+
+    def _num_pending(self) -> np.ndarray:
+        # A report does not yet know of verifications that ran after its step.
+        verifying = self.program.verify_size * len(self.verified_at)
+        return np.maximum(self.seen.pending - verifying, 0)
+
     def _step(self) -> None:
         self.stats.clock()
         self.state, report = self.program.step[self.slots](self.program.fast_weights, self.state)
@@ -331,22 +375,23 @@ class _Pass:
     # -- out: verification, then a solution, or back to the slot -----------------------------
 
     def _verification_is_due(self) -> bool:
-        # A report does not yet know of verifications that ran after its step.
-        pending = self.seen.pending - self.program.verify_size * len(self.verified_at)
-        if not np.any(pending > 0):
+        pending = self._num_pending()
+        if not pending.any():
             return False
         full = np.any(pending >= self.program.verify_size)
         waited = self.step_number - self.last_verified >= _PATIENCE
-        return bool(full or waited or self.seen.stalled.any() or self._is_draining())
+        held_up = self.seen.stalled.any() or not self._device_has_work()
+        return bool(full or waited or held_up or self._is_draining())
 
     def _verify(self) -> None:
         program = self.program
         finished = program.collect[self.slots](self.state)
         verified, settled = program.rescore(program.weights, finished)
         self.state = program.resolve[self.slots](self.state, finished.slot, settled)
-        for leaf in (*finished, *verified, settled):
+        ended = _Ended(*(getattr(finished, name) for name in _Ended._fields))
+        for leaf in (*ended, *verified, settled):
             leaf.copy_to_host_async()
-        self.verified.append((finished, verified, settled))
+        self.verified.append((ended, verified, settled))
         self.verified_at.append(self.step_number)
         self.last_verified = self.step_number
         self.stats.verifications += 1
@@ -354,46 +399,41 @@ class _Pass:
     def _settle(self, *, wait: bool) -> Iterator[Solution]:
         """Hand out what verification has settled; with `wait`, wait for it."""
         while self.verified and (wait or _is_ready(self.verified[0][2])):
-            finished, verified, settled = jax.device_get(self.verified.popleft())
-            for place in zip(*np.nonzero(finished.number >= 0), strict=True):
+            ended, verified, settled = jax.device_get(self.verified.popleft())
+            for place in zip(*np.nonzero(ended.number >= 0), strict=True):
                 if settled[place]:
                     yield self._solution(
-                        Finished(*(leaf[place] for leaf in finished)),
+                        _Ended(*(leaf[place] for leaf in ended)),
                         Verified(*(leaf[place] for leaf in verified)),
                     )
                 else:
                     self.returning += 1
                     self.stats.returned += 1
 
-    def _solution(self, finished: Finished, verified: Verified) -> Solution:
-        known = self.owed.pop(int(finished.number))
+    def _solution(self, ended: _Ended, verified: Verified) -> Solution:
+        known = self.owed.pop(int(ended.number))
         self.stats.settled += 1
-        curve = finished.curve[: int(finished.step) + 1].copy()
+        curve = ended.curve[: int(ended.step) + 1].copy()
         start: dict[str, Any] = {
-            "index": int(finished.number),
+            "index": int(ended.number),
             "label": known.label,
             "prediction": known.prediction,
             "probability_before": known.probability,
             "co_score_start": float(curve[0]),
             "curve": curve,
         }
-        if int(finished.best_step) < 0:  # no score was ever finite
-            return Solution(outcome=Outcome.NOT_FINITE, **start)
-        if int(finished.status) == NOT_FINITE:
-            outcome = Outcome.NOT_FINITE
-        elif verified.co_score >= self.config.target:
-            outcome = Outcome.REACHED
-        else:
-            outcome = Outcome.STEP_LIMIT
+        outcome = _OUTCOMES[int(ended.status)]
+        if int(ended.heatmap_step) < 0:  # no score was ever finite
+            return Solution(outcome=outcome, **start)
         return Solution(
             outcome=outcome,
             **start,
-            steps=int(finished.best_step),
+            steps=int(ended.heatmap_step),
             co_score=float(verified.co_score),
             similarity_loss=float(verified.similarity_loss),
             probability_after=float(verified.probability),
             prediction_after=int(verified.prediction),
-            heatmap=np.array(finished.heatmap),
+            heatmap=np.array(ended.heatmap),
         )
 
     # -- the drain ---------------------------------------------------------------------------

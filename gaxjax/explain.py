@@ -50,6 +50,8 @@ def explain(
         >>> solutions[0].outcome, solutions[0].co_score, solutions[0].heatmap.shape
     """
     pixels, classes = _checked(images, labels)
+    if (mean, std) != (None, None) and isinstance(model, str | Path | Classifier):
+        raise UserError("mean and std belong to the model here: leave them out")
     if isinstance(model, str | Path):
         classifier = load_classifier(Path(model))
     elif isinstance(model, Classifier):
@@ -77,12 +79,14 @@ def explain(
     )
 
     def batches() -> Iterator[Batch]:
-        for start in range(0, len(pixels), worker.batch_size):
-            rows = slice(start, start + worker.batch_size)
+        size = worker.batch_size  # once: the engine may halve it on the way
+        for start in range(0, len(pixels), size):
+            rows = slice(start, start + size)
             indices = np.arange(*rows.indices(len(pixels)), dtype=np.int32)
             yield Batch(indices, pixels[rows], classes[rows], ())
 
     solutions = sorted(worker.run(batches()), key=lambda solution: solution.index)
+    assert [solution.index for solution in solutions] == list(range(len(pixels)))
     return Solutions(tuple(solutions))
 
 

@@ -23,6 +23,8 @@ from gaxjax.objective import Objective, Verified
 EMPTY, RUNNING, REACHED, STEP_LIMIT, NOT_FINITE = range(5)
 """States of a lane. A parked lane that is RUNNING waits to return to its slot."""
 
+_REFILL_CHUNK = 8  # slots whose new images are prepared together
+
 _T = TypeVar("_T")
 
 
@@ -38,7 +40,7 @@ class Lane(NamedTuple):
         earliest: the first step at which the target counts: past one that failed verification.
         status: one of EMPTY ... NOT_FINITE.
         curve: score after t updates, NaN where not measured; max_steps + 1 long.
-        best_weights, best_step, best_score: of the highest score, or of the one that reached.
+        best_weights, best_step, best_score: of the highest score so far.
     """
 
     image: Array
@@ -96,7 +98,8 @@ class Report(NamedTuple):
 class Finished(NamedTuple):
     """Up to V ended images, copied out for verification.
 
-    Where unused, `number` is -1 and `slot` is out of range.
+    The heatmap is the one at `heatmap_step`, -1 where no score was ever finite. Where unused,
+    `number` is -1 and `slot` is out of range.
     """
 
     slot: Int[Array, " V"]
@@ -107,7 +110,7 @@ class Finished(NamedTuple):
     baseline: Float[Array, " V"]
     status: Int[Array, " V"]
     step: Int[Array, " V"]
-    best_step: Int[Array, " V"]
+    heatmap_step: Int[Array, " V"]
     curve: Float[Array, "V T"]
 
 
@@ -194,9 +197,10 @@ def step(objective: Objective, network: PyTree, state: State) -> tuple[State, Re
     lanes = state.lanes
     images = as_unit_range(lanes.image)
     gradient = jax.value_and_grad(objective.loss_and_score, has_aux=True)
-    (_, score), gradients = jax.vmap(gradient, in_axes=(0, None, 0, 0, 0))(
-        lanes.weights, network, images, lanes.label, lanes.baseline
-    )
+    with objective.matmul_precision():
+        (_, score), gradients = jax.vmap(gradient, in_axes=(0, None, 0, 0, 0))(
+            lanes.weights, network, images, lanes.label, lanes.baseline
+        )
     running = jnp.sum(lanes.status == RUNNING)
     lanes = jax.vmap(partial(advance, objective.config))(lanes, score, gradients)
     state = state._replace(lanes=lanes)
@@ -224,7 +228,7 @@ def advance(config: GaxConfig, lane: Lane, score: Array, gradients: Weights) -> 
     )
     status = jnp.where(running, ended, lane.status).astype(jnp.int32)
 
-    keep = running & finite & (reached | (score > lane.best_score))
+    keep = running & finite & (score > lane.best_score)
     goes_on = status == RUNNING
     updates, adam_state = adam(config).update(gradients, lane.adam)
     weights = optax.apply_updates(lane.weights, updates)
@@ -253,30 +257,42 @@ def refill(config: GaxConfig, state: State) -> State:
     waiting = state.queue.head < state.queue.tail
     needed: Bool[Array, " slots"] = (ended & ~pending) | (free & (returned | waiting))
     order = jnp.argsort(~needed)  # stable: needed slots first, in slot order
+    count = jnp.sum(needed)
+    chunk = min(_REFILL_CHUNK, order.shape[0])
 
-    def refill_slot(turn: Array, state: State) -> State:
-        slot = order[turn]
-        lane, parked = _row(state.lanes, slot), _row(state.parked, slot)
-        queue = state.queue
+    def refill_chunk(turn: Array, state: State) -> State:
+        turns = turn * chunk + jnp.arange(chunk)
+        slot = order[jnp.minimum(turns, order.shape[0] - 1)]
+        rows = partial(jax.tree.map, lambda leaf: leaf[slot])
+        lane, parked, queue = rows(state.lanes), rows(state.parked), state.queue
         comes_back = parked.status == RUNNING
-        admits = ~comes_back & (queue.head < queue.tail)
-        entry = queue.head % queue.number.shape[0]
-        fresh = new_lane(
-            config,
-            queue.image[entry],
-            queue.number[entry],
-            queue.label[entry],
-            queue.baseline[entry],
+        wants = (turns < count) & ~comes_back
+        position = queue.head + jnp.cumsum(wants) - wants
+        admits = wants & (position < queue.tail)
+        entry = position % queue.number.shape[0]
+        fresh = jax.vmap(partial(new_lane, config))(
+            queue.image[entry], queue.number[entry], queue.label[entry], queue.baseline[entry]
         )
         fresh = fresh._replace(status=jnp.where(admits, RUNNING, EMPTY).astype(jnp.int32))
         vacated = parked._replace(status=jnp.where(comes_back, EMPTY, parked.status))
-        return State(
-            lanes=_set_row(state.lanes, slot, _where(comes_back, parked, fresh)),
-            parked=_set_row(state.parked, slot, _where(lane.status > RUNNING, lane, vacated)),
-            queue=queue._replace(head=queue.head + admits.astype(jnp.int32)),
+        lane, parked = (
+            jax.vmap(_where)(comes_back, parked, fresh),
+            jax.vmap(_where)(lane.status > RUNNING, lane, vacated),
         )
 
-    return jax.lax.fori_loop(0, jnp.sum(needed), refill_slot, state)
+        # Writing must not read the state: within one loop XLA would copy every lane to be safe.
+        def write(row: Array, written: tuple[Lane, Lane]) -> tuple[Lane, Lane]:
+            return (
+                _set_row(written[0], slot[row], _row(lane, row)),
+                _set_row(written[1], slot[row], _row(parked, row)),
+            )
+
+        filled = jnp.minimum(count - turn * chunk, chunk)
+        lanes, parked = jax.lax.fori_loop(0, filled, write, (state.lanes, state.parked))
+        head = queue.head + jnp.sum(admits).astype(jnp.int32)
+        return State(lanes=lanes, parked=parked, queue=queue._replace(head=head))
+
+    return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, refill_chunk, state)
 
 
 def collect(state: State, *, size: int, dtype: jnp.dtype) -> Finished:
@@ -288,7 +304,9 @@ def collect(state: State, *, size: int, dtype: jnp.dtype) -> Finished:
     slots = state.parked.status.shape[0]
     chosen = jnp.nonzero(state.parked.status > RUNNING, size=size, fill_value=slots)[0]
     rows = jax.tree.map(lambda leaf: jnp.take(leaf, chosen, axis=0, mode="clip"), state.parked)
-    heatmaps = jax.vmap(heatmap)(rows.best_weights, as_unit_range(rows.image))
+    reached = rows.status == REACHED
+    weights = jax.vmap(_where)(reached, rows.weights, rows.best_weights)
+    heatmaps = jax.vmap(heatmap)(weights, as_unit_range(rows.image))
     return Finished(
         slot=chosen.astype(jnp.int32),
         image=rows.image,
@@ -298,7 +316,7 @@ def collect(state: State, *, size: int, dtype: jnp.dtype) -> Finished:
         baseline=rows.baseline,
         status=rows.status,
         step=rows.step,
-        best_step=rows.best_step,
+        heatmap_step=jnp.where(reached, rows.step, rows.best_step),
         curve=rows.curve,
     )
 
@@ -308,7 +326,7 @@ def rescore(
 ) -> tuple[Verified, Bool[Array, " V"]]:
     """Verify finished images in float32; also say which are settled.
 
-    An image is settled unless it claimed the target and missed it with updates to spare.
+    An image is settled unless it claimed the target and missed it.
     """
     verified = jax.vmap(objective.verify, in_axes=(None, 0, 0, 0, 0))(
         network,
@@ -317,16 +335,20 @@ def rescore(
         finished.label,
         finished.baseline,
     )
-    config = objective.config
-    missed = (finished.status == REACHED) & ~(verified.co_score >= config.target)
-    return verified, ~(missed & (finished.step < config.max_steps))
+    reaches = verified.co_score >= objective.config.target
+    return verified, (finished.status != REACHED) | reaches
 
 
 def resolve(state: State, slot: Array, settled: Array) -> State:
-    """Free the parked places of settled images; let the others go back to their slots."""
+    """Free the parked places of settled images; let the others go back to their slots.
+
+    One that has no update left ends at the step limit instead, with its best heatmap.
+    """
     parked = state.parked
-    status = jnp.where(settled, EMPTY, RUNNING).astype(jnp.int32)
     again = jnp.take(parked.step, slot, mode="clip") + 1
+    max_steps = parked.curve.shape[1] - 1
+    unsettled = jnp.where(again > max_steps, STEP_LIMIT, RUNNING)
+    status = jnp.where(settled, EMPTY, unsettled).astype(jnp.int32)
     return state._replace(
         parked=parked._replace(
             status=parked.status.at[slot].set(status, mode="drop"),

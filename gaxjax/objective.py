@@ -4,6 +4,7 @@ Every function here is pure and about one image; the engine vmaps them. Network 
 first, so that nothing is closed over.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,6 +67,14 @@ class Objective:
             self.classifier.weights,
         )
 
+    def matmul_precision(self) -> AbstractContextManager[None]:
+        """Return the context in which to differentiate `loss_and_score`, backward pass included."""
+        return (
+            jax.default_matmul_precision("highest")
+            if self.precision == "highest"
+            else nullcontext()
+        )
+
     def baseline(self, network: PyTree, image: Image, label: Int[Array, ""]) -> Baseline:
         """Classify the plain image, in float32 at the highest precision."""
         with jax.default_matmul_precision("highest"):
@@ -86,11 +95,7 @@ class Objective:
     ) -> tuple[Scalar, Scalar]:
         """Return the GAX loss (paper eq. 6) to differentiate by `weights`, and the CO score."""
         h = heatmap(weights, image)
-        if self.precision == "highest":
-            with jax.default_matmul_precision("highest"):
-                score = self._score(network, image, h, label, baseline)
-        else:
-            score = self._score(network, image, h, label, baseline)
+        score = weighted_logits(self._augmented_logits(network, image, h), label) - baseline
         return -score + similarity_loss(h, image, self.config), score
 
     def verify(
@@ -110,11 +115,6 @@ class Objective:
             probability=jax.nn.softmax(logits)[label],
             prediction=jnp.argmax(logits).astype(jnp.int32),
         )
-
-    def _score(
-        self, network: PyTree, image: Image, h: Image, label: Int[Array, ""], baseline: Scalar
-    ) -> Scalar:
-        return weighted_logits(self._augmented_logits(network, image, h), label) - baseline
 
     def _augmented_logits(self, network: PyTree, image: Image, h: Image) -> Float[Array, " C"]:
         augmented = augment(image, h, self.config.operation)

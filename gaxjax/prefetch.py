@@ -17,10 +17,12 @@ class Prefetch(Generic[_T]):
 
     Attributes:
         exhausted: whether the end has been seen by `get`.
+        error: what the iterable raised, once `get` has passed it on.
     """
 
     def __init__(self, items: Iterable[_T], depth: int = 2) -> None:
         self.exhausted = False
+        self.error: BaseException | None = None
         self._queue: queue.Queue[object] = queue.Queue(maxsize=depth)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(items,), daemon=True)
@@ -51,6 +53,7 @@ class Prefetch(Generic[_T]):
             return None
         if isinstance(item, _Raised):
             self.exhausted = True
+            self.error = item.error
             raise item.error
         return item  # type: ignore[return-value]
 

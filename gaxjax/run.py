@@ -127,8 +127,8 @@ def run_gax(config: RunConfig, output: Path) -> RunSummary:
     ) as store:
         resumed = len(store.done)
         todo = [i for i, record in enumerate(images.records) if record.image_id not in store.done]
-        stats = None
         if todo:
+            earlier = store.header["sessions"]
             session = {
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
                 "device": f"{len(engine.devices)} × {device.device_kind}",
@@ -136,16 +136,20 @@ def run_gax(config: RunConfig, output: Path) -> RunSummary:
                 "python": platform.python_version(),
                 "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
             }
-            stats = _optimise(config, engine, images, todo, store)
-            sessions = [*store.header["sessions"], session | stats.summary()]
-            store.write_header(sessions=sessions, status="complete")
+            store.write_header(sessions=[*earlier, session])
+            try:
+                _optimise(config, engine, images, todo, store)
+            finally:
+                store.write_header(sessions=[*earlier, session | engine.stats.summary()])
+        if store.header["status"] != "complete":
+            store.write_header(status="complete")
         outcomes = Counter(read_scores(output, columns=["outcome"])["outcome"].to_pylist())
-    return RunSummary(output, outcomes, resumed, stats)
+    return RunSummary(output, outcomes, resumed, engine.stats if todo else None)
 
 
 def _optimise(
     config: RunConfig, engine: Engine, images: ImageSet, todo: list[int], store: Store
-) -> EngineStats:
+) -> None:
     """Send the images through the engine and commit their results, part by part."""
     total = len(images.records)
     skip = set(range(total)) - set(todo)
@@ -172,13 +176,14 @@ def _optimise(
                     if full or time.monotonic() - part_started >= config.store.part_seconds:
                         # One commit at a time, while the device goes on.
                         _finish(writing)
-                        writing = writer.submit(store.commit, part)
-                        part, part_started = [], time.monotonic()
+                        # First emptied, then handed over: Ctrl-C in between must not commit twice.
+                        whole, part = part, []
+                        writing = writer.submit(store.commit, whole)
+                        part_started = time.monotonic()
         finally:
             # Also after Ctrl-C or an error: what is finished is not lost.
             _finish(writing)
             _finish(writer.submit(store.commit, part))
-    return engine.stats
 
 
 def _finish(writing: Future[None] | None) -> None:

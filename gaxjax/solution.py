@@ -35,11 +35,12 @@ class Solution:
         probability_before: softmax of f(x) at the label, in [0, 1].
         steps: updates behind the stored heatmap: it belongs to `w` after this many.
         co_score: score of the heatmap as stored, in float32 at the highest precision.
-        co_score_start: score at the first `w`.
+        co_score_start: score at the first `w`, as measured while optimising: `curve[0]`.
         similarity_loss: of the heatmap as stored.
         probability_after, prediction_after: of the augmented image.
         curve: scores while optimising, float32 [T]: `curve[t]` is the score of `w` after `t`
-            updates. For `reached`, T = steps + 1.
+            updates, in the engine's precision. For `reached`, T = steps + 1, and `steps` is the
+            first step whose score reaches the target here and when verified.
         heatmap: [H, W, 3] in (-1, 1), in the stored type; None where there is none.
         reason: why an image is unreadable.
     """

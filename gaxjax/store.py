@@ -113,7 +113,8 @@ class Store:
             self.header = read_header(path)
             _refuse_another(path, self.header["identity"], identity)
         else:
-            strangers = [entry.name for entry in path.iterdir() if entry.name != ".lock"]
+            ours = {".lock", "run.json.tmp"}  # the latter if killed while writing the first header
+            strangers = [entry.name for entry in path.iterdir() if entry.name not in ours]
             if strangers:
                 raise UserError(
                     f"output folder {path} is not empty and holds no gaxjax run "
@@ -139,6 +140,7 @@ class Store:
 
     def commit(self, results: list[Result]) -> None:
         """Append results as one part: heatmaps first, made durable, then the rows."""
+        results = [result for result in results if result.image_id not in self.done]
         if not results:
             return
         columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}

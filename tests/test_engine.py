@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
+from gaxjax.classifier import as_classifier
 from gaxjax.config import EngineConfig, GaxConfig
 from gaxjax.data import Batch
 from gaxjax.engine import Engine
@@ -222,6 +224,98 @@ def test_an_image_that_misses_the_target_when_verified_goes_back_and_on():
             assert solution.co_score >= target
             assert len(solution.curve) == solution.steps + 1
     assert returned > 0
+
+
+def test_quick_images_do_not_wait_for_verification():
+    pixels = tiny.images(200)
+    labels = tiny.predictions(pixels, CLASSIFIER)
+    _, worker = tiny.solve(pixels, labels, GaxConfig(target=20.0, max_steps=60), slots=16)
+    assert worker.stats.occupancy > 0.75  # most reach it at once; measured 0.83
+
+
+def test_an_image_that_misses_at_its_last_step_ends_at_the_limit_with_its_best_heatmap():
+    from gaxjax import lanes
+
+    config = GaxConfig(target=50.0, max_steps=3)
+    image = jnp.asarray(PIXELS[0])
+    lane = lanes.new_lane(config, image, jnp.int32(0), jnp.int32(0), jnp.float32(0))
+    gradients = jax.tree.map(jnp.ones_like, lane.weights)
+    lane = lanes.advance(config, lane, jnp.float32(60.0), gradients)  # claims at step 0
+    assert int(lane.status) == lanes.REACHED
+    returned = lane._replace(status=jnp.int32(lanes.RUNNING), earliest=jnp.int32(1))
+    for score in (60.0, 40.0, 41.0, 55.0):  # goes on, and claims again at its last step
+        returned = lanes.advance(config, returned, jnp.float32(score), gradients)
+    assert (int(returned.status), int(returned.step)) == (lanes.REACHED, 3)
+    assert (float(returned.best_score), int(returned.best_step)) == (60.0, 0)
+    state = lanes.empty_state(
+        config, slots=4, capacity=8, image=jax.ShapeDtypeStruct(image.shape, image.dtype)
+    )
+    parked = jax.tree.map(lambda all, one: all.at[2].set(one), state.parked, returned)
+    state = state._replace(parked=parked)
+    claimed = lanes.collect(state, size=2, dtype=jnp.dtype(jnp.float32))
+    assert (int(claimed.slot[0]), int(claimed.heatmap_step[0])) == (2, 3)
+    missed = lanes.resolve(state, claimed.slot, jnp.array([False, False]))
+    ended = lanes.collect(missed, size=2, dtype=jnp.dtype(jnp.float32))
+    assert int(ended.status[0]) == lanes.STEP_LIMIT
+    assert int(ended.heatmap_step[0]) == 0
+    np.testing.assert_array_equal(
+        ended.heatmap[0], lanes.heatmap(returned.best_weights, image.astype(jnp.float32) / 255)
+    )
+
+
+def test_refilling_a_slot_copies_no_other_slot():
+    """A loop that reads and writes the same lanes makes XLA copy all of them for each slot."""
+    worker = Engine(CLASSIFIER, GAX, EngineConfig(slots=16), image_shape=PIXELS.shape[1:])
+    program = worker.warm_up()
+    shape = f"16,{tiny.SIZE},{tiny.SIZE},3"
+    loops = [
+        line
+        for line in program.step[16].as_text().splitlines()
+        if " copy(" in line and f"f32[{shape}]" in line and "while" in line
+    ]
+    assert loops == []
+
+
+def test_a_source_out_of_memory_is_not_taken_for_the_engines():
+    def source():
+        yield from tiny.batches(PIXELS[:16], LABELS[:16], 8)
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: the caller's own")
+
+    worker = Engine(CLASSIFIER, GAX, EngineConfig(slots=8), image_shape=PIXELS.shape[1:])
+    with pytest.raises(jax.errors.JaxRuntimeError, match="the caller's own"):
+        list(worker.run(source()))
+    assert worker.stats.halvings == 0
+
+
+def test_finished_images_come_out_while_the_source_is_slow():
+    waiting = threading.Event()
+
+    def source():
+        yield from tiny.batches(PIXELS[:16], LABELS[:16], 8)
+        assert waiting.wait(timeout=60), "finished images were held back"
+        yield from tiny.batches(PIXELS, LABELS, 8, np.arange(16, 24))
+
+    worker = Engine(CLASSIFIER, GAX, EngineConfig(slots=8), image_shape=PIXELS.shape[1:])
+    count = 0
+    for _ in worker.run(source()):
+        count += 1
+        if count == 16:
+            waiting.set()
+    assert count == 24
+
+
+def test_weights_of_any_type_are_verified_in_float32():
+    half = jax.tree_util.Partial(
+        tiny._network, [leaf.astype(jnp.bfloat16) for leaf in tiny.weights()]
+    )
+    model = as_classifier(half, num_classes=tiny.CLASSES)
+    assert {leaf.dtype for leaf in jax.tree.leaves(model.weights)} == {jnp.dtype(jnp.float32)}
+
+
+def test_bfloat16_of_a_function_that_holds_its_weights_is_one_clear_line():
+    held = as_classifier(lambda images: tiny.network()(images), num_classes=tiny.CLASSES)
+    with pytest.raises(UserError, match="holds its weights itself"):
+        Engine(held, GAX, EngineConfig(precision="bfloat16"), image_shape=PIXELS.shape[1:])
 
 
 def test_running_out_of_memory_halves_the_slots_and_loses_no_image(monkeypatch, solved):

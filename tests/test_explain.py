@@ -72,6 +72,53 @@ def test_a_flax_module_works(solutions):
     assert np.all(np.isfinite(found.co_score))
 
 
+def test_a_flax_module_in_training_mode_is_explained_at_rest_and_left_alone():
+    class Net(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs):
+            self.conv = nnx.Conv(3, 8, (3, 3), rngs=rngs)
+            self.norm = nnx.BatchNorm(8, rngs=rngs)
+            self.dropout = nnx.Dropout(0.5, rngs=rngs)
+            self.head = nnx.Linear(8, 4, rngs=rngs)
+
+        def __call__(self, images):
+            x = nnx.relu(self.norm(self.conv(images)))
+            return 30 * self.head(self.dropout(x.mean((1, 2))))
+
+    model = Net(nnx.Rngs(0))
+    found = gaxjax.explain(
+        model,
+        PIXELS,
+        np.zeros(6, np.int32),
+        gaxjax.GaxConfig(max_steps=2, include_misclassified=True),
+    )
+    assert np.all(np.isfinite(found.co_score))
+    assert model.norm.use_running_average is False
+    assert model.dropout.deterministic is False
+
+
+def test_running_out_of_memory_loses_no_image(monkeypatch):
+    from gaxjax.program import Program
+
+    made = Program.__init__
+
+    def greedy(self, *arguments, slots, **keywords):
+        if slots > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        made(self, *arguments, slots=slots, **keywords)
+
+    monkeypatch.setattr(Program, "__init__", greedy)
+    pixels = tiny.images(21)
+    labels = tiny.predictions(pixels, tiny.classifier())
+    engine = gaxjax.EngineConfig(slots=8)
+    found = gaxjax.explain(tiny.classifier(), pixels, labels, CONFIG, engine=engine)
+    assert len(found) == 21
+
+
+def test_a_normalisation_beside_a_model_that_has_its_own_is_refused():
+    with pytest.raises(gaxjax.UserError, match="mean and std belong to the model"):
+        gaxjax.explain(tiny.classifier(), PIXELS, LABELS, mean=tiny.MEAN, std=tiny.STD)
+
+
 def test_images_without_a_heatmap_are_nan_in_the_stack():
     labels = LABELS.copy()
     labels[2] = (labels[2] + 1) % tiny.CLASSES

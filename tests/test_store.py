@@ -131,6 +131,19 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
+def test_a_run_killed_while_its_first_header_was_written_starts_anew(tmp_path):
+    (tmp_path / "run.json.tmp").write_text("{")
+    with open_store(tmp_path) as store:
+        assert store.done == set()
+
+
+def test_an_image_is_committed_once(tmp_path):
+    with open_store(tmp_path / "run") as store:
+        store.commit([reached(0)])
+        store.commit([reached(0), reached(1)])
+    assert read_scores(tmp_path / "run")["heatmap_row"].to_pylist() == [0, 1]
+
+
 def test_a_file_in_the_way_is_one_clear_line(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(UserError, match="is a file; expected a folder"):

@@ -4,6 +4,7 @@ The yardstick for the engine's curves. Each quirk of the released loop stands be
 option; by default the loop follows the engine's contract: a heatmap belongs to its score.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ class ReferenceResult:
     Attributes:
         curve: CO scores, float64 [T]; `curve[t]` is measured at `w` after t updates.
         heatmap: [H, W, 3], in the network's type.
-        steps: updates behind `heatmap`.
+        steps: updates behind `heatmap`: of the best score where the target was not reached.
         reached: whether the target stopped it.
     """
 
@@ -39,6 +40,7 @@ def gax(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     heatmap_after_update: bool = False,
+    beyond_target: bool = False,
     weight_gradients: bool = False,
 ) -> ReferenceResult:
     """Optimise one heatmap by torch's own Adam (paper §3, eqs. 5 and 6).
@@ -53,6 +55,7 @@ def gax(
         std: likewise.
         heatmap_after_update: the released code stores the heatmap one update later than its
             score.
+        beyond_target: the released code stops at a score above the target, not at it.
         weight_gradients: the released code leaves the network's own gradients on: slower, same
             numbers.
     """
@@ -68,6 +71,7 @@ def gax(
 
     for parameter in network.parameters():
         parameter.requires_grad_(weight_gradients)
+    best = (float("-inf"), -1, torch.zeros_like(pixels))  # score, step, heatmap
     with torch.no_grad():
         baseline = logits(pixels, normalized=config.score_space != "raw")
 
@@ -94,8 +98,10 @@ def gax(
         )
         loss = -score + config.similarity_factor / distance
         curve.append(score.item())
-        reached = curve[-1] >= config.target
-        ended = reached or len(curve) > config.max_steps
+        steps = len(curve) - 1
+        best = max(best, (curve[-1], steps, h.detach()), key=lambda entry: entry[0])
+        reached = curve[-1] > config.target or (curve[-1] == config.target and not beyond_target)
+        ended = reached or steps >= config.max_steps or not math.isfinite(curve[-1])
         if ended and not heatmap_after_update:
             break
         adam.zero_grad()
@@ -105,10 +111,14 @@ def gax(
             with torch.no_grad():
                 h = heatmap()
             break
+    if heatmap_after_update:
+        steps += 1
+    elif not reached:
+        _, steps, h = best
     return ReferenceResult(
         curve=np.array(curve),
         heatmap=h.detach().numpy()[0].transpose(1, 2, 0),
-        steps=len(curve) - 1 + heatmap_after_update,
+        steps=steps,
         reached=reached,
     )
 
