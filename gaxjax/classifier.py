@@ -110,7 +110,7 @@ def as_classifier(
         resting.eval()
         graph, state = nnx.split(resting)
 
-        def apply(weights: PyTree, pixels: Images) -> Logits:
+        def apply(weights: PyTree, pixels: Any) -> Any:
             return nnx.merge(graph, weights)(pixels)
 
         weights: PyTree = state
@@ -120,7 +120,7 @@ def as_classifier(
         static = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
         weights = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
 
-        def apply(weights: PyTree, pixels: Images) -> Logits:
+        def apply(weights: PyTree, pixels: Any) -> Any:
             arrays = iter(weights)
             merged = [
                 next(arrays) if array else leaf

@@ -1,5 +1,6 @@
 """GAX over arrays, for notebooks: a batch of images in, a solution per image out."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,14 @@ def explain(
     elif isinstance(model, Classifier):
         classifier = model
     else:
+        classifier = as_classifier(model, num_classes=2, mean=mean, std=std)
         shape = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), jnp.float32)
-        logits = jax.eval_shape(model, shape)
+        logits = jax.eval_shape(classifier.apply, classifier.weights, shape)
         if len(getattr(logits, "shape", ())) != 2 or logits.shape[0] != 1:
             raise UserError(
                 f"the model turns images [1, H, W, 3] into {logits}; expected logits [1, C]"
             )
-        classifier = as_classifier(model, num_classes=logits.shape[1], mean=mean, std=std)
+        classifier = dataclasses.replace(classifier, num_classes=logits.shape[1])
     if len(classes) and not (classes.min() >= 0 and classes.max() < classifier.num_classes):
         raise UserError(
             f"labels run from {classes.min()} to {classes.max()}; the model has classes 0 to "
