@@ -64,6 +64,8 @@ def convert(
         True
     """
     checkpoint.check_destination(output)
+    if input_size < 1:
+        raise UserError(f"--input-size must be at least 1 pixel; got {input_size}")
     published = None
     if not Path(source).exists() and is_torchvision_name(source):
         published = find_weights(source)

@@ -1,7 +1,5 @@
 """`python -m gaxjax`: the command line."""
 
-import sys
+from gaxjax.cli import entry
 
-from gaxjax.cli import main
-
-sys.exit(main())
+entry()

@@ -31,6 +31,7 @@ class Classifier:
         num_classes: C, at least 2.
         mean, std: per-channel normalisation in [0, 1] pixel units, or None where there is none.
         class_names: one name per class, or None.
+        input_size: height and width of the images it was made for, in pixels, where known.
         name: for people.
         fingerprint: sha256 of weights and normalisation; a run resumes only with the same one.
     """
@@ -41,6 +42,7 @@ class Classifier:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    input_size: int | None = None
     name: str = "classifier"
     fingerprint: str = ""
 
@@ -60,6 +62,27 @@ class Classifier:
         return (images - jnp.asarray(self.mean, images.dtype)) / jnp.asarray(self.std, images.dtype)
 
 
+def check_image_size(classifier: Classifier, size: int) -> None:
+    """Trace the classifier and its input gradient at an image size; nothing is computed.
+
+    Raises:
+        UserError: its layers leave nothing of an image that small.
+    """
+    pixels = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+
+    def total(pixels: Any, weights: PyTree) -> Any:
+        return classifier.apply(weights, pixels).sum()
+
+    try:
+        jax.eval_shape(jax.grad(total), pixels, classifier.weights)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise UserError(
+            f"{classifier.name} cannot take images of {size} × {size} ({reason}): "
+            "give another --size"
+        ) from None
+
+
 def load_classifier(path: Path) -> Classifier:
     """Load a checkpoint made by `gaxjax convert`, with batch norm folded into the convolutions.
 
@@ -77,7 +100,10 @@ def load_classifier(path: Path) -> Classifier:
         std=metadata.std,
     )
     return dataclasses.replace(
-        classifier, class_names=metadata.class_names, name=metadata.architecture
+        classifier,
+        class_names=metadata.class_names,
+        input_size=metadata.input_size,
+        name=metadata.architecture,
     )
 
 

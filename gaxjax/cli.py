@@ -1,5 +1,10 @@
 """The command line: `gaxjax demo | convert | evaluate | gax`; flags are the configs' fields."""
 
+import importlib.metadata
+import io
+import os
+import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +16,9 @@ from rich.console import Console
 
 from gaxjax.config import PRESETS, DataConfig, GaxConfig, ModelConfig, RunConfig, to_dict
 from gaxjax.errors import UserError, nearest
+from gaxjax.interruption import interruptions
+
+STOPPED = 130
 
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -73,22 +81,50 @@ class Gax:
 Command = Demo | Convert | Evaluate | Gax
 
 
+def entry() -> None:
+    """Run the console script: also stop on SIGTERM, and leave at once after a stop."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an ASCII terminal gets "?" for "×"
+    status = main()
+    if status == STOPPED:
+        # Threads of XLA and torch may still compute, and crash when Python takes itself down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given == ["--version"]:
+        print(f"gaxjax {importlib.metadata.version('gaxjax')}")
+        return 0
     try:
-        _dispatch(parse(given))
+        with interruptions() as interrupted:
+            try:
+                _dispatch(parse(given), given)
+            except UserError:
+                # A library interrupted halfway may have called the interruption something else.
+                if interrupted():
+                    raise KeyboardInterrupt from None
+                raise
     except UserError as error:
         Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(
             f"gaxjax: {error}"
         )
         return 2
     except KeyboardInterrupt:
-        print(
-            "\ngaxjax: stopped; finished images are stored, the same command resumes",
-            file=sys.stderr,
+        kept = (
+            "; finished images are stored, the same command resumes" if "gax" in given[:1] else ""
         )
-        return 130
+        print(f"\ngaxjax: stopped{kept}", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # `gaxjax … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return 0
 
 
@@ -134,14 +170,14 @@ def _preset_flags(arguments: Sequence[str]) -> list[str]:
     return []
 
 
-def _dispatch(command: Command) -> None:
+def _dispatch(command: Command, given: Sequence[str]) -> None:
     match command:
         case Demo():
             _demo(command)
         case Convert():
             _convert(command)
         case Evaluate():
-            _evaluate(command)
+            _evaluate(command, given)
         case Gax():
             _gax(command)
 
@@ -164,7 +200,7 @@ def _convert(command: Convert) -> None:
         import converters
     except ModuleNotFoundError as error:
         raise UserError(
-            f"converting torch weights needs {error.name}: pip install 'gaxjax[torch]'"
+            f"converting torch weights needs {error.name}: install gaxjax with its torch extra"
         ) from None
     metadata, parity = converters.convert(
         command.source,
@@ -177,6 +213,8 @@ def _convert(command: Convert) -> None:
     normalization = (
         "no normalisation" if metadata.mean is None else f"mean {metadata.mean}, std {metadata.std}"
     )
+    if command.normalization == "auto":
+        normalization += f", assumed for a head of {metadata.num_classes} (see --normalization)"
     _console.print(f"{metadata.architecture}, {metadata.num_classes} classes, {normalization}")
     for name, figures in parity["folded"].items():
         _console.print(
@@ -189,7 +227,7 @@ def _convert(command: Convert) -> None:
     )
 
 
-def _evaluate(command: Evaluate) -> None:
+def _evaluate(command: Evaluate, given: Sequence[str]) -> None:
     from gaxjax.data import open_images
     from gaxjax.evaluate import evaluate
     from gaxjax.run import open_classifier
@@ -198,16 +236,17 @@ def _evaluate(command: Evaluate) -> None:
     images = open_images(command.data, num_classes=classifier.num_classes)
     result = evaluate(classifier, images, threads=command.data.decode_threads)
     readable = result.num_images - result.num_unreadable
+    if not readable:
+        raise UserError(f"none of the images of {command.data.data} could be read")
+    _note_size(classifier.input_size, command.data.size)
     _console.print(
         f"{result.num_correct} of {readable} images correct "
-        f"({result.num_correct / max(readable, 1):.1%}), "
+        f"({result.num_correct / readable:.1%}), "
         f"mean probability of the right class {result.mean_probability:.3f}"
     )
     if result.num_unreadable:
         _console.print(f"{result.num_unreadable} images could not be read")
-    _console.print(
-        f"Next: gaxjax gax --model {command.model.model} --data {command.data.data} --output RUN"
-    )
+    _console.print(f"Next: gaxjax gax {shlex.join(given[1:])} --output RUN", markup=False)
 
 
 def _gax(command: Gax) -> None:
@@ -226,13 +265,24 @@ def _gax(command: Gax) -> None:
             f"after {stats.compile_seconds:,.1f} s of compiling"
         )
     nothing = explain_nothing_correct(summary)
-    _wrote(
-        (summary.output, "scores (Parquet) and heatmaps (Zarr)"),
-        next_command='python -c "import pandas; '
-        f"print(pandas.read_parquet('{summary.output}/scores').describe())\"",
-    )
     if nothing:
         raise UserError(nothing)
+    what = "scores (Parquet)"
+    if command.run.store.heatmaps != "none":
+        what += " and heatmaps (Zarr)"
+    _wrote(
+        (summary.output, what),
+        next_command='python -c "import gaxjax; '
+        f"print(gaxjax.read_scores('{summary.output}').select(['image_id', 'co_score']))\"",
+    )
+
+
+def _note_size(made_for: int | None, given: int) -> None:
+    if made_for not in (None, given):
+        _console.print(
+            f"Note: the model was made for images of {made_for} × {made_for}; these are "
+            f"{given} × {given} (--size {made_for} would fit)"
+        )
 
 
 def _print_outcomes(outcomes: dict[str, int]) -> None:

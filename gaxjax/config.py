@@ -19,6 +19,8 @@ Operation = Literal["sum", "mult"]
 Precision = Literal["auto", "float32", "bfloat16", "highest"]
 Preset = Literal["default", "paper", "released"]
 
+_MOST_STEPS = 1_000_000  # every slot keeps a curve of that length on the device
+
 _T = TypeVar("_T")
 
 
@@ -140,8 +142,18 @@ class GaxConfig:
     def __post_init__(self) -> None:
         finite = float("inf")
         _require(abs(self.target) < finite, "target", self.target, "a finite number")
-        _require(self.max_steps >= 0, "max_steps", self.max_steps, "at least 0")
-        _require(0 < self.learning_rate < finite, "learning_rate", self.learning_rate, "above 0")
+        _require(
+            0 <= self.max_steps <= _MOST_STEPS,
+            "max_steps",
+            self.max_steps,
+            f"from 0 to {_MOST_STEPS:,}",
+        )
+        _require(
+            0 < self.learning_rate < finite,
+            "learning_rate",
+            self.learning_rate,
+            "a finite number above 0",
+        )
         _require(0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")
         _require(0 <= self.beta2 < 1, "beta2", self.beta2, "in [0, 1)")
         _require(0 < self.adam_eps < finite, "adam_eps", self.adam_eps, "above 0")
@@ -149,8 +161,11 @@ class GaxConfig:
             0 <= self.similarity_factor < finite,
             "similarity_factor",
             self.similarity_factor,
-            "at least 0",
+            "a finite number, at least 0",
         )
+        for name in ("initial_weight", "initial_bias"):
+            value = getattr(self, name)
+            _require(abs(value) < finite, name, value, "a finite number")
         _require(0 < self.similarity_eps < finite, "similarity_eps", self.similarity_eps, "above 0")
 
 

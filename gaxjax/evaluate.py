@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gaxjax.classifier import Classifier
+from gaxjax.classifier import Classifier, check_image_size
 from gaxjax.config import GaxConfig
 from gaxjax.data import ImageSet, batches
 from gaxjax.heatmap import as_unit_range
@@ -31,6 +31,7 @@ class Evaluation:
 
 def evaluate(classifier: Classifier, images: ImageSet, *, threads: int = 4) -> Evaluation:
     """Classify an image set in float32, each image as GAX's baseline sees it."""
+    check_image_size(classifier, images.size)
     objective = Objective(classifier, GaxConfig(), "float32")
 
     @jax.jit

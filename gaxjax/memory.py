@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gaxjax.config import EngineConfig
+from gaxjax.errors import UserError
 from gaxjax.lanes import new_lane
 from gaxjax.objective import Objective
 
@@ -51,13 +52,25 @@ def choose_slots(
     """Return the slots per device: `config.slots`, or a power of two that fits the memory.
 
     Never more than the images need; never fewer than one.
+
+    Raises:
+        UserError: not even one image fits.
     """
-    if config.slots is not None:
-        return config.slots
-    most = _CPU_SLOTS if devices[0].platform == "cpu" else _ACCELERATOR_SLOTS
+    needed = config.slots
     if num_images is not None:
-        most = min(most, max(1, -(-num_images // len(devices))))
-    fitting = int(_SHARE * free_bytes(devices) / bytes_per_slot(objective, image))
+        needed = min(needed or num_images, max(1, -(-num_images // len(devices))))
+    if config.slots is not None and needed is not None:
+        return needed
+    most = _CPU_SLOTS if devices[0].platform == "cpu" else _ACCELERATOR_SLOTS
+    most = min(most, needed or most)
+    one, free = bytes_per_slot(objective, image), free_bytes(devices)
+    if one > free:
+        raise UserError(
+            f"one image of {image.shape[0]} × {image.shape[1]} with --max-steps "
+            f"{objective.config.max_steps} needs about {one / 2**30:,.1f} GiB and "
+            f"{free / 2**30:,.1f} GiB are free: give a smaller --size or --max-steps"
+        )
+    fitting = int(_SHARE * free / one)
     slots = max(1, min(most, fitting))
     return int(2 ** (slots.bit_length() - 1))
 

@@ -5,11 +5,9 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
-    BarColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -32,13 +30,11 @@ class RunProgress:
         self._total, self._done, self._first = total, done, done
         self._started = self._said = time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            TextColumn("GAX"),
             MofNCompleteColumn(),
-            TextColumn("images · {task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("images, left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}"),
             console=self._console,
             disable=not self._console.is_terminal,
             transient=True,
@@ -57,6 +53,8 @@ class RunProgress:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
+        if not self._console.is_terminal:
+            self._console.print(f"{self._done:,} of {self._total:,} images", highlight=False)
 
     def advance(self, stats: EngineStats, count: int = 1) -> None:
         """Count images as done and bring the figures up to date."""

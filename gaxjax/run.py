@@ -3,8 +3,10 @@
 import hashlib
 import importlib.metadata
 import platform
+import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gaxjax import checkpoint
-from gaxjax.classifier import Classifier, load_classifier
+from gaxjax import checkpoint, interruption
+from gaxjax.classifier import Classifier, check_image_size, load_classifier
 from gaxjax.config import ModelConfig, RunConfig, to_dict
 from gaxjax.data import ImageSet, batches, open_images
 from gaxjax.engine import Engine
@@ -54,27 +56,46 @@ def open_classifier(config: ModelConfig) -> Classifier:
     """
     path = Path(config.model)
     if path.is_dir():
+        if config.architecture is not None or config.normalization != "auto":
+            raise UserError(
+                f"{path} is a checkpoint and knows its architecture and normalisation: leave out "
+                "--architecture and --normalization, or convert the weights again"
+            )
         return load_classifier(path)
     try:
         import converters
     except ModuleNotFoundError as error:
         raise UserError(
             f"{config.model} is no checkpoint folder, and converting torch weights needs "
-            f"{error.name}: pip install 'gaxjax[torch]', or run `gaxjax convert` where it is"
+            f"{error.name}: install the torch extra, or run `gaxjax convert` where it is"
         ) from None
     if not path.exists():
-        return load_classifier(converters.pretrained(config.model))
+        return _load_or_rebuild(lambda: converters.pretrained(config.model))
     settings = repr((config.architecture, config.normalization)).encode()
     key = hashlib.sha256(path.read_bytes() + settings).hexdigest()[:16]
     cached = converters.cache_folder() / f"{path.stem}-{key}"
-    if not checkpoint.is_checkpoint(cached):
-        converters.convert(
-            config.model,
-            cached,
-            architecture=config.architecture,
-            normalization=config.normalization,
-        )
-    return load_classifier(cached)
+
+    def converted() -> Path:
+        if not checkpoint.is_checkpoint(cached):
+            converters.convert(
+                config.model,
+                cached,
+                architecture=config.architecture,
+                normalization=config.normalization,
+            )
+        return cached
+
+    return _load_or_rebuild(converted)
+
+
+def _load_or_rebuild(cached: Callable[[], Path]) -> Classifier:
+    """Load a cached conversion; a damaged one is made anew, once."""
+    path = cached()
+    try:
+        return load_classifier(path)
+    except UserError:
+        shutil.rmtree(path)
+        return load_classifier(cached())
 
 
 def run_gax(config: RunConfig, output: Path) -> RunSummary:
@@ -88,6 +109,7 @@ def run_gax(config: RunConfig, output: Path) -> RunSummary:
     """
     classifier = open_classifier(config.model)
     images = open_images(config.data, num_classes=classifier.num_classes)
+    check_image_size(classifier, config.data.size)
     stored = None if config.store.heatmaps == "none" else config.store.heatmaps
     shape = (config.data.size, config.data.size, 3)
     engine = Engine(
@@ -104,6 +126,8 @@ def run_gax(config: RunConfig, output: Path) -> RunSummary:
         "precision": engine.objective.precision,
         "heatmaps": config.store.heatmaps,
         "model": f"{classifier.name} {classifier.fingerprint[:16]}",
+        "size": config.data.size,
+        "resize": config.data.resize,
         "data": f"{images.name} {images.fingerprint[:16]}",
     }
     header = {
@@ -170,6 +194,7 @@ def _optimise(
         try:
             with closing(engine.run(source)) as solutions:
                 for solution in solutions:
+                    interruption.check()
                     part.append(_result(images, solution))
                     progress.advance(engine.stats)
                     full = len(part) >= config.store.part_size

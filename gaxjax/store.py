@@ -92,10 +92,13 @@ class Store:
         heatmap_dtype: str | None,
         num_images: int,
     ) -> None:
+        path = path.resolve()  # TensorStore takes no ".." in a path
         self.path = path
         self._lock = _lock(path)
         try:
             self._open(identity, header)
+            if heatmap_dtype is not None:
+                _check_shards(path / "heatmaps.zarr", self._next_row)
             self._heatmaps: Any = (
                 None
                 if heatmap_dtype is None
@@ -175,17 +178,34 @@ class Store:
             temporary.write_text(json.dumps(self.header, indent=2) + "\n")
 
 
+def _check_shards(folder: Path, rows: int) -> None:
+    """Refuse to go on beside committed heatmaps that are gone.
+
+    Raises:
+        UserError: a file of the first `rows` heatmaps is missing.
+    """
+    wanted = [folder / "zarr.json"] if rows else []
+    wanted += [folder / "c" / f"{shard}" / "0/0/0" for shard in range(-(-rows // _SHARD))]
+    missing = [path for path in wanted if not path.exists()]
+    if missing:
+        raise UserError(
+            f"{missing[0]} is missing, but {rows} scores have their heatmap in {folder}: restore "
+            "it, or delete the run to compute it again"
+        )
+
+
 def part_paths(path: Path) -> list[Path]:
     """Return the committed parts of a run, oldest first."""
     return sorted((path / "scores").glob("part-*.parquet"))
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path | str) -> dict[str, Any]:
     """Return a run's run.json.
 
     Raises:
         UserError: there is no run, or run.json is damaged or of a newer format.
     """
+    path = Path(path)
     try:
         header = json.loads((path / "run.json").read_text())
         version = header["format"]
@@ -198,15 +218,16 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def read_scores(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
+def read_scores(path: Path | str, columns: Iterable[str] | None = None) -> pa.Table:
     """Return the committed rows of a run, in the order in which they were committed.
 
     Raises:
         UserError: a part is damaged.
 
     Example:
-        >>> frame = read_scores(Path("run")).to_pandas()
+        >>> frame = read_scores("run").to_pandas()
     """
+    path = Path(path)
     names = list(SCHEMA.names if columns is None else columns)
     tables = [pa.table({name: [] for name in names}, schema=pa.schema(map(SCHEMA.field, names)))]
     for part in part_paths(path):
@@ -221,13 +242,13 @@ def read_scores(path: Path, columns: Iterable[str] | None = None) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def read_heatmaps(path: Path, rows: Iterable[int]) -> Float[np.ndarray, "N H W 3"]:
+def read_heatmaps(path: Path | str, rows: Iterable[int]) -> Float[np.ndarray, "N H W 3"]:
     """Return stored heatmaps by their `heatmap_row`, in the stored type.
 
     Raises:
         UserError: the run stores none.
     """
-    folder = path / "heatmaps.zarr"
+    folder = Path(path).resolve() / "heatmaps.zarr"
     if not folder.exists():
         raise UserError(f"{path} stores no heatmaps: it was run with --heatmaps none")
     try:

@@ -191,6 +191,84 @@ def test_a_run_prints_what_it_wrote_and_what_to_try_next(capsys, model, tmp_path
     assert "5 images were done before" in capsys.readouterr().out
 
 
+def test_an_image_too_small_for_the_model_is_one_clear_line(capsys, tmp_path):
+    from flax import nnx
+
+    from gaxjax import checkpoint, models
+
+    path = tmp_path / "squeeze.ckpt"
+    net = models.build("squeezenet1_1", num_classes=10, rngs=nnx.Rngs(0))
+    metadata = checkpoint.CheckpointMetadata(architecture="squeezenet1_1", num_classes=10)
+    checkpoint.save(path, net, metadata)
+    said = fails(
+        capsys,
+        *("gax", "--model", str(path), "--data", "digits", "--size", "8"),
+        *("--output", str(tmp_path / "run")),
+    )
+    assert "squeezenet1_1 cannot take images of 8 × 8" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_flags_that_a_checkpoint_answers_itself_are_refused(capsys, model):
+    said = fails(
+        capsys, "evaluate", "--model", str(model), "--data", "digits", "--architecture", "alexnet"
+    )
+    assert "leave out --architecture and --normalization" in said
+
+
+def test_evaluate_names_the_size_the_model_was_made_for_and_repeats_the_flags(capsys, model):
+    arguments = ["--model", str(model), "--data", "digits", "--size", "16", "--num-images", "4"]
+    assert main(["evaluate", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "made for images of 256 × 256; these are 16 × 16" in said
+    assert f"Next: gaxjax gax {' '.join(arguments)} --output RUN" in said
+
+
+def test_more_slots_than_images_are_not_made(capsys, model, tmp_path):
+    arguments = [
+        *("gax", "--model", str(model), "--data", "digits", "--size", "16", "--num-images", "3"),
+        *("--slots", "1000", "--include-misclassified", "--max-steps", "1"),
+    ]
+    assert main([*arguments, "--output", str(tmp_path / "run")]) == 0
+    assert "3 slots" in capsys.readouterr().out
+
+
+def test_an_image_beyond_the_memory_is_one_clear_line(capsys, model, tmp_path):
+    said = fails(
+        capsys,
+        *("gax", "--model", str(model), "--data", "digits", "--size", "60000"),
+        *("--output", str(tmp_path / "run")),
+    )
+    assert "GiB are free: give a smaller --size" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("gaxjax 0.")
+
+
+def test_an_interruption_that_got_lost_still_stops_the_run(capsys, model, tmp_path, monkeypatch):
+    from gaxjax import interruption, run
+
+    made, calls = run._result, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 5:
+            interruption._interrupted.set()  # as if the exception had landed in a callback
+        return made(*arguments)
+
+    monkeypatch.setattr(run, "_result", interrupted)
+    arguments = [
+        *("gax", "--model", str(model), "--data", "digits", "--size", "16", "--num-images", "30"),
+        *("--include-misclassified", "--max-steps", "1", "--output", str(tmp_path / "run")),
+    ]
+    assert main(arguments) == 130
+    assert "finished images are stored" in capsys.readouterr().err
+    assert len(read_scores(tmp_path / "run")) == 5
+
+
 def test_the_core_never_imports_torch():
     script = (
         "import json, pkgutil, sys, importlib, gaxjax\n"

@@ -67,8 +67,12 @@ def test_an_unknown_setting_suggests_the_nearest():
     ("make", "said"),
     [
         (lambda: GaxConfig(target=float("nan")), "--target must be a finite number; got nan"),
-        (lambda: GaxConfig(max_steps=-1), "--max-steps must be at least 0; got -1"),
-        (lambda: GaxConfig(learning_rate=0.0), "--learning-rate must be above 0; got 0.0"),
+        (lambda: GaxConfig(max_steps=-1), "--max-steps must be from 0 to 1,000,000; got -1"),
+        (
+            lambda: GaxConfig(learning_rate=0.0),
+            "--learning-rate must be a finite number above 0; got 0.0",
+        ),
+        (lambda: GaxConfig(initial_weight=float("nan")), "--initial-weight must be a finite"),
         (lambda: GaxConfig(beta1=1.0), r"--beta1 must be in \[0, 1\); got 1.0"),
         (lambda: GaxConfig(beta2=-0.1), r"--beta2 must be in \[0, 1\); got -0.1"),
         (lambda: GaxConfig(similarity_eps=0.0), "--similarity-eps must be above 0; got 0.0"),

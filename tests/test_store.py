@@ -1,6 +1,7 @@
 """The store: what is committed is whole, and only the same run may go on with it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -192,6 +193,23 @@ def test_a_damaged_heatmap_array_is_one_clear_line(tmp_path):
         open_store(tmp_path / "run")
     with pytest.raises(UserError, match=r"heatmaps\.zarr is damaged"):
         read_heatmaps(tmp_path / "run", [0])
+
+
+@pytest.mark.parametrize("lost", ["zarr.json", "c/1/0/0/0"])
+def test_committed_heatmaps_that_are_gone_are_one_clear_line(tmp_path, lost):
+    with open_store(tmp_path / "run") as store:
+        store.commit([reached(number) for number in range(70)])
+    (tmp_path / "run" / "heatmaps.zarr" / lost).unlink()
+    with pytest.raises(UserError, match=f"{lost} is missing, but 70 scores have their heatmap"):
+        open_store(tmp_path / "run")
+
+
+def test_a_path_with_dots_works(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with open_store(Path("../run")) as store:
+        store.commit([reached(3)])
+    np.testing.assert_array_equal(read_heatmaps("../run", [0])[0], heatmap(3))
 
 
 def test_no_heatmaps_are_stored_when_none_are_wanted(tmp_path):
