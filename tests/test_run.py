@@ -216,3 +216,33 @@ def test_evaluation_counts_correct_images_as_gax_does(model):
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     softmax = exponentials / exponentials.sum(1, keepdims=True)
     assert result.mean_probability == pytest.approx(softmax[np.arange(60), labels].mean(), rel=1e-4)
+
+
+def test_a_state_dict_is_converted_once_kept_and_made_anew_when_damaged(tmp_path, monkeypatch):
+    import torch
+    from torch_weights import random_state_dict
+
+    import converters
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAXJAX_CACHE", str(tmp_path / "cache"))
+    weights = random_state_dict("small_resnet", num_classes=10, size=32)
+    torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, "w.pth")
+    calls = []
+
+    def counted(*arguments, **keywords):
+        calls.append(arguments)
+        return made(*arguments, **keywords)
+
+    made = converters.convert
+    monkeypatch.setattr(converters, "convert", counted)
+    config = ModelConfig(model="w.pth", architecture="small_resnet")
+    first, second = open_classifier(config), open_classifier(config)
+    assert len(calls) == 1
+    assert first.fingerprint == second.fingerprint
+    assert (first.num_classes, first.mean) == (10, None)
+    (kept,) = (tmp_path / "cache").iterdir()
+    largest = max((p for p in kept.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(b"damaged")
+    assert open_classifier(config).fingerprint == first.fingerprint
+    assert len(calls) == 2
