@@ -20,7 +20,7 @@ import zarr
 from PIL import Image
 from torchvision import transforms
 
-from benchmarks.engine_rate import current_commit
+from benchmarks.rows import append_row, current_commit
 
 RESULTS = Path(__file__).parent / "results" / "check_run.jsonl"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -101,10 +101,7 @@ def main() -> None:
         "seconds": round(session["seconds"], 1),
         "occupancy": round(session["occupancy"], 4),
     }
-    settings.output.parent.mkdir(parents=True, exist_ok=True)
-    with settings.output.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    print(json.dumps(row, indent=1))
+    append_row(row, settings.output)
 
 
 if __name__ == "__main__":

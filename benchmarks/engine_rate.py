@@ -13,9 +13,7 @@ Three figures of one process, in image-steps/s:
   measured alone after the run as batches × seconds per batch.
 """
 
-import json
 import platform
-import subprocess
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +27,7 @@ import jaxlib
 import numpy as np
 import tyro
 
+from benchmarks.rows import append_row, current_commit
 from gaxjax import lanes
 from gaxjax.config import DataConfig, EngineConfig, GaxConfig, ModelConfig
 from gaxjax.data import batches, open_images
@@ -187,22 +186,10 @@ def measure(settings: Settings) -> dict:
     }
 
 
-def current_commit() -> str:
-    """Return the short hash of the checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()
-
-
 def main() -> None:
     """Measure once and append the row."""
     settings = tyro.cli(Annotated[Settings, tyro.conf.OmitArgPrefixes])
-    row = measure(settings)
-    settings.output.parent.mkdir(parents=True, exist_ok=True)
-    with settings.output.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    print(json.dumps(row, indent=1))
+    append_row(measure(settings), settings.output)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 from converters.bijection import convert_state_dict, guess_architecture, head_of
 from converters.conversion import cache_folder, convert, pretrained
 from converters.parity import parity_report
-from converters.state_dict import read_state_dict
+from converters.state_dict import file_sha256, read_state_dict
 from converters.torchvision_weights import is_torchvision_name
 
 __all__ = [
     "cache_folder",
     "convert",
     "convert_state_dict",
+    "file_sha256",
     "guess_architecture",
     "head_of",
     "is_torchvision_name",

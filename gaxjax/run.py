@@ -71,8 +71,8 @@ def open_classifier(config: ModelConfig) -> Classifier:
         ) from None
     if not path.exists():
         return _load_or_rebuild(lambda: converters.pretrained(config.model))
-    settings = repr((config.architecture, config.normalization)).encode()
-    key = hashlib.sha256(path.read_bytes() + settings).hexdigest()[:16]
+    settings = (converters.file_sha256(path), config.architecture, config.normalization)
+    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     cached = converters.cache_folder() / f"{path.stem}-{key}"
 
     def converted() -> Path:
