@@ -1,6 +1,11 @@
 """Torch weights → gaxjax checkpoints. Needs torch (``pip install 'gaxjax[torch]'``)."""
 
-from converters.bijection import convert_state_dict, guess_architecture, head_of
+from converters.bijection import (
+    convert_state_dict,
+    guess_architecture,
+    head_of,
+    torch_state_dict,
+)
 from converters.conversion import cache_folder, convert, pretrained
 from converters.parity import parity_report
 from converters.state_dict import file_sha256, read_state_dict
@@ -17,4 +22,5 @@ __all__ = [
     "parity_report",
     "pretrained",
     "read_state_dict",
+    "torch_state_dict",
 ]

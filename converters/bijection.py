@@ -1,8 +1,9 @@
-"""Torch state dict → Flax model, as a bijection: each key used once, each leaf filled once."""
+"""Torch state dict ↔ Flax model, a bijection: each key used once, each leaf filled once."""
 
 import functools
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from converters.rules import IGNORED, rules
 from gaxjax import models
 from gaxjax.errors import UserError
 
-__all__ = ["convert_state_dict", "guess_architecture", "head_of"]
+__all__ = ["convert_state_dict", "guess_architecture", "head_of", "torch_state_dict"]
 
 _MAX_FAULTS = 20
 _EXACT_DTYPES = (np.float32, np.float16)
@@ -51,6 +52,40 @@ def convert_state_dict(state_dict: Mapping[str, np.ndarray], architecture: str) 
         leaf.set_value(jnp.asarray(arrays[name]))
     nnx.update(model, state)
     return model
+
+
+def torch_state_dict(model: nnx.Module, architecture: str) -> dict[str, np.ndarray]:
+    """Return the torch state dict of a Flax classifier: the inverse of `convert_state_dict`.
+
+    Args:
+        model: What `convert_state_dict` or `gaxjax.checkpoint.load` returns, batch norm not folded.
+        architecture: Its name, one of `gaxjax.models.architectures`.
+
+    Returns:
+        Arrays by torch key, in torch's layouts, every bit as in ``model``. Batch norm's counts of
+        training batches, which ``model`` does not keep, are zero.
+
+    Example:
+        >>> model, metadata = gaxjax.checkpoint.load("resnet34.ckpt")
+        >>> torch_state_dict(model, metadata.architecture)["fc.weight"].shape
+        (1000, 512)
+    """
+    leaves = _leaves(model)
+    state_dict: dict[str, np.ndarray] = {}
+    for name, leaf in leaves.items():
+        key, array = _torch_array(name, np.asarray(leaf), architecture)
+        assert key not in state_dict, f"{key} is filled twice"
+        state_dict[key] = array
+        if key.endswith(".running_mean"):
+            layer = key.removesuffix(".running_mean")
+            state_dict[f"{layer}.num_batches_tracked"] = np.zeros((), np.int64)
+    num_classes, head_bias = head_of(state_dict, architecture)
+    expected = _leaves(models.abstract(architecture, num_classes=num_classes, head_bias=head_bias))
+    wrong = {(name, leaf.shape) for name, leaf in leaves.items()} ^ {
+        (name, leaf.shape) for name, leaf in expected.items()
+    }
+    assert not wrong, f"not the leaves of {architecture}: {sorted(wrong)[:5]}"
+    return state_dict
 
 
 def head_of(state_dict: Mapping[str, np.ndarray], architecture: str) -> tuple[int, bool]:
@@ -138,6 +173,21 @@ def _place(
     return arrays, faults
 
 
+def _torch_array(name: str, leaf: np.ndarray, architecture: str) -> tuple[str, np.ndarray]:
+    """Undo the rule that fills a leaf."""
+    for rule in rules(architecture):
+        key = rule.key_of(name)
+        if key is not None:
+            return key, np.ascontiguousarray(rule.transform.undo(leaf))
+    raise AssertionError(f"{name} {leaf.shape} has no place in a torch {architecture}")
+
+
+def _leaves(model: nnx.Module) -> dict[str, Any]:
+    """The weights (or their shapes) by dotted name; random streams are no weights."""
+    state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
+    return {".".join(map(str, keys)): leaf.get_value() for keys, leaf in nnx.to_flat_state(state)}
+
+
 def _report(faults: list[str], state_dict: Mapping[str, np.ndarray], architecture: str) -> str:
     scores = _fits(state_dict)
     best = max(scores, key=lambda name: scores[name])
@@ -154,10 +204,8 @@ def _report(faults: list[str], state_dict: Mapping[str, np.ndarray], architectur
 
 @functools.cache
 def _leaf_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
-    state = nnx.state(models.abstract(architecture, num_classes=1))
-    return {
-        ".".join(map(str, keys)): leaf.get_value().shape for keys, leaf in nnx.to_flat_state(state)
-    }
+    leaves = _leaves(models.abstract(architecture, num_classes=1))
+    return {name: leaf.shape for name, leaf in leaves.items()}
 
 
 def _fits(state_dict: Mapping[str, np.ndarray]) -> dict[str, float]:

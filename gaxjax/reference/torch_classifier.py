@@ -1,0 +1,252 @@
+"""The classifier of a run in torch, and the logits behind its CO scores.
+
+Weights come from a torch state dict, read straight, or from a checkpoint, converted back. What is
+computed with them here is torch's alone.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float16, Float32, Float64, Int
+from torch import nn
+
+import converters
+from converters.torchvision_weights import PublishedWeights, download, find_weights
+from gaxjax import checkpoint
+from gaxjax.classifier import as_classifier
+from gaxjax.config import ModelConfig, Operation, ScoreSpace
+from gaxjax.errors import UserError
+from gaxjax.reference.torch_models import torch_model
+from gaxjax.types import HostImages
+
+__all__ = [
+    "TorchClassifier",
+    "augment",
+    "ax_logits",
+    "flax_fingerprint",
+    "gax_logits",
+    "open_torch_classifier",
+    "to_space",
+    "to_torch",
+    "weighted_logits",
+]
+
+HostHeatmaps = Float16[np.ndarray, "B H W 3"] | Float32[np.ndarray, "B H W 3"]
+"""Heatmaps as they are stored."""
+
+TorchImages = Float[torch.Tensor, "B 3 H W"]
+"""RGB images in torch's order, in [0, 1] or normalised."""
+
+TorchLogits = Float[torch.Tensor, "B C"]
+"""Raw classifier outputs: no softmax."""
+
+_IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class TorchClassifier:
+    """A classifier in torch that never trains.
+
+    Attributes:
+        network: [B, 3, H, W] → logits [B, C], in eval mode, its parameters without gradients; its
+            images are as it was trained on them (normalised where a normalisation is declared).
+        num_classes: C.
+        mean, std: per-channel normalisation in [0, 1] pixel units, or None where there is none.
+        name: the architecture.
+        provenance: one line for people: where the weights come from.
+    """
+
+    network: nn.Module
+    num_classes: int
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    name: str
+    provenance: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights, in which everything is computed."""
+        return next(self.network.parameters()).dtype
+
+    def normalize(self, images: TorchImages) -> TorchImages:
+        """Return (x - mean) / std per channel, or x where no normalisation is declared."""
+        if self.mean is None or self.std is None:
+            return images
+        mean, std = (
+            torch.tensor(value, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+            for value in (self.mean, self.std)
+        )
+        return (images - mean) / std
+
+
+# --- Opening -------------------------------------------------------------------------------------
+
+
+def open_torch_classifier(config: ModelConfig, weights: Path | None = None) -> TorchClassifier:
+    """Open in torch what `gaxjax.classifier.open_classifier` opens in JAX.
+
+    Args:
+        config: a checkpoint folder, a state dict file or a torchvision name.
+        weights: the torch file that the model was converted from, to be read straight: then no
+            conversion stands between the file and torch.
+
+    Raises:
+        UserError: no such model, weights that do not fit, or a file that the model was not
+            converted from.
+
+    Example:
+        >>> open_torch_classifier(ModelConfig(model="resnet34.ckpt")).provenance
+        'weights of resnet34.ckpt, converted back'
+    """
+    path = Path(config.model)
+    if path.is_dir():
+        return _from_checkpoint(path, config, weights)
+    if path.exists():
+        if weights is not None:
+            _refuse_another(weights, converters.file_sha256(path), config.model)
+        return _from_file(weights or path, config.architecture, config.normalization)
+    published = find_weights(config.model)
+    if weights is not None:
+        # torchvision's files carry the start of their SHA-256 in their name.
+        prefix = Path(published.url).stem.rpartition("-")[2]
+        _refuse_another(weights, prefix, published.name)
+    return _from_file(weights or download(published), published.architecture, published)
+
+
+def flax_fingerprint(classifier: TorchClassifier) -> str:
+    """Return the fingerprint that a run records for these weights and this normalisation.
+
+    The weights that torch computes with are converted to Flax for it, so where it equals a run's,
+    torch computes with the run's weights.
+
+    Args:
+        classifier: in float32.
+    """
+    state_dict = {name: value.numpy() for name, value in classifier.network.state_dict().items()}
+    return as_classifier(
+        converters.convert_state_dict(state_dict, classifier.name),
+        num_classes=classifier.num_classes,
+        mean=classifier.mean,
+        std=classifier.std,
+    ).fingerprint
+
+
+def _from_checkpoint(path: Path, config: ModelConfig, weights: Path | None) -> TorchClassifier:
+    if config.architecture is not None or config.normalization != "auto":
+        raise UserError(
+            f"{path} is a checkpoint and knows its architecture and normalisation: leave out "
+            "--architecture and --normalization"
+        )
+    model, metadata = checkpoint.load(path)
+    if weights is None:
+        state_dict = converters.torch_state_dict(model, metadata.architecture)
+        provenance = f"weights of {path}, converted back"
+    else:
+        _refuse_another(weights, metadata.source_sha256, str(path))
+        state_dict = converters.read_state_dict(weights)
+        provenance = _provenance(weights)
+    return _with_weights(state_dict, metadata.architecture, metadata.mean, metadata.std, provenance)
+
+
+def _from_file(
+    path: Path, architecture: str | None, normalization: str | PublishedWeights
+) -> TorchClassifier:
+    """Read a torch file, under the rule of `converters.convert` for its normalisation."""
+    state_dict = converters.read_state_dict(path)
+    architecture = architecture or converters.guess_architecture(state_dict)
+    num_classes, _ = converters.head_of(state_dict, architecture)
+    imagenet = normalization == "imagenet" or (
+        normalization == "auto" and num_classes == _IMAGENET_CLASSES
+    )
+    if imagenet:
+        normalization = find_weights("resnet18")
+    mean, std = (
+        (normalization.mean, normalization.std)
+        if isinstance(normalization, PublishedWeights)
+        else (None, None)
+    )
+    return _with_weights(state_dict, architecture, mean, std, _provenance(path))
+
+
+def _with_weights(
+    state_dict: dict[str, np.ndarray],
+    architecture: str,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    provenance: str,
+) -> TorchClassifier:
+    num_classes, head_bias = converters.head_of(state_dict, architecture)
+    try:
+        network = torch_model(architecture, num_classes, head_bias, state_dict)
+    except RuntimeError:
+        converters.convert_state_dict(state_dict, architecture)  # names every fault
+        raise
+    network.requires_grad_(False)
+    return TorchClassifier(network, num_classes, mean, std, architecture, provenance)
+
+
+def _refuse_another(weights: Path, sha256: str, model: str) -> None:
+    """Compare a file with the whole SHA-256 that a model records, or with its start."""
+    if not weights.is_file():
+        raise UserError(f"--weights {weights} does not exist; give the torch file of {model}")
+    if not sha256:
+        raise UserError(
+            f"{model} does not record which file its weights came from: leave --weights out"
+        )
+    given = converters.file_sha256(weights)
+    if not given.startswith(sha256):
+        raise UserError(
+            f"--weights {weights} (sha256 {given[:12]}…) is not the file that {model} was made "
+            f"from (sha256 {sha256[:12]}…): give that file, or leave --weights out"
+        )
+
+
+def _provenance(path: Path) -> str:
+    return f"{path}, sha256 {converters.file_sha256(path)[:12]}…"
+
+
+# --- Logits and scores ---------------------------------------------------------------------------
+
+
+def to_torch(images: HostImages | HostHeatmaps, dtype: torch.dtype = torch.float32) -> TorchImages:
+    """Bring images or heatmaps to torch's order; uint8 becomes [0, 1], in float32 as in JAX."""
+    if images.dtype == np.uint8:
+        images = images.astype(np.float32) / np.float32(255)
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(dtype)
+
+
+def to_space(
+    classifier: TorchClassifier, images: HostImages, score_space: ScoreSpace
+) -> TorchImages:
+    """Return z, where AX heatmaps live: x, or (x - mean) / std in the space `released`."""
+    pixels = to_torch(images, classifier.dtype)
+    return classifier.normalize(pixels) if score_space == "released" else pixels
+
+
+def ax_logits(classifier: TorchClassifier, z: TorchImages, score_space: ScoreSpace) -> TorchLogits:
+    """Return f(z) of AX for images of `to_space`, plain or augmented; differentiable in z."""
+    return classifier.network(classifier.normalize(z) if score_space == "normalized" else z)
+
+
+def gax_logits(
+    classifier: TorchClassifier, pixels: TorchImages, score_space: ScoreSpace, *, augmented: bool
+) -> TorchLogits:
+    """Return f(x) of GAX, or f(g(x, h)) when `augmented`: `released` normalises only the former."""
+    normalized = score_space == "normalized" or (score_space == "released" and not augmented)
+    return classifier.network(classifier.normalize(pixels) if normalized else pixels)
+
+
+def augment(z: TorchImages, heatmaps: TorchImages, operation: Operation) -> TorchImages:
+    """Return g(z, h): z + h for `sum`, z * h for `mult`."""
+    return z + heatmaps if operation == "sum" else z * heatmaps
+
+
+def weighted_logits(
+    logits: TorchLogits, labels: Int[torch.Tensor, " B"]
+) -> Float64[torch.Tensor, " B"]:
+    """Return κ·f (paper eq. 5), the label's logit less the mean of the others, in float64."""
+    logits = logits.double()
+    at_label = logits.gather(1, labels[:, None])[:, 0]
+    return at_label - (logits.sum(1) - at_label) / (logits.shape[1] - 1)
