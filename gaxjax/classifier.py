@@ -5,6 +5,7 @@ Weights travel as arguments, never closed over: a jitted function would bake the
 
 import dataclasses
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
+from gaxjax.config import ModelConfig
 from gaxjax.errors import UserError
 from gaxjax.types import Images, Logits
 
@@ -34,6 +36,8 @@ class Classifier:
         input_size: height and width of the images it was made for, in pixels, where known.
         name: for people.
         fingerprint: sha256 of weights and normalisation; a run resumes only with the same one.
+        module: builds the NNX module of given weights, whose layers have names; None for another
+            callable.
     """
 
     apply: Callable[[PyTree, Images], Logits]
@@ -45,6 +49,7 @@ class Classifier:
     input_size: int | None = None
     name: str = "classifier"
     fingerprint: str = ""
+    module: Callable[[PyTree], nnx.Module] | None = None
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
@@ -83,8 +88,13 @@ def check_image_size(classifier: Classifier, size: int) -> None:
         ) from None
 
 
-def load_classifier(path: Path) -> Classifier:
-    """Load a checkpoint made by `gaxjax convert`, with batch norm folded into the convolutions.
+def load_classifier(path: Path, *, fold: bool = True) -> Classifier:
+    """Load a checkpoint made by `gaxjax convert`.
+
+    Args:
+        path: the checkpoint's folder.
+        fold: fold batch norm into the convolutions: the same function, faster. Without it every
+            layer's output is torch's.
 
     Raises:
         UserError: no checkpoint there, or a damaged one.
@@ -93,18 +103,88 @@ def load_classifier(path: Path) -> Classifier:
     from gaxjax.models import fold_batch_norm
 
     model, metadata = checkpoint.load(path)
-    classifier = as_classifier(
-        fold_batch_norm(model),
-        num_classes=metadata.num_classes,
-        mean=metadata.mean,
-        std=metadata.std,
+    as_trained = as_classifier(
+        model, num_classes=metadata.num_classes, mean=metadata.mean, std=metadata.std
     )
+    classifier = as_trained
+    if fold:
+        classifier = as_classifier(
+            fold_batch_norm(model),
+            num_classes=metadata.num_classes,
+            mean=metadata.mean,
+            std=metadata.std,
+        )
     return dataclasses.replace(
         classifier,
+        fingerprint=as_trained.fingerprint,
         class_names=metadata.class_names,
         input_size=metadata.input_size,
         name=metadata.architecture,
     )
+
+
+def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
+    """Open the classifier a user named: a checkpoint, a torchvision name or a state dict.
+
+    Torch weights are converted once and kept in the cache folder.
+
+    Args:
+        config: the name.
+        fold: as for `load_classifier`.
+
+    Raises:
+        UserError: no such model, one that does not convert, or torch is missing for it.
+    """
+    path = Path(config.model)
+    if path.is_dir():
+        if config.architecture is not None or config.normalization != "auto":
+            raise UserError(
+                f"{path} is a checkpoint and knows its architecture and normalisation: leave out "
+                "--architecture and --normalization, or convert the weights again"
+            )
+        return load_classifier(path, fold=fold)
+    try:
+        import converters
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{config.model} is no checkpoint folder, and converting torch weights needs "
+            f"{error.name}: install the torch extra, or run `gaxjax convert` where it is"
+        ) from None
+    if not path.exists():
+        given = config.architecture is not None or config.normalization != "auto"
+        if given and converters.is_torchvision_name(config.model):
+            raise UserError(
+                f"torchvision's {config.model} knows its architecture and normalisation: leave out "
+                "--architecture and --normalization"
+            )
+        return _load_or_rebuild(lambda: converters.pretrained(config.model), fold)
+    settings = (converters.file_sha256(path), config.architecture, config.normalization)
+    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+    cached = converters.cache_folder() / f"{path.stem}-{key}"
+
+    def converted() -> Path:
+        from gaxjax import checkpoint
+
+        if not checkpoint.is_checkpoint(cached):
+            converters.convert(
+                config.model,
+                cached,
+                architecture=config.architecture,
+                normalization=config.normalization,
+            )
+        return cached
+
+    return _load_or_rebuild(converted, fold)
+
+
+def _load_or_rebuild(cached: Callable[[], Path], fold: bool) -> Classifier:
+    """Load a cached conversion; a damaged one is made anew, once."""
+    path = cached()
+    try:
+        return load_classifier(path, fold=fold)
+    except UserError:
+        shutil.rmtree(path)
+        return load_classifier(cached(), fold=fold)
 
 
 def as_classifier(
@@ -136,15 +216,20 @@ def as_classifier(
         resting.eval()
         graph, state = nnx.split(resting)
 
+        def build(weights: PyTree) -> Any:
+            return nnx.merge(graph, weights)
+
         def apply(weights: PyTree, pixels: Any) -> Any:
-            return nnx.merge(graph, weights)(pixels)
+            return build(weights)(pixels)
 
         weights: PyTree = state
+        module: Callable[[PyTree], nnx.Module] | None = build
     else:
         leaves, structure = jax.tree.flatten(model)
         is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
         static = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
         weights = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
+        module = None
 
         def apply(weights: PyTree, pixels: Any) -> Any:
             arrays = iter(weights)
@@ -174,6 +259,7 @@ def as_classifier(
         std=std,
         name=name,
         fingerprint=_fingerprint(weights, mean, std),
+        module=module,
     )
 
 

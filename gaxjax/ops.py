@@ -1,25 +1,33 @@
 """The operations every model is made of: convolution, ReLU, pooling.
 
-Models call these and no others, so a backward rule placed here reaches every model. Paddings are
+Models call these and no others, so a backward rule placed here reaches every model: those of the
+attribution methods take the place of the true gradients within `backward_rules`. Paddings are
 always explicit ``((top, bottom), (left, right))`` pairs, as torch counts them: ``"SAME"`` pads the
 far edge first at stride 2, and torch does not. All arrays are NHWC and keep their dtype.
 """
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 __all__ = [
+    "BackwardRules",
     "Padding",
     "adaptive_average_pool",
+    "backward_rules",
     "convolution",
     "global_average_pool",
     "max_pool",
+    "pool_winners",
     "relu",
+    "unpool",
 ]
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -28,9 +36,47 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 _Pair = tuple[int, int]
 
 
+class BackwardRules:
+    """How the nonlinear operations compute and differentiate; here, by their true gradients.
+
+    A subclass overrides a method with one of the same values and another derivative.
+    """
+
+    def relu(self, x: Array) -> Array:
+        """Return ``max(x, 0)``."""
+        return jax.nn.relu(x)
+
+    def max_pool(self, x: Array, window: _Pair, strides: _Pair, padding: Padding) -> Array:
+        """Take the maximum of each window of ``x``, padded with -inf."""
+        return _max_pool(x, window, strides, padding)
+
+
+_TRUE_GRADIENTS = BackwardRules()
+_rules: ContextVar[BackwardRules] = ContextVar("rules", default=_TRUE_GRADIENTS)
+
+
+@contextlib.contextmanager
+def backward_rules(rules: BackwardRules) -> Iterator[None]:
+    """Let every operation called in the block follow ``rules``.
+
+    It acts while JAX traces: enter it inside the function that is differentiated or jitted.
+
+    Example:
+        >>> def logit(image):
+        ...     with backward_rules(GuidedBackprop()):
+        ...         return network(image)[0, target]
+        >>> heatmap = jax.grad(logit)(image)
+    """
+    token = _rules.set(rules)
+    try:
+        yield
+    finally:
+        _rules.reset(token)
+
+
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Return ``max(x, 0)``; its derivative at 0 is 0, as in torch."""
-    return jax.nn.relu(x)
+    return _rules.get().relu(x)
 
 
 def convolution(
@@ -145,7 +191,7 @@ def max_pool(
             x.shape[1:3], window, strides, padding, strict=True
         )
     )
-    return _max_pool(x, window, strides, (top, left))
+    return _rules.get().max_pool(x, window, strides, (top, left))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
@@ -164,7 +210,33 @@ def _max_pool(x: Array, window: _Pair, strides: _Pair, padding: Padding) -> Arra
 def _max_pool_forward(
     x: Array, window: _Pair, strides: _Pair, padding: Padding
 ) -> tuple[Array, tuple[Array, _Pair]]:
-    """Also find which cell of each window won, in row order: all that the gradient needs."""
+    maximum, winner = pool_winners(x, window, strides, padding)
+    # The barrier keeps XLA from fusing this search into the backward pass, where every input
+    # cell would repeat it for each of its windows: 132 instead of 28 ms (127 × 127 × 96, CPU).
+    return maximum, (lax.optimization_barrier(winner), (x.shape[1], x.shape[2]))
+
+
+def _max_pool_backward(
+    window: _Pair,
+    strides: _Pair,
+    padding: Padding,
+    kept: tuple[Array, _Pair],
+    gradient: Array,
+) -> tuple[Array]:
+    winner, size = kept
+    return (unpool(gradient, winner, size, window, strides, padding),)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def pool_winners(
+    x: Float[Array, "B H W C"], window: _Pair, strides: _Pair, padding: Padding
+) -> tuple[Float[Array, "B P Q C"], UInt8[Array, "B P Q C"]]:
+    """Return each window's maximum, and which of its cells won: its number in row order.
+
+    Of equal cells the first wins, and a NaN counts as the largest, as in torch.
+    """
     padded = lax.pad(
         x, jnp.array(-jnp.inf, x.dtype), [(0, 0, 0), *((*side, 0) for side in padding), (0, 0, 0)]
     )
@@ -181,38 +253,52 @@ def _max_pool_forward(
         wins = (candidate > maximum) | jnp.isnan(candidate)
         maximum = jnp.where(wins, candidate, maximum)
         winner = jnp.where(wins, jnp.uint8(cell), winner)
-    # The barrier keeps XLA from fusing this search into the backward pass, where every input
-    # cell would repeat it for each of its windows: 132 instead of 28 ms (127 × 127 × 96, CPU).
-    return maximum, (lax.optimization_barrier(winner), (x.shape[1], x.shape[2]))
+    return maximum, winner
 
 
-def _max_pool_backward(
+def unpool(
+    values: Float[Array, "B P Q C"],
+    winner: UInt8[Array, "B P Q C"],
+    size: tuple[int, ...],
     window: _Pair,
     strides: _Pair,
     padding: Padding,
-    kept: tuple[Array, _Pair],
-    gradient: Array,
-) -> tuple[Array]:
-    """Let every input cell look up the few windows it lies in, and take what it won there.
+    *,
+    accumulate: bool = True,
+) -> Float[Array, "B H W C"]:
+    """Hand each window's value to the cell that won it; all other cells get 0.
 
-    XLA's own rule, select-and-scatter, visits every window and writes at random: 6 to 20 times
-    slower on a CPU.
+    Every input cell looks up the few windows it lies in, and takes what it won there. XLA's own
+    rule for max pooling, select-and-scatter, visits every window and writes at random: 6 to 20
+    times slower on a CPU.
+
+    Args:
+        values: One number per window.
+        winner: From `pool_winners`.
+        size: Height and width of the pooled features, without padding.
+        window: Height and width of the window.
+        strides: Steps down and across.
+        padding: As given to `pool_winners`.
+        accumulate: Add up the values of a cell that won several windows, as gradients do. Else
+            the last window's, in row order, counts alone, as in torch's ``max_unpool2d``.
     """
-    winner, size = kept
-    rows = _windows_of_cells(size[0], window[0], strides[0], padding[0][0], gradient.shape[1])
-    columns = _windows_of_cells(size[1], window[1], strides[1], padding[1][0], gradient.shape[2])
-    total = jnp.zeros((gradient.shape[0], *size, gradient.shape[3]), gradient.dtype)
-    for row_windows, row_offsets in rows:
+    rows = _windows_of_cells(size[0], window[0], strides[0], padding[0][0], values.shape[1])
+    columns = _windows_of_cells(size[1], window[1], strides[1], padding[1][0], values.shape[2])
+    total = jnp.zeros((values.shape[0], *size, values.shape[3]), values.dtype)
+    taken = jnp.zeros(total.shape, bool)
+    for row_windows, row_offsets in rows:  # from a cell's last window to its first
         for column_windows, column_offsets in columns:
             inside = (row_offsets >= 0)[:, None] & (column_offsets >= 0)[None]
             cell = np.where(inside, row_offsets[:, None] * window[1] + column_offsets, _NO_CELL)
             won = winner[:, row_windows][:, :, column_windows] == cell[..., None].astype(np.uint8)
-            passed = gradient[:, row_windows][:, :, column_windows]
-            total = total + jnp.where(won, passed, 0)
-    return (total,)
+            passed = values[:, row_windows][:, :, column_windows]
+            if accumulate:
+                total = total + jnp.where(won, passed, 0)
+            else:
+                total = jnp.where(won & ~taken, passed, total)
+                taken = taken | won
+    return total
 
-
-_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 _NO_CELL = 255  # no window has as many cells
 

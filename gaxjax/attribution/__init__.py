@@ -1,0 +1,1 @@
+"""The existing attribution methods (AX) natively in JAX, batched and scored."""
