@@ -1,0 +1,226 @@
+"""A run held against itself: rows against rows, header, image set and hashes of the heatmaps.
+
+No score is computed again here: see `gaxjax.reference.verify`.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from gaxjax.config import AxConfig, from_dict
+from gaxjax.data import ImageSet
+from gaxjax.errors import UserError
+from gaxjax.solution import Outcome
+from gaxjax.store import read_heatmaps
+
+__all__ = ["Fault", "Faults", "Row", "StoredHeatmaps", "check_rows"]
+
+Row = dict[str, Any]
+"""One row of the scores, by column."""
+
+_Key = tuple[str, str | None, str]  # method, layer, operation
+
+_WITH_HEATMAP = {Outcome.REACHED, Outcome.STEP_LIMIT, Outcome.SCORED}
+_WITHOUT_HEATMAP = {Outcome.MISCLASSIFIED, Outcome.UNREADABLE, Outcome.ZERO_HEATMAP}
+_OUTCOMES = {
+    "gax": set(Outcome) - {Outcome.SCORED, Outcome.ZERO_HEATMAP},
+    "ax": set(Outcome) - {Outcome.REACHED, Outcome.STEP_LIMIT, Outcome.MISCLASSIFIED},
+}
+_OF_IMAGE = ("prediction", "correct", "probability_before")
+_OF_HEATMAP = (
+    *("heatmap_row", "heatmap_sha256", "co_score"),
+    *("prediction_after", "correct_after", "probability_after"),
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something in a run that is not as it should be.
+
+    Attributes:
+        what: in words that fit every case.
+        count: how many rows.
+        first: the first row, with its figures.
+    """
+
+    what: str
+    count: int
+    first: str
+
+
+class Faults:
+    """Faults as they are found, counted by kind."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, what: str, row: Row, figures: str = "") -> None:
+        """Note a fault of a row."""
+        self._counts[what] += 1
+        key = filter(None, (row["image_id"], row["method"], row["layer"], row["operation"]))
+        self._first.setdefault(what, " ".join(key) + (f": {figures}" if figures else ""))
+
+    def found(self) -> tuple[Fault, ...]:
+        """Return all, in the order of their first."""
+        return tuple(Fault(what, count, self._first[what]) for what, count in self._counts.items())
+
+
+class StoredHeatmaps:
+    """A run's stored heatmaps, each held against the hash in its row when it is read.
+
+    Attributes:
+        places: length of the array.
+        checked: numbers of the heatmaps read so far.
+        altered: ids of the images with a heatmap of another hash.
+
+    Raises:
+        UserError: the array is missing or damaged.
+    """
+
+    def __init__(self, run: Path, faults: Faults) -> None:
+        self.checked: set[int] = set()
+        self.altered: set[str] = set()
+        self._run = run
+        self._faults = faults
+        path = run / "heatmaps.zarr" / "zarr.json"
+        try:
+            self.places = int(json.loads(path.read_text())["shape"][0])
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise UserError(f"{path} is missing or damaged ({error}): restore it") from None
+
+    def has(self, row: Row) -> bool:
+        """Tell whether there is a place for the row's heatmap."""
+        return row["heatmap_row"] is not None and 0 <= row["heatmap_row"] < self.places
+
+    def read(self, rows: Sequence[Row]) -> Float[np.ndarray, "B H W 3"]:
+        """Return the rows' heatmaps as stored; those of two operations are read once."""
+        numbers = sorted({row["heatmap_row"] for row in rows})
+        stored = dict(zip(numbers, read_heatmaps(self._run, numbers), strict=True))
+        hashes = {number: _sha256(heatmap) for number, heatmap in stored.items()}
+        self.checked.update(numbers)
+        for row in rows:
+            if row["heatmap_sha256"] not in (None, hashes[row["heatmap_row"]]):
+                self.altered.add(row["image_id"])
+                figures = f"heatmap_row {row['heatmap_row']}"
+                self._faults.add("heatmap with another hash than its row's", row, figures)
+        return np.stack([stored[row["heatmap_row"]] for row in rows])
+
+
+def _sha256(heatmap: Float[np.ndarray, "H W 3"]) -> str:
+    little_endian = heatmap.astype(heatmap.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(little_endian.tobytes()).hexdigest()
+
+
+def check_rows(
+    rows: Sequence[Row],
+    images: ImageSet,
+    header: dict[str, Any],
+    heatmaps: StoredHeatmaps,
+    faults: Faults,
+) -> None:
+    """Check all rows of a run against its header and its image set.
+
+    Args:
+        rows: all of them, with the columns that name and judge them.
+        images: the image set of the run.
+        header: run.json.
+        heatmaps: those of the run.
+        faults: takes what is found.
+    """
+    expected = _expected_keys(header)
+    labels = {record.image_id: record.label for record in images.records}
+    owners: dict[int, tuple[str, str, str | None]] = {}
+    seen: set[tuple[str, _Key]] = set()
+    for row in rows:
+        image_id, key = row["image_id"], (row["method"], row["layer"], row["operation"])
+        if image_id not in labels:
+            faults.add("row of an image that is not in the set", row)
+        elif row["label"] != labels[image_id]:
+            faults.add(
+                "label that is not the image's", row, f"{row['label']}, not {labels[image_id]}"
+            )
+        if key not in expected:
+            faults.add("row of a method, layer or operation that the run does not have", row)
+        if (image_id, key) in seen:
+            faults.add("second row of the same image, method, layer and operation", row)
+        seen.add((image_id, key))
+        for contradiction in _contradictions(row, header):
+            faults.add(contradiction, row, _figures(row))
+        number = row["heatmap_row"]
+        if number is None:
+            continue
+        if not heatmaps.has(row):
+            figures = f"{number} of {heatmaps.places}"
+            faults.add("heatmap_row beyond the stored heatmaps", row, figures)
+        # Only the operations on one heatmap share it.
+        elif owners.setdefault(number, (image_id, *key[:2])) != (image_id, *key[:2]):
+            faults.add("heatmap_row of another image, method or layer", row, str(number))
+    _check_completeness(seen, expected, images, header["status"] == "complete", faults)
+
+
+def _check_completeness(
+    seen: set[tuple[str, _Key]],
+    expected: Sequence[_Key],
+    images: ImageSet,
+    complete: bool,
+    faults: Faults,
+) -> None:
+    """Find the missing rows: of every image, or of those begun, whose rows came in one part."""
+    begun = {image_id for image_id, _ in seen}
+    for record in images.records:
+        if not complete and record.image_id not in begun:
+            continue
+        for method, layer, operation in expected:
+            if (record.image_id, (method, layer, operation)) not in seen:
+                names = {"method": method, "layer": layer, "operation": operation}
+                faults.add("row missing", {"image_id": record.image_id, **names})
+
+
+def _expected_keys(header: dict[str, Any]) -> list[_Key]:
+    if header["command"] == "gax":
+        return [("gax", None, header["config"]["gax"]["operation"])]
+    ax = from_dict(AxConfig, header["config"]["ax"])
+    return [
+        (method, layer, operation)
+        for method in ax.chosen_methods
+        for layer in (header["identity"]["layers"] if method == "layer_grad_cam" else [None])
+        for operation in ax.operations
+    ]
+
+
+def _contradictions(row: Row, header: dict[str, Any]) -> Iterator[str]:
+    outcome, label = row["outcome"], row["label"]
+    if outcome not in _OUTCOMES[header["command"]]:
+        yield f"outcome that {header['command']} does not have"
+        return
+    if any((row[name] is None) != (outcome == Outcome.UNREADABLE) for name in _OF_IMAGE):
+        yield "prediction that the outcome does not allow, or lacks"
+    elif row["correct"] is not None and row["correct"] != (row["prediction"] == label):
+        yield "correct that is not: prediction equals label"
+    present = {name for name in _OF_HEATMAP if row[name] is not None}
+    if 0 < len(present) < len(_OF_HEATMAP):
+        yield f"score or heatmap without {', '.join(sorted(set(_OF_HEATMAP) - present))}"
+    elif (outcome in _WITH_HEATMAP and not present) or (outcome in _WITHOUT_HEATMAP and present):
+        yield "score and heatmap that the outcome does not allow, or lacks"
+    elif present and row["correct_after"] != (row["prediction_after"] == label):
+        yield "correct_after that is not: prediction_after equals label"
+    if outcome == Outcome.REACHED and row["co_score"] is not None:
+        # The run compares in float32.
+        target = float(np.float32(header["config"]["gax"]["target"]))
+        if not row["co_score"] >= target:
+            yield "reached with a co_score below the target"
+    if outcome == Outcome.MISCLASSIFIED and row["correct"]:
+        yield "misclassified although correct"
+
+
+def _figures(row: Row) -> str:
+    names = ("outcome", "label", "prediction", "prediction_after", "co_score", "heatmap_row")
+    return ", ".join(f"{name} {row[name]}" for name in names)

@@ -1,0 +1,305 @@
+"""Are a run's stored scores true? Each is computed again in torch, from its stored heatmap.
+
+Weights, logits and scores are torch's here; of the rest only the reading of images and store is
+shared with the run.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from converters import is_torchvision_name
+from gaxjax import interruption
+from gaxjax.config import DataConfig, ModelConfig, from_dict
+from gaxjax.data import Batch, ImageSet, batches, open_images
+from gaxjax.errors import UserError
+from gaxjax.reference.comparison import RELATIVE_TOLERANCE, Comparison, Seen, Tally, see
+from gaxjax.reference.consistency import Fault, Faults, Row, StoredHeatmaps, check_rows
+from gaxjax.reference.torch_classifier import (
+    TorchClassifier,
+    augment,
+    ax_logits,
+    flax_fingerprint,
+    gax_logits,
+    open_torch_classifier,
+    to_space,
+    to_torch,
+)
+from gaxjax.solution import Outcome
+from gaxjax.store import read_header, read_scores
+
+__all__ = ["Verification", "verify_run"]
+
+_COLUMNS = (
+    *("image_id", "label", "method", "layer", "operation", "outcome", "co_score"),
+    *("prediction", "correct", "probability_before"),
+    *("prediction_after", "correct_after", "probability_after"),
+    *("heatmap_row", "heatmap_sha256"),
+)
+
+
+# --- What is found -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify_run` found.
+
+    Attributes:
+        run: the run's folder.
+        command, score_space, complete: of the run.
+        num_images, num_heatmaps: how many were checked in torch.
+        comparisons: one per method, layer and operation.
+        altered_heatmaps: ids of the images with a heatmap that its row has another hash of.
+        faults: all that is wrong.
+        relative_tolerance: see `RELATIVE_TOLERANCE`.
+        provenance: where torch's weights come from.
+        torch_version, dtype: torch and its arithmetic.
+    """
+
+    run: str
+    command: str
+    score_space: str
+    complete: bool
+    num_images: int
+    num_heatmaps: int
+    comparisons: tuple[Comparison, ...]
+    altered_heatmaps: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    relative_tolerance: float
+    provenance: str
+    torch_version: str
+    dtype: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+    def to_dict(self) -> dict[str, Any]:
+        """Turn all of it into plain JSON values."""
+        return {"passed": self.passed, **dataclasses.asdict(self)}
+
+    def lines(self) -> list[str]:
+        """Say it for people, a line each: the figures, what is wrong, and the verdict."""
+        said = [
+            f"{self.num_heatmaps:,} heatmaps of {self.num_images:,} images, computed again in "
+            f"torch {self.torch_version}, {self.dtype} ({self.provenance})"
+        ]
+        for found in self.comparisons:
+            name = " ".join(filter(None, (found.method, found.layer, found.operation)))
+            scores = f"{found.scores:,} scores"
+            if found.worst is not None:
+                scores += f" differ by at most {found.worst:.1e}, median {found.median:.1e}"
+            said.append(
+                f"  {name}: {scores}; {found.differing} of {found.predictions:,} predictions "
+                f"differ" + (f" and {found.ties} are tied" if found.ties else "")
+            )
+        said += [
+            f"  {fault.count:,} × {fault.what} (first: {fault.first})" for fault in self.faults
+        ]
+        verdict = "FAILED" if self.faults else "Passed"
+        return [*said, f"{verdict} (tolerance: {self.relative_tolerance:g} of the largest logit)"]
+
+
+# --- The verification ----------------------------------------------------------------------------
+
+
+def verify_run(
+    run: Path,
+    *,
+    num_images: int | None = None,
+    weights: Path | None = None,
+    seed: int = 0,
+    model: str | None = None,
+    data: str | None = None,
+    batch_size: int = 16,
+    dtype: Literal["float32", "float64"] = "float32",
+    progress: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Compute a run's scores, predictions and probabilities again, in torch on the CPU.
+
+    All rows are checked for completeness and contradictions; of the chosen images also all that
+    follows from the stored heatmaps, and the heatmaps' hashes.
+
+    Args:
+        run: folder of a GAX or AX run, finished or not.
+        num_images: how many images to choose at random; all when None.
+        weights: the torch file that the model was converted from, read by torch alone; when None,
+            a checkpoint's weights are converted back.
+        seed: of the choice.
+        model: where the run's model is now, if it was moved.
+        data: where the run's images are now, if they were moved.
+        batch_size: images, and heatmaps, side by side.
+        dtype: torch's arithmetic; float64 tells who is right where float32 differs from the run.
+        progress: called with the number of images done and their total.
+
+    Raises:
+        UserError: no run, one without scores or heatmaps, or not its model or its images.
+
+    Example:
+        >>> verify_run(Path("run"), weights=Path("resnet34.pth"), num_images=100).passed
+        True
+    """
+    header = read_header(run)
+    if header["config"]["store"]["heatmaps"] == "none":
+        raise UserError(
+            f"{run} stores no heatmaps to compute its scores from (--heatmaps none): "
+            "run it anew with --heatmaps float16"
+        )
+    rows: list[Row] = read_scores(run, columns=_COLUMNS).to_pylist()
+    if not rows:
+        raise UserError(f"{run} has no scores yet: let it finish its first images")
+    classifier = _open_model(run, header, model, weights)
+    config, images = _open_data(run, header, data, classifier.num_classes)
+    faults = Faults()
+    heatmaps = StoredHeatmaps(run, faults)
+    check_rows(rows, images, header, heatmaps, faults)
+
+    rows_of: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        rows_of[row["image_id"]].append(row)
+    present = [i for i, record in enumerate(images.records) if record.image_id in rows_of]
+    chosen = _draw(present, num_images, seed)
+    if dtype == "float64":
+        classifier.network.double()
+    tally = Tally(rows, header["config"].get("gax", {}).get("target"), faults)
+    source = batches(
+        images,
+        batch_size=batch_size,
+        threads=config.decode_threads,
+        skip=set(range(len(images.records))) - set(chosen),
+    )
+    done = 0
+    for batch in source:
+        interruption.check()
+        for position, reason in batch.unreadable:
+            for row in rows_of[images.records[position].image_id]:
+                if row["outcome"] != Outcome.UNREADABLE:
+                    faults.add("image unreadable here, but not in the run", row, reason)
+        if len(batch.indices):
+            rows_by_place = [rows_of[images.records[i].image_id] for i in batch.indices]
+            for found in _recompute(header, classifier, batch, rows_by_place, heatmaps):
+                tally.add(*found)
+        done += len(batch.indices) + len(batch.unreadable)
+        if progress is not None:
+            progress(done, len(chosen))
+    return Verification(
+        run=str(run),
+        command=header["command"],
+        score_space=header["config"][header["command"]]["score_space"],
+        complete=header["status"] == "complete",
+        num_images=len(chosen),
+        num_heatmaps=len(heatmaps.checked),
+        comparisons=tally.comparisons(),
+        altered_heatmaps=tuple(sorted(heatmaps.altered)),
+        faults=faults.found(),
+        relative_tolerance=RELATIVE_TOLERANCE,
+        provenance=classifier.provenance,
+        torch_version=torch.__version__,
+        dtype=dtype,
+    )
+
+
+def _recompute(
+    header: dict[str, Any],
+    classifier: TorchClassifier,
+    batch: Batch,
+    rows_by_place: Sequence[Sequence[Row]],
+    heatmaps: StoredHeatmaps,
+) -> Iterator[tuple[Row, Seen, Seen | None]]:
+    """Yield each row with torch's view of its plain image and, with a heatmap, the augmented one.
+
+    Args:
+        header: run.json.
+        classifier: torch's.
+        batch: some images.
+        rows_by_place: the rows of each image of the batch.
+        heatmaps: where the rows' heatmaps are.
+    """
+    space = header["config"][header["command"]]["score_space"]
+    labels = torch.from_numpy(batch.labels.astype(np.int64))
+    if header["command"] == "ax":
+        z = to_space(classifier, batch.images, space)
+        plain_logits = augmented_logits = partial(ax_logits, classifier, score_space=space)
+    else:
+        z = to_torch(batch.images, classifier.dtype)
+        gax = partial(gax_logits, classifier, score_space=space)
+        plain_logits, augmented_logits = partial(gax, augmented=False), partial(gax, augmented=True)
+    before = see(plain_logits(z), labels)
+    with_heatmap = []
+    for place, rows in enumerate(rows_by_place):
+        for row in rows:
+            if heatmaps.has(row):
+                with_heatmap.append((place, row))
+            else:
+                yield row, before[place], None
+    for start in range(0, len(with_heatmap), len(z)):
+        places, rows = zip(*with_heatmap[start : start + len(z)], strict=True)
+        h = to_torch(heatmaps.read(rows), classifier.dtype)
+        each = zip(z[list(places)].split(1), h.split(1), rows, strict=True)
+        augmented = torch.cat([augment(x, h, row["operation"]) for x, h, row in each])
+        after = see(augmented_logits(augmented), labels[list(places)])
+        for place, row, seen in zip(places, rows, after, strict=True):
+            yield row, before[place], seen
+
+
+# --- What the run was made with ------------------------------------------------------------------
+
+
+def _open_model(
+    run: Path, header: dict[str, Any], model: str | None, weights: Path | None
+) -> TorchClassifier:
+    config = from_dict(ModelConfig, header["config"]["model"])
+    if model is not None:
+        # A checkpoint knows what a state dict had to be told.
+        folder = Path(model).is_dir()
+        config = ModelConfig(model=model) if folder else dataclasses.replace(config, model=model)
+    elif not Path(config.model).exists() and not is_torchvision_name(config.model):
+        raise UserError(
+            f"{run} was made with the model {config.model}, which is not there: give its new "
+            "place by --model"
+        )
+    classifier = open_torch_classifier(config, weights)
+    here, there = flax_fingerprint(classifier), header["model"]["fingerprint"]
+    if here != there:
+        raise UserError(
+            f"{run} was made with another model: {header['model']['name']} {there[:16]} there, "
+            f"{classifier.name} {here[:16]} here ({classifier.provenance}); give the run's own "
+            "by --model"
+        )
+    return classifier
+
+
+def _open_data(
+    run: Path, header: dict[str, Any], data: str | None, num_classes: int
+) -> tuple[DataConfig, ImageSet]:
+    config = from_dict(DataConfig, header["config"]["data"])
+    if data is not None:
+        config = dataclasses.replace(config, data=data)
+    images = open_images(config, num_classes=num_classes)
+    here, there = images.fingerprint, header["data"]["fingerprint"]
+    if here != there:
+        raise UserError(
+            f"{run} was made with other images: {header['data']['name']} {there[:16]} there, "
+            f"{images.name} {here[:16]} here ({config.data}); give the run's own by --data"
+        )
+    return config, images
+
+
+def _draw(present: Sequence[int], num_images: int | None, seed: int) -> list[int]:
+    if num_images is None:
+        return list(present)
+    if not 1 <= num_images <= len(present):
+        raise UserError(
+            f"--num-images must be from 1 to {len(present)}, the images that the run has done; "
+            f"got {num_images}"
+        )
+    return sorted(np.random.default_rng(seed).choice(present, num_images, replace=False).tolist())
