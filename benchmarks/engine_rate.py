@@ -29,12 +29,12 @@ import tyro
 
 from benchmarks.rows import append_row, current_commit
 from gaxjax import lanes
+from gaxjax.classifier import open_classifier
 from gaxjax.config import DataConfig, EngineConfig, GaxConfig, ModelConfig
 from gaxjax.data import batches, open_images
 from gaxjax.engine import Engine
 from gaxjax.heatmap import as_unit_range, initial_weights
 from gaxjax.program import Program, compiler_options
-from gaxjax.run import open_classifier
 
 RESULTS = Path(__file__).parent / "results" / "engine_rate.jsonl"
 _PAUSE_EVERY = 10.0  # seconds of the engine's work

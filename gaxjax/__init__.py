@@ -7,14 +7,16 @@ Example:
 """
 
 from gaxjax.classifier import Classifier, as_classifier, load_classifier
-from gaxjax.config import EngineConfig, GaxConfig
+from gaxjax.config import AxConfig, BatchConfig, EngineConfig, GaxConfig
 from gaxjax.engine import Engine
 from gaxjax.errors import UserError
-from gaxjax.explain import explain
+from gaxjax.explain import attribute, explain
 from gaxjax.solution import Outcome, Solution, Solutions
 from gaxjax.store import read_header, read_heatmaps, read_scores
 
 __all__ = [
+    "AxConfig",
+    "BatchConfig",
     "Classifier",
     "Engine",
     "EngineConfig",
@@ -24,6 +26,7 @@ __all__ = [
     "Solutions",
     "UserError",
     "as_classifier",
+    "attribute",
     "explain",
     "load_classifier",
     "read_header",

@@ -18,6 +18,18 @@ ScoreSpace = Literal["normalized", "raw", "released"]
 Operation = Literal["sum", "mult"]
 Precision = Literal["auto", "float32", "bfloat16", "highest"]
 Preset = Literal["default", "paper", "released"]
+Method = Literal[
+    "saliency",
+    "input_x_gradient",
+    "layer_grad_cam",
+    "deconvolution",
+    "guided_backprop",
+    "deep_lift",
+]
+"""The existing methods that AX scores; Captum's names."""
+
+METHODS: tuple[Method, ...] = typing.get_args(Method)
+Pooling = Literal["captum", "complete"]
 
 _MOST_STEPS = 1_000_000  # every slot keeps a curve of that length on the device
 
@@ -193,6 +205,93 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AxConfig:
+    """Which existing methods are scored, and how (paper §3, "AX": augmentative explanation).
+
+    A heatmap is the attribution for the predicted class, divided by its own largest magnitude;
+    its CO score is taken for the groundtruth class.
+
+    Attributes:
+        methods: The methods to score.
+        operation: How the heatmap meets the image: sum is x + h, mult is x * h, both scores each
+            heatmap twice.
+        backend: jax: native and batched. captum: Captum in torch, the reference.
+        score_space: Where the classifier sees its pixels. normalized: f(x) = net((x - mean) / std)
+            and heatmaps belong to x. raw: f(x) = net(x). released: the image is normalised first,
+            and heatmap, baseline and score all live there, as the released ImageNet code runs. All
+            agree for a model without normalisation.
+        layers: Layers for layer_grad_cam by name, such as conv1, layer1 or features.3; the first
+            convolution when not given.
+        deep_lift_baseline: Value of every pixel of DeepLift's baseline image, in the units of the
+            score space.
+        deep_lift_pooling: DeepLift's rule for overlapping max pools. captum: Captum's, which drops
+            shares where one cell wins several windows. complete: all shares count, so that
+            attributions sum to f(x) - f(baseline).
+    """
+
+    methods: tuple[Method | Literal["all"], ...] = ("all",)
+    operation: Operation | Literal["both"] = "both"
+    backend: Literal["jax", "captum"] = "jax"
+    score_space: ScoreSpace = "normalized"
+    layers: tuple[str, ...] = ()
+    deep_lift_baseline: float = 0.0
+    deep_lift_pooling: Pooling = "captum"
+
+    def __post_init__(self) -> None:
+        known = (*METHODS, "all")
+        for method in self.methods:
+            _require(method in known, "methods", method, f"among {', '.join(known)}")
+        _require(len(self.methods) > 0, "methods", "none", "at least one")
+        for name in ("methods", "layers"):
+            given = getattr(self, name)
+            _require(len(set(given)) == len(given), name, " ".join(given), "without repetition")
+        _require(
+            not self.layers or "layer_grad_cam" in self.chosen_methods,
+            "layers",
+            " ".join(self.layers),
+            "used together with the method layer_grad_cam",
+        )
+        _require(
+            abs(self.deep_lift_baseline) < float("inf"),
+            "deep_lift_baseline",
+            self.deep_lift_baseline,
+            "a finite number",
+        )
+
+    @property
+    def chosen_methods(self) -> tuple[Method, ...]:
+        """The methods without repetition, in the order of `METHODS`."""
+        return tuple(name for name in METHODS if name in self.methods or "all" in self.methods)
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """The operations, one or both."""
+        return ("sum", "mult") if self.operation == "both" else (self.operation,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """How attributions are batched: nothing here changes what a score means.
+
+    Attributes:
+        precision: Arithmetic of the attributions. highest: float32. float32: float32, or TF32
+            where a GPU has it. Scores are always computed in float32 at the highest precision.
+        batch_size: Images side by side on each device; 16 on a CPU and 64 elsewhere when not
+            given.
+        devices: Local devices to use; all when not given.
+    """
+
+    precision: Literal["highest", "float32"] = "highest"
+    batch_size: int | None = None
+    devices: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "devices"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, name, value, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoreConfig:
     """What is kept, and how often it is committed.
 
@@ -230,6 +329,30 @@ class RunConfig:
     preset: Preset = "default"
 
 
+@dataclass(frozen=True, kw_only=True)
+class AxRunConfig:
+    """One bulk AX run: model, images, methods, batches, store.
+
+    Attributes:
+        preset: Whole settings by name; flags given besides override them. default: as documented
+            here. paper: the paper's text (score space raw). released: the released ImageNet code
+            (score space released).
+    """
+
+    model: ModelConfig
+    data: DataConfig
+    ax: AxConfig = field(default_factory=AxConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    preset: Preset = "default"
+
+
+AX_PRESETS: dict[Preset, AxConfig] = {
+    "default": AxConfig(),
+    "paper": AxConfig(score_space="raw"),
+    "released": AxConfig(score_space="released"),
+}
+
 PRESETS: dict[Preset, GaxConfig] = {
     "default": GaxConfig(),
     # Paper §3, "Achieving high s_co with GAX": raw [0, 1] pixels, target 48, Adam at 0.1.
@@ -250,6 +373,8 @@ def to_dict(config: Any) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: plain(item) for name, item in value.items()}
+        if isinstance(value, tuple):
+            return [plain(item) for item in value]
         return str(value) if isinstance(value, Path) else value
 
     return plain(dataclasses.asdict(config))
@@ -275,6 +400,8 @@ def from_dict(config_type: type[_T], values: Mapping[str, Any]) -> _T:
         members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         if Path in members and isinstance(value, str):
             return Path(value)
+        if isinstance(value, list):  # JSON has no tuples
+            return tuple(value)
         if hint is float and isinstance(value, int):
             return float(value)
         return value

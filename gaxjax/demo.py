@@ -12,10 +12,10 @@ from flax import nnx
 from rich.console import Console
 
 from gaxjax import checkpoint, models
-from gaxjax.config import DataConfig, GaxConfig, ModelConfig, RunConfig
+from gaxjax.config import AxRunConfig, DataConfig, GaxConfig, ModelConfig, RunConfig
 from gaxjax.data import load_digits_arrays
 from gaxjax.report import draw_examples
-from gaxjax.run import RunSummary, run_gax
+from gaxjax.run import RunSummary, run_ax, run_gax
 
 SIZE = 32
 _ARCHITECTURE = "small_resnet"
@@ -23,10 +23,10 @@ _EPOCHS, _BATCH = 6, 64
 
 
 def run_demo(output: Path, console: Console) -> tuple[RunSummary, Path]:
-    """Train a small residual net on digits, run GAX on the held-out ones, draw a picture.
+    """Train a small residual net on digits, run GAX and AX on the held-out ones, draw a picture.
 
     Returns:
-        The run's summary and the picture's path.
+        The GAX run's summary and the picture's path; the AX run lies beside it, in `ax`.
     """
     trained = output / "digits.ckpt"
     if not checkpoint.is_checkpoint(trained):
@@ -42,6 +42,8 @@ def run_demo(output: Path, console: Console) -> tuple[RunSummary, Path]:
         gax=GaxConfig(bias=True),  # digits are mostly black, and black pixels need the bias
     )
     summary = run_gax(config, output / "run")
+    console.print("Scoring the heatmaps of six existing methods …")
+    run_ax(AxRunConfig(model=config.model, data=config.data), output / "ax")
     picture = output / "examples.png"
     draw_examples(output / "run", picture)
     return summary, picture

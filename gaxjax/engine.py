@@ -252,7 +252,13 @@ class _Pass:
             if batch is None:
                 break
             for index, reason in batch.unreadable:
-                yield Solution(index, Outcome.UNREADABLE, label=-1, reason=reason)
+                yield Solution(
+                    index,
+                    Outcome.UNREADABLE,
+                    label=-1,
+                    operation=self.config.operation,
+                    reason=reason,
+                )
             self._arrive([batch])
         program = self.program
         for batch in islice(self.arrived, len(self.classified), 2):
@@ -296,7 +302,12 @@ class _Pass:
                 self.ready.append(index)
                 continue
             yield Solution(
-                index, outcome, label, prediction=prediction, probability_before=probability
+                index,
+                outcome,
+                label,
+                operation=self.config.operation,
+                prediction=prediction,
+                probability_before=probability,
             )
 
     def _enqueue(self) -> None:
@@ -417,6 +428,7 @@ class _Pass:
         start: dict[str, Any] = {
             "index": int(ended.number),
             "label": known.label,
+            "operation": self.config.operation,
             "prediction": known.prediction,
             "probability_before": known.probability,
             "co_score_start": float(curve[0]),

@@ -1,4 +1,4 @@
-"""GAX over arrays, for notebooks: a batch of images in, a solution per image out."""
+"""GAX and AX over arrays, for notebooks: a batch of images in, a solution per image out."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gaxjax.attribution.engine import AxEngine
 from gaxjax.classifier import Classifier, as_classifier, load_classifier
-from gaxjax.config import EngineConfig, GaxConfig
+from gaxjax.config import AxConfig, BatchConfig, EngineConfig, GaxConfig, Method, Operation
 from gaxjax.data import Batch
 from gaxjax.engine import Engine
 from gaxjax.errors import UserError
-from gaxjax.solution import Solutions
+from gaxjax.solution import Solution, Solutions
 
 
 def explain(
@@ -51,10 +52,87 @@ def explain(
         >>> solutions[0].outcome, solutions[0].co_score, solutions[0].heatmap.shape
     """
     pixels, classes = _checked(images, labels)
+    classifier = _opened(model, pixels, classes, mean, std, fold=True)
+    worker = Engine(
+        classifier,
+        config or GaxConfig(),
+        engine or EngineConfig(),
+        image_shape=pixels.shape[1:],
+        image_dtype=pixels.dtype,
+        num_images=len(pixels),
+    )
+
+    found = worker.run(_batches(pixels, classes, worker.batch_size))
+    solutions = sorted(found, key=lambda solution: solution.index)
+    assert [solution.index for solution in solutions] == list(range(len(pixels)))
+    return Solutions(tuple(solutions))
+
+
+def attribute(
+    model: Classifier | Callable[[Any], Any] | str | Path,
+    images: Any,
+    labels: Any,
+    config: AxConfig | None = None,
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    batch: BatchConfig | None = None,
+) -> dict[tuple[Method, str | None, Operation], Solutions]:
+    """Make and score the heatmaps of existing methods (AX) for every image.
+
+    Args:
+        model: as for `explain`. Methods that change ReLU's gradient need a network made of
+            `gaxjax.ops`, as every checkpoint is; layer_grad_cam needs a Flax NNX module. A
+            `Classifier` whose batch norm is folded gives layer_grad_cam folded layers.
+        images: [N, H, W, 3], RGB: uint8, or floats in [0, 1].
+        labels: [N], groundtruth classes in [0, C).
+        config: methods, operations, score space.
+        mean: as for `explain`.
+        std: likewise.
+        batch: batch size, devices, precision.
+
+    Returns:
+        By method, layer and operation, one solution per image, in order; heatmaps are float32, of
+        the predicted class, divided by their largest magnitude.
+
+    Raises:
+        UserError: shapes, ranges or labels that do not fit; a method that the model cannot have.
+
+    Example:
+        >>> found = gaxjax.attribute("resnet34.ckpt", images, labels)
+        >>> found["saliency", None, "sum"].co_score
+    """
+    pixels, classes = _checked(images, labels)
+    worker = AxEngine(
+        _opened(model, pixels, classes, mean, std, fold=False),
+        config or AxConfig(),
+        batch or BatchConfig(),
+        image_shape=pixels.shape[1:],
+        image_dtype=pixels.dtype,
+    )
+    found: dict[tuple[Any, Any, Any], list[Solution]] = {}
+    for solutions in worker.run(_batches(pixels, classes, worker.batch_size)):
+        for solution in solutions:
+            key = (solution.method, solution.layer, solution.operation)
+            found.setdefault(key, []).append(solution)
+    return {key: Solutions(tuple(items)) for key, items in found.items()}
+
+
+def _batches(pixels: np.ndarray, classes: np.ndarray, size: int) -> Iterator[Batch]:
+    for start in range(0, len(pixels), size):
+        rows = slice(start, start + size)
+        indices = np.arange(*rows.indices(len(pixels)), dtype=np.int32)
+        yield Batch(indices, pixels[rows], classes[rows], ())
+
+
+def _opened(
+    model: Any, pixels: np.ndarray, classes: np.ndarray, mean: Any, std: Any, *, fold: bool
+) -> Classifier:
+    """Make a classifier of what a user may give, and hold the labels against it."""
     if (mean, std) != (None, None) and isinstance(model, str | Path | Classifier):
         raise UserError("mean and std belong to the model here: leave them out")
     if isinstance(model, str | Path):
-        classifier = load_classifier(Path(model))
+        classifier = load_classifier(Path(model), fold=fold)
     elif isinstance(model, Classifier):
         classifier = model
     else:
@@ -71,25 +149,7 @@ def explain(
             f"labels run from {classes.min()} to {classes.max()}; the model has classes 0 to "
             f"{classifier.num_classes - 1}"
         )
-    worker = Engine(
-        classifier,
-        config or GaxConfig(),
-        engine or EngineConfig(),
-        image_shape=pixels.shape[1:],
-        image_dtype=pixels.dtype,
-        num_images=len(pixels),
-    )
-
-    def batches() -> Iterator[Batch]:
-        size = worker.batch_size  # once: the engine may halve it on the way
-        for start in range(0, len(pixels), size):
-            rows = slice(start, start + size)
-            indices = np.arange(*rows.indices(len(pixels)), dtype=np.int32)
-            yield Batch(indices, pixels[rows], classes[rows], ())
-
-    solutions = sorted(worker.run(batches()), key=lambda solution: solution.index)
-    assert [solution.index for solution in solutions] == list(range(len(pixels)))
-    return Solutions(tuple(solutions))
+    return classifier
 
 
 def _checked(images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:

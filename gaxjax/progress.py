@@ -11,26 +11,29 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from gaxjax.stats import EngineStats
+from gaxjax.stats import BatchStats, EngineStats
 
 _PLAIN_SECONDS = 15.0
 
 
 class RunProgress:
-    """Shows images done, image-steps/s, slot occupancy and the time left.
+    """Shows images done, the work's own figures and the time left.
 
     Args:
+        name: what is running, such as GAX.
         total: images in all.
         done: images done before, by an earlier session of the run.
         console: where to show it; stderr by default.
     """
 
-    def __init__(self, total: int, done: int = 0, console: Console | None = None) -> None:
+    def __init__(
+        self, name: str, total: int, done: int = 0, console: Console | None = None
+    ) -> None:
         self._console = console or Console(stderr=True)
         self._total, self._done, self._first = total, done, done
         self._started = self._said = time.monotonic()
         self._bar = Progress(
-            TextColumn("GAX"),
+            TextColumn(name),
             MofNCompleteColumn(),
             TextColumn("images, left"),
             TimeRemainingColumn(),
@@ -40,7 +43,7 @@ class RunProgress:
             transient=True,
             speed_estimate_period=120,
         )
-        self._task = self._bar.add_task("GAX", total=total, completed=done, rate="compiling")
+        self._task = self._bar.add_task(name, total=total, completed=done, rate="compiling")
 
     def __enter__(self) -> "RunProgress":
         self._bar.start()
@@ -56,10 +59,10 @@ class RunProgress:
         if not self._console.is_terminal:
             self._console.print(f"{self._done:,} of {self._total:,} images", highlight=False)
 
-    def advance(self, stats: EngineStats, count: int = 1) -> None:
+    def advance(self, stats: EngineStats | BatchStats, count: int = 1) -> None:
         """Count images as done and bring the figures up to date."""
         self._done += count
-        rate = f"{stats.rate:,.1f} image-steps/s · slots {stats.occupancy:.0%} busy"
+        rate = stats.describe()
         self._bar.update(self._task, completed=self._done, rate=rate)
         now = time.monotonic()
         if not self._console.is_terminal and now - self._said >= _PLAIN_SECONDS:

@@ -1,32 +1,34 @@
-"""The shell around the engine: images → engine → store, with progress and resume."""
+"""The shell around the engines: images → engine → store, with progress and resume."""
 
-import hashlib
 import importlib.metadata
 import platform
-import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 
-from gaxjax import checkpoint, interruption
-from gaxjax.classifier import Classifier, check_image_size, load_classifier
-from gaxjax.config import ModelConfig, RunConfig, to_dict
-from gaxjax.data import ImageSet, batches, open_images
+from gaxjax import interruption
+from gaxjax.attribution.engine import AxEngine
+from gaxjax.classifier import Classifier, check_image_size, open_classifier
+from gaxjax.config import AxRunConfig, RunConfig, to_dict
+from gaxjax.data import Batch, ImageSet, batches, open_images
 from gaxjax.engine import Engine
 from gaxjax.errors import UserError
 from gaxjax.progress import RunProgress
 from gaxjax.solution import Outcome, Solution
-from gaxjax.stats import EngineStats
+from gaxjax.stats import BatchStats, EngineStats
 from gaxjax.store import Result, Store, read_scores
 
 _PACKAGES = ("gaxjax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow", "tensorstore")
+_TORCH_PACKAGES = ("torch", "torchvision", "captum")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class RunSummary:
 
     Attributes:
         output: the run's folder.
-        outcomes: images per outcome, over all sessions of the run.
+        outcomes: rows per outcome, over all sessions of the run.
         resumed: images that earlier sessions had done.
         stats: of this session; None when nothing was left to do.
     """
@@ -43,59 +45,23 @@ class RunSummary:
     output: Path
     outcomes: Counter[str]
     resumed: int
-    stats: EngineStats | None
+    stats: EngineStats | BatchStats | None
 
 
-def open_classifier(config: ModelConfig) -> Classifier:
-    """Open the classifier a user named: a checkpoint, a torchvision name or a state dict.
+@runtime_checkable
+class _Worker(Protocol):
+    """What turns batches into solutions: the GAX engine, or an AX engine of either backend."""
 
-    Torch weights are converted once and kept in the cache folder.
+    stats: Any
 
-    Raises:
-        UserError: no such model, one that does not convert, or torch is missing for it.
-    """
-    path = Path(config.model)
-    if path.is_dir():
-        if config.architecture is not None or config.normalization != "auto":
-            raise UserError(
-                f"{path} is a checkpoint and knows its architecture and normalisation: leave out "
-                "--architecture and --normalization, or convert the weights again"
-            )
-        return load_classifier(path)
-    try:
-        import converters
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{config.model} is no checkpoint folder, and converting torch weights needs "
-            f"{error.name}: install the torch extra, or run `gaxjax convert` where it is"
-        ) from None
-    if not path.exists():
-        return _load_or_rebuild(lambda: converters.pretrained(config.model))
-    settings = (converters.file_sha256(path), config.architecture, config.normalization)
-    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
-    cached = converters.cache_folder() / f"{path.stem}-{key}"
+    @property
+    def batch_size(self) -> int: ...
 
-    def converted() -> Path:
-        if not checkpoint.is_checkpoint(cached):
-            converters.convert(
-                config.model,
-                cached,
-                architecture=config.architecture,
-                normalization=config.normalization,
-            )
-        return cached
+    def warm_up(self) -> Any: ...
 
-    return _load_or_rebuild(converted)
-
-
-def _load_or_rebuild(cached: Callable[[], Path]) -> Classifier:
-    """Load a cached conversion; a damaged one is made anew, once."""
-    path = cached()
-    try:
-        return load_classifier(path)
-    except UserError:
-        shutil.rmtree(path)
-        return load_classifier(cached())
+    def run(
+        self, batches: Iterable[Batch]
+    ) -> Generator[Solution, None, None] | Generator[list[Solution], None, None]: ...
 
 
 def run_gax(config: RunConfig, output: Path) -> RunSummary:
@@ -110,20 +76,94 @@ def run_gax(config: RunConfig, output: Path) -> RunSummary:
     classifier = open_classifier(config.model)
     images = open_images(config.data, num_classes=classifier.num_classes)
     check_image_size(classifier, config.data.size)
-    stored = None if config.store.heatmaps == "none" else config.store.heatmaps
-    shape = (config.data.size, config.data.size, 3)
     engine = Engine(
         classifier,
         config.gax,
         config.engine,
-        image_shape=shape,
-        heatmap_dtype=stored or np.float32,
+        image_shape=(config.data.size, config.data.size, 3),
+        heatmap_dtype=_heatmap_dtype(config),
         num_images=len(images.records),
     )
-    device = engine.devices[0]
+    method = to_dict(config.gax) | {"precision": engine.objective.precision}
+    return _run("gax", config, output, classifier, images, engine, method, device=_device(engine))
+
+
+def run_ax(config: AxRunConfig, output: Path) -> RunSummary:
+    """Score the heatmaps of existing methods over an image set into a store; resumes likewise.
+
+    Every image of the set ends with exactly one row per method, layer and operation.
+
+    Raises:
+        UserError: as `run_gax`; no such layer; the captum backend without torch.
+    """
+    classifier = open_classifier(config.model, fold=False)
+    images = open_images(config.data, num_classes=classifier.num_classes)
+    check_image_size(classifier, config.data.size)
+    engine: Any
+    if config.ax.backend == "captum":
+        engine = _captum_engine(config, classifier)
+        device = {"device": f"1 × {engine.device}", "platform": engine.device}
+    else:
+        engine = AxEngine(
+            classifier,
+            config.ax,
+            config.batch,
+            image_shape=(config.data.size, config.data.size, 3),
+            heatmap_dtype=_heatmap_dtype(config),
+        )
+        device = _device(engine)
+    method = to_dict(config.ax) | {
+        "methods": list(config.ax.chosen_methods),
+        "layers": [layer for _, layer in engine.wanted if layer],
+        "precision": engine.stats.precision,
+    }
+    return _run("ax", config, output, classifier, images, engine, method, device=device)
+
+
+def _captum_engine(config: AxRunConfig, classifier: Classifier) -> Any:
+    try:
+        from gaxjax.reference.ax import CaptumEngine
+        from gaxjax.reference.torch_classifier import open_torch_classifier
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--backend captum needs {error.name}: install gaxjax with its torch extra"
+        ) from None
+    return CaptumEngine(
+        open_torch_classifier(config.model),
+        config.ax,
+        config.batch,
+        heatmap_dtype=_heatmap_dtype(config),
+    )
+
+
+def _heatmap_dtype(config: RunConfig | AxRunConfig) -> Any:
+    return np.dtype("float32" if config.store.heatmaps == "none" else config.store.heatmaps)
+
+
+def _device(engine: Engine | AxEngine) -> dict[str, str]:
+    device: jax.Device = engine.devices[0]
+    return {
+        "device": f"{len(engine.devices)} × {device.device_kind}",
+        "platform": device.platform,
+    }
+
+
+def _run(
+    command: str,
+    config: RunConfig | AxRunConfig,
+    output: Path,
+    classifier: Classifier,
+    images: ImageSet,
+    worker: Any,
+    method: dict[str, Any],
+    *,
+    device: dict[str, str],
+) -> RunSummary:
+    """Open the store, send what is left to do through the worker, and close the run."""
+    stored = None if config.store.heatmaps == "none" else config.store.heatmaps
     identity = {
-        **{name.replace("_", " "): value for name, value in to_dict(config.gax).items()},
-        "precision": engine.objective.precision,
+        "command": command,
+        **{name.replace("_", " "): value for name, value in method.items()},
         "heatmaps": config.store.heatmaps,
         "model": f"{classifier.name} {classifier.fingerprint[:16]}",
         "size": config.data.size,
@@ -131,6 +171,7 @@ def run_gax(config: RunConfig, output: Path) -> RunSummary:
         "data": f"{images.name} {images.fingerprint[:16]}",
     }
     header = {
+        "command": command,
         "config": to_dict(config),
         "model": {"name": classifier.name, "fingerprint": classifier.fingerprint}
         | {name: getattr(classifier, name) for name in ("num_classes", "mean", "std")},
@@ -145,64 +186,73 @@ def run_gax(config: RunConfig, output: Path) -> RunSummary:
         output,
         identity=identity,
         header=header,
-        image_shape=shape,
+        image_shape=(config.data.size, config.data.size, 3),
         heatmap_dtype=stored,
-        num_images=len(images.records),
+        num_heatmaps=len(images.records) * len(getattr(worker, "wanted", ("gax",))),
     ) as store:
         resumed = len(store.done)
         todo = [i for i, record in enumerate(images.records) if record.image_id not in store.done]
         if todo:
             earlier = store.header["sessions"]
+            packages = _PACKAGES + _TORCH_PACKAGES * (method.get("backend") == "captum")
             session = {
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "device": f"{len(engine.devices)} × {device.device_kind}",
-                "platform": device.platform,
+                **device,
                 "python": platform.python_version(),
-                "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+                "versions": {name: importlib.metadata.version(name) for name in packages},
             }
             store.write_header(sessions=[*earlier, session])
             try:
-                _optimise(config, engine, images, todo, store)
+                _work(command.upper(), config, worker, images, todo, store)
             finally:
-                store.write_header(sessions=[*earlier, session | engine.stats.summary()])
+                store.write_header(sessions=[*earlier, session | worker.stats.summary()])
         if store.header["status"] != "complete":
             store.write_header(status="complete")
         outcomes = Counter(read_scores(output, columns=["outcome"])["outcome"].to_pylist())
-    return RunSummary(output, outcomes, resumed, engine.stats if todo else None)
+    return RunSummary(output, outcomes, resumed, worker.stats if todo else None)
 
 
-def _optimise(
-    config: RunConfig, engine: Engine, images: ImageSet, todo: list[int], store: Store
+def _work(
+    name: str,
+    config: RunConfig | AxRunConfig,
+    worker: _Worker,
+    images: ImageSet,
+    todo: list[int],
+    store: Store,
 ) -> None:
-    """Send the images through the engine and commit their results, part by part."""
+    """Send the images through the worker and commit their results, part by part."""
     total = len(images.records)
     skip = set(range(total)) - set(todo)
     part: list[Result] = []
+    in_part = 0
     part_started = time.monotonic()
     with (
-        RunProgress(total, done=total - len(todo)) as progress,
+        RunProgress(name, total, done=total - len(todo)) as progress,
         ThreadPoolExecutor(max_workers=1, thread_name_prefix="store") as writer,
     ):
-        engine.warm_up()
+        worker.warm_up()
         source = batches(
             images,
-            batch_size=engine.batch_size,
+            batch_size=worker.batch_size,
             threads=config.data.decode_threads,
             skip=skip,
         )
         writing: Future[None] | None = None
         try:
-            with closing(engine.run(source)) as solutions:
-                for solution in solutions:
+            with closing(worker.run(source)) as found:
+                for solutions in found:
                     interruption.check()
-                    part.append(_result(images, solution))
-                    progress.advance(engine.stats)
-                    full = len(part) >= config.store.part_size
+                    # One image's, whether of GAX or of several methods: committed together.
+                    several = [solutions] if isinstance(solutions, Solution) else solutions
+                    part += [_result(images, solution) for solution in several]
+                    in_part += 1
+                    progress.advance(worker.stats)
+                    full = in_part >= config.store.part_size
                     if full or time.monotonic() - part_started >= config.store.part_seconds:
                         # One commit at a time, while the device goes on.
                         _finish(writing)
                         # First emptied, then handed over: Ctrl-C in between must not commit twice.
-                        whole, part = part, []
+                        whole, part, in_part = part, [], 0
                         writing = writer.submit(store.commit, whole)
                         part_started = time.monotonic()
         finally:

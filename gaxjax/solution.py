@@ -7,6 +7,8 @@ from enum import StrEnum
 import numpy as np
 from jaxtyping import Float, Int
 
+from gaxjax.config import Operation
+
 
 class Outcome(StrEnum):
     """How an image ended."""
@@ -21,11 +23,15 @@ class Outcome(StrEnum):
     """The classifier is wrong about the plain image, so it was not optimised."""
     UNREADABLE = "unreadable"
     """The file could not be decoded."""
+    SCORED = "scored"
+    """AX: the heatmap of an existing method has its verified score."""
+    ZERO_HEATMAP = "zero_heatmap"
+    """AX: the attribution is zero at every pixel, so there is no heatmap to score."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """The result of one image.
+    """The result of one image; in AX of one image, method and operation.
 
     Attributes:
         index: the image's position in what was given.
@@ -33,6 +39,10 @@ class Solution:
         label: the groundtruth class, for which the score is taken.
         prediction: class of the plain image; None where it could not be read.
         probability_before: softmax of f(x) at the label, in [0, 1].
+        method: gax, or the name of the existing method that made the heatmap.
+        layer: of layer_grad_cam.
+        operation: how the heatmap met the image, sum or mult.
+        backend: jax, or captum where torch computed heatmap and score.
         steps: updates behind the stored heatmap: it belongs to `w` after this many.
         co_score: score of the heatmap as stored, in float32 at the highest precision.
         co_score_start: score at the first `w`, as measured while optimising: `curve[0]`.
@@ -41,7 +51,9 @@ class Solution:
         curve: scores while optimising, float32 [T]: `curve[t]` is the score of `w` after `t`
             updates, in the engine's precision. For `reached`, T = steps + 1, and `steps` is the
             first step whose score reaches the target here and when verified.
-        heatmap: [H, W, 3] in (-1, 1), in the stored type; None where there is none.
+        heatmap: [H, W, 3] in (-1, 1), in AX in [-1, 1], in the stored type; None where there is
+            none.
+        heatmap_scale: the attribution's largest magnitude, by which an AX heatmap was divided.
         reason: why an image is unreadable.
     """
 
@@ -50,6 +62,10 @@ class Solution:
     label: int
     prediction: int | None = None
     probability_before: float | None = None
+    method: str = "gax"
+    layer: str | None = None
+    operation: Operation = "sum"
+    backend: str = "jax"
     steps: int | None = None
     co_score: float | None = None
     co_score_start: float | None = None
@@ -58,6 +74,7 @@ class Solution:
     prediction_after: int | None = None
     curve: Float[np.ndarray, " T"] | None = None
     heatmap: Float[np.ndarray, "H W 3"] | None = None
+    heatmap_scale: float | None = None
     reason: str | None = None
 
 

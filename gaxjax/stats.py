@@ -60,6 +60,10 @@ class EngineStats:
         done, _, seconds = self._undrained()
         return done / seconds if seconds > 0 else 0.0
 
+    def describe(self) -> str:
+        """Return the progress line's figures."""
+        return f"{self.rate:,.1f} image-steps/s · slots {self.occupancy:.0%} busy"
+
     def _undrained(self) -> tuple[int, int, float]:
         return self.undrained or (self.image_steps, self.slot_steps, self.seconds)
 
@@ -71,3 +75,47 @@ class EngineStats:
         }
         del values["undrained"]
         return values
+
+
+@dataclass
+class BatchStats:
+    """Counts and times of work that goes batch by batch.
+
+    Attributes:
+        batch_size: images per batch and device. devices: how many.
+        precision: of the attributions.
+        images, heatmaps: done.
+        halvings: how often the batch was halved for want of memory.
+        compile_seconds: before the first batch. seconds: since the first batch was started.
+    """
+
+    batch_size: int = 0
+    devices: int = 0
+    precision: str = ""
+    images: int = 0
+    heatmaps: int = 0
+    halvings: int = 0
+    compile_seconds: float = 0.0
+    seconds: float = 0.0
+    _started: float | None = field(default=None, repr=False)
+
+    def clock(self) -> None:
+        """Start the clock at the first call; bring `seconds` up to date at every other."""
+        now = time.perf_counter()
+        if self._started is None:
+            self._started = now
+        self.seconds = now - self._started
+
+    @property
+    def rate(self) -> float:
+        """Images a second."""
+        return self.images / self.seconds if self.seconds > 0 else 0.0
+
+    def describe(self) -> str:
+        """Return the progress line's figures."""
+        return f"{self.rate:,.2f} images/s"
+
+    def summary(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        values = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return values | {"images_per_second": self.rate}

@@ -11,6 +11,7 @@ part is overwritten by the next one. Pandas, DuckDB and xarray read all of it wi
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -27,7 +28,7 @@ from jaxtyping import Float
 from gaxjax.errors import UserError
 from gaxjax.solution import Solution
 
-FORMAT = 1
+FORMAT = 2
 _SHARD = 64  # heatmaps per file
 
 SCHEMA = pa.schema(
@@ -35,6 +36,10 @@ SCHEMA = pa.schema(
         pa.field("image_id", pa.string(), nullable=False),
         pa.field("label", pa.int32(), nullable=False),
         pa.field("label_name", pa.string()),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("layer", pa.string()),
+        pa.field("operation", pa.string(), nullable=False),
+        pa.field("backend", pa.string(), nullable=False),
         pa.field("prediction", pa.int32()),
         pa.field("correct", pa.bool_()),
         pa.field("outcome", pa.string(), nullable=False),
@@ -45,12 +50,16 @@ SCHEMA = pa.schema(
         pa.field("probability_before", pa.float32()),
         pa.field("probability_after", pa.float32()),
         pa.field("prediction_after", pa.int32()),
+        pa.field("correct_after", pa.bool_()),
         pa.field("curve", pa.list_(pa.float32())),
+        pa.field("heatmap_scale", pa.float32()),
         pa.field("heatmap_row", pa.int64()),
+        pa.field("heatmap_sha256", pa.string()),
         pa.field("reason", pa.string()),
     ]
 )
-"""One row per image; what an outcome does not have is null."""
+"""One row per image, in AX per image, method, layer and operation; what an outcome does not have
+is null. `heatmap_sha256` is of the stored heatmap's bytes, in C order."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class Store:
         header: the rest of run.json, for people and reports.
         image_shape: (H, W, 3).
         heatmap_dtype: float16 or float32; None stores no heatmaps.
-        num_images: upper bound of heatmap rows.
+        num_heatmaps: upper bound of heatmap rows.
 
     Attributes:
         done: ids of the images committed so far.
@@ -90,7 +99,7 @@ class Store:
         header: dict[str, Any],
         image_shape: tuple[int, ...],
         heatmap_dtype: str | None,
-        num_images: int,
+        num_heatmaps: int,
     ) -> None:
         path = path.resolve()  # TensorStore takes no ".." in a path
         self.path = path
@@ -103,7 +112,7 @@ class Store:
                 None
                 if heatmap_dtype is None
                 else _open_heatmaps(
-                    path / "heatmaps.zarr", (num_images, *image_shape), heatmap_dtype
+                    path / "heatmaps.zarr", (num_heatmaps, *image_shape), heatmap_dtype
                 )
             )
         except BaseException:
@@ -142,22 +151,30 @@ class Store:
         self._lock.close()
 
     def commit(self, results: list[Result]) -> None:
-        """Append results as one part: heatmaps first, made durable, then the rows."""
+        """Append results as one part: heatmaps first, made durable, then the rows.
+
+        All results of an image go into one commit. Results that share a heatmap, as the same
+        array, share its row.
+        """
         results = [result for result in results if result.image_id not in self.done]
         if not results:
             return
         columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
         heatmaps: list[np.ndarray] = []
+        placed: dict[int, tuple[int, str]] = {}  # row and hash, by the array's identity
         for result in results:
             solution = result.solution
             values = vars(solution) | vars(result) | {"outcome": str(solution.outcome)}
-            values["correct"] = (
-                None if solution.prediction is None else solution.prediction == result.label
-            )
-            values["heatmap_row"] = None
-            if solution.heatmap is not None and self._heatmaps is not None:
-                values["heatmap_row"] = self._next_row + len(heatmaps)
-                heatmaps.append(solution.heatmap)
+            values["correct"] = _equal(solution.prediction, result.label)
+            values["correct_after"] = _equal(solution.prediction_after, result.label)
+            values["heatmap_row"] = values["heatmap_sha256"] = None
+            heatmap = solution.heatmap
+            if heatmap is not None and self._heatmaps is not None:
+                if id(heatmap) not in placed:
+                    row = self._next_row + len(heatmaps)
+                    placed[id(heatmap)] = row, heatmap_sha256(heatmap)
+                    heatmaps.append(heatmap)
+                values["heatmap_row"], values["heatmap_sha256"] = placed[id(heatmap)]
             for name, column in columns.items():
                 column.append(values[name])
         if heatmaps and self._heatmaps is not None:
@@ -176,6 +193,15 @@ class Store:
         self.header |= changes
         with _replacing(self.path / "run.json") as temporary:
             temporary.write_text(json.dumps(self.header, indent=2) + "\n")
+
+
+def heatmap_sha256(heatmap: Float[np.ndarray, "H W 3"]) -> str:
+    """Return the SHA-256 of a heatmap's bytes in its stored type, as hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(heatmap).tobytes()).hexdigest()
+
+
+def _equal(prediction: int | None, label: int) -> bool | None:
+    return None if prediction is None else prediction == label
 
 
 def _check_shards(folder: Path, rows: int) -> None:

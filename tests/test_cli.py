@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gaxjax.cli import Gax, main, parse
+from gaxjax.cli import main, parse
+from gaxjax.flags import Gax
 from gaxjax.store import read_scores
 
 

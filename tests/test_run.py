@@ -11,6 +11,7 @@ from flax import nnx
 from PIL import Image
 
 from gaxjax import checkpoint, models
+from gaxjax.classifier import open_classifier
 from gaxjax.config import (
     DataConfig,
     EngineConfig,
@@ -21,7 +22,7 @@ from gaxjax.config import (
 )
 from gaxjax.errors import UserError
 from gaxjax.evaluate import evaluate
-from gaxjax.run import open_classifier, run_gax
+from gaxjax.run import run_gax
 from gaxjax.store import read_header, read_heatmaps, read_scores
 
 

@@ -24,7 +24,7 @@ def open_store(path, *, identity=IDENTITY, dtype="float16", num_images=200) -> S
         header={"config": {"anything": 1}},
         image_shape=SHAPE,
         heatmap_dtype=dtype,
-        num_images=num_images,
+        num_heatmaps=num_images,
     )
 
 
@@ -172,7 +172,7 @@ def test_a_newer_format_is_refused(tmp_path):
         pass
     path = tmp_path / "run" / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(UserError, match="store format 99; this gaxjax reads format 1"):
+    with pytest.raises(UserError, match="store format 99; this gaxjax reads format 2"):
         read_header(tmp_path / "run")
 
 

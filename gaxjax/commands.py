@@ -1,0 +1,269 @@
+"""What each command does and prints, down to what it wrote and what to try next."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gaxjax.errors import UserError
+from gaxjax.flags import Ax, Command, Convert, Demo, Evaluate, Gax, Statistics, Verify
+
+DIFFERS = 1
+PROGRESS_COLUMNS = (
+    TextColumn("{task.description}"),
+    MofNCompleteColumn(),
+    TextColumn("images, left"),
+    TimeRemainingColumn(),
+)
+
+_console = Console(highlight=False, soft_wrap=True)
+_tables = Console(highlight=False, width=120)
+
+
+def execute(command: Command, given: Sequence[str]) -> int:
+    """Run a command; return the exit status, 0 or 1 for a failed verification.
+
+    Args:
+        command: what to do.
+        given: the command line, to be repeated in what to try next.
+    """
+    match command:
+        case Demo():
+            _demo(command)
+        case Convert():
+            _convert(command)
+        case Evaluate():
+            _evaluate(command, given)
+        case Gax():
+            _gax(command)
+        case Ax():
+            _ax(command)
+        case Verify():
+            return _verify(command)
+        case Statistics():
+            _statistics(command)
+    return 0
+
+
+def _demo(command: Demo) -> None:
+    from gaxjax.demo import run_demo
+
+    summary, picture = run_demo(command.output, _console)
+    _print_outcomes(summary.outcomes, "images")
+    _print_gap(command.output / "ax")
+    _wrote(
+        (summary.output, "GAX: scores (Parquet) and heatmaps (Zarr)"),
+        (command.output / "ax", "AX: scores and heatmaps of six existing methods"),
+        (command.output / "digits.ckpt", "the trained classifier"),
+        (picture, "five digits, their heatmaps and curves: open it"),
+        next_command="gaxjax convert WEIGHTS.pth --output MODEL.ckpt",
+    )
+
+
+def _convert(command: Convert) -> None:
+    try:
+        import converters
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"converting torch weights needs {error.name}: install gaxjax with its torch extra"
+        ) from None
+    metadata, parity = converters.convert(
+        command.source,
+        command.output,
+        architecture=command.architecture,
+        normalization=command.normalization,
+        input_size=command.input_size,
+        class_names=command.class_names,
+    )
+    normalization = (
+        "no normalisation" if metadata.mean is None else f"mean {metadata.mean}, std {metadata.std}"
+    )
+    if command.normalization == "auto":
+        normalization += f", assumed for a head of {metadata.num_classes} (see --normalization)"
+    _console.print(f"{metadata.architecture}, {metadata.num_classes} classes, {normalization}")
+    for name, figures in parity["folded"].items():
+        _console.print(
+            f"  {name.replace('_', ' ')} against torch: largest difference "
+            f"{figures['max_abs']:.1e}, relative {figures['max_rel']:.1e}"
+        )
+    _wrote(
+        (command.output, "checkpoint"),
+        next_command=f"gaxjax gax --model {command.output} --data IMAGES --output RUN",
+    )
+
+
+def _evaluate(command: Evaluate, given: Sequence[str]) -> None:
+    from gaxjax.classifier import open_classifier
+    from gaxjax.data import open_images
+    from gaxjax.evaluate import evaluate
+
+    classifier = open_classifier(command.model)
+    images = open_images(command.data, num_classes=classifier.num_classes)
+    result = evaluate(classifier, images, threads=command.data.decode_threads)
+    readable = result.num_images - result.num_unreadable
+    if not readable:
+        raise UserError(f"none of the images of {command.data.data} could be read")
+    _note_size(classifier.input_size, command.data.size)
+    _console.print(
+        f"{result.num_correct} of {readable} images correct "
+        f"({result.num_correct / readable:.1%}), "
+        f"mean probability of the right class {result.mean_probability:.3f}"
+    )
+    if result.num_unreadable:
+        _console.print(f"{result.num_unreadable} images could not be read")
+    _console.print(f"Next: gaxjax gax {shlex.join(given[1:])} --output RUN", markup=False)
+
+
+def _gax(command: Gax) -> None:
+    from gaxjax.run import explain_nothing_correct, run_gax
+    from gaxjax.stats import EngineStats
+
+    summary = run_gax(command.run, command.output)
+    if summary.resumed:
+        _console.print(f"{summary.resumed:,} images were done before")
+    _print_outcomes(summary.outcomes, "images")
+    stats = summary.stats
+    if isinstance(stats, EngineStats) and stats.image_steps:
+        _console.print(
+            f"{stats.image_steps:,} image-steps in {stats.seconds:,.1f} s "
+            f"({stats.rate:,.1f} a second; {stats.slots} slots × {stats.devices} "
+            f"device{'s' * (stats.devices > 1)}, {stats.occupancy:.0%} busy), "
+            f"after {stats.compile_seconds:,.1f} s of compiling"
+        )
+    nothing = explain_nothing_correct(summary)
+    if nothing:
+        raise UserError(nothing)
+    _wrote(
+        (summary.output, _what(command.run.store.heatmaps)),
+        next_command=f"gaxjax verify {summary.output} --num-images 20",
+    )
+
+
+def _ax(command: Ax) -> None:
+    from gaxjax.run import run_ax
+    from gaxjax.stats import BatchStats
+
+    summary = run_ax(command.run, command.output)
+    if summary.resumed:
+        _console.print(f"{summary.resumed:,} images were done before")
+    _print_outcomes(summary.outcomes, "scores of heatmaps")
+    stats = summary.stats
+    if isinstance(stats, BatchStats) and stats.images:
+        _console.print(
+            f"{stats.images:,} images and {stats.heatmaps:,} heatmaps in "
+            f"{stats.seconds:,.1f} s ({stats.rate:,.2f} images a second), "
+            f"after {stats.compile_seconds:,.1f} s of compiling"
+        )
+    _print_gap(summary.output)
+    _wrote(
+        (summary.output, _what(command.run.store.heatmaps)),
+        next_command=f"gaxjax verify {summary.output} --num-images 20",
+    )
+
+
+def _what(heatmaps: str) -> str:
+    return "scores (Parquet)" + (" and heatmaps (Zarr)" if heatmaps != "none" else "")
+
+
+def _verify(command: Verify) -> int:
+    try:
+        from gaxjax.reference.verify import verify_run
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"verifying in torch needs {error.name}: install gaxjax with its torch extra"
+        ) from None
+    with Progress(*PROGRESS_COLUMNS, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("Verifying", total=None)
+        result = verify_run(
+            command.run,
+            num_images=command.num_images,
+            weights=command.weights,
+            seed=command.seed,
+            model=command.model,
+            data=command.data,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    for line in result.lines():
+        _console.print(line, markup=False)
+    output = command.output or command.run / "verification.json"
+    _write(output, json.dumps(result.to_dict(), indent=2) + "\n")
+    _wrote(
+        (output, "every figure of this verification"),
+        next_command=f"gaxjax statistics {command.run}",
+    )
+    return 0 if result.passed else DIFFERS
+
+
+def _statistics(command: Statistics) -> None:
+    import csv
+    import io
+
+    from gaxjax.report.statistics_tables import render
+    from gaxjax.statistics import rows, run_statistics, to_dict
+    from gaxjax.store import read_header, read_scores
+
+    output = command.output or command.run / "statistics.json"
+    if output.suffix not in (".json", ".csv"):
+        raise UserError(f"--output {output} must end in .json or .csv")
+    read_header(command.run)
+    statistics = run_statistics(
+        read_scores(command.run),
+        num_resamples=command.num_resamples,
+        confidence=command.confidence,
+        seed=command.seed,
+    )
+    if not statistics.methods:
+        raise UserError(f"{command.run} holds no scores yet: resume the run first")
+    _tables.print(*render(statistics))
+    if output.suffix == ".json":
+        text = json.dumps(to_dict(statistics), indent=2) + "\n"
+    else:
+        buffer = io.StringIO()
+        flat = rows(statistics)
+        writer = csv.DictWriter(buffer, list(flat[0]))
+        writer.writeheader()
+        writer.writerows(flat)
+        text = buffer.getvalue()
+    _write(output, text)
+    _wrote((output, "every figure"), next_command=f"gaxjax verify {command.run} --num-images 20")
+
+
+def _print_gap(run: Path) -> None:
+    from gaxjax.report.statistics_tables import render
+    from gaxjax.statistics import run_statistics
+    from gaxjax.store import read_scores
+
+    statistics = run_statistics(read_scores(run))
+    if statistics.methods:
+        _tables.print(render(statistics)[0])
+
+
+def _note_size(made_for: int | None, given: int) -> None:
+    if made_for not in (None, given):
+        _console.print(
+            f"Note: the model was made for images of {made_for} × {made_for}; these are "
+            f"{given} × {given} (--size {made_for} would fit)"
+        )
+
+
+def _print_outcomes(outcomes: dict[str, int], what: str) -> None:
+    total = sum(outcomes.values())
+    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(outcomes.items()))
+    _console.print(f"{total:,} {what}: {counts}")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _wrote(*files: tuple[Path, str], next_command: str) -> None:
+    width = max(len(str(path)) for path, _ in files)
+    for path, what in files:
+        _console.print(f"Wrote {path!s:<{width}}  {what}")
+    _console.print(f"Next: {next_command}", markup=False)

@@ -1,0 +1,403 @@
+"""The native attribution methods: their rules by hand, completeness, layers, and the AX engine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from flax import nnx
+
+import gaxjax
+from gaxjax import ops
+from gaxjax.attribution.engine import AxEngine
+from gaxjax.attribution.layers import first_convolution, tap
+from gaxjax.attribution.methods import attributions, divide_by_max_abs
+from gaxjax.attribution.rules import Deconvolution, GuidedBackprop, Recorder, Rescale
+from gaxjax.classifier import as_classifier
+from gaxjax.config import AxConfig, BatchConfig
+from gaxjax.data import Batch
+from gaxjax.errors import UserError
+from gaxjax.models.layers import Conv, Linear, MaxPool, Relu, flatten, run
+from gaxjax.solution import Outcome
+
+SIZE, CLASSES = 12, 5
+
+
+class PoolNet(nnx.Module):
+    """Two convolutions with an overlapping, padded max pool between them."""
+
+    def __init__(self, rngs=None):
+        rngs = rngs or nnx.Rngs(0)
+        self.zeroth = nnx.List([Relu()])  # alphabetical order is not that of execution
+        self.features = nnx.List(
+            [
+                Conv(3, 6, 3, padding=1, rngs=rngs),
+                Relu(),
+                MaxPool(3, 2, padding=1),
+                Conv(6, 8, 3, padding=1, rngs=rngs),
+                Relu(),
+            ]
+        )
+        self.beginning = Linear(8 * 6 * 6, CLASSES, rngs=rngs)
+
+    def __call__(self, images):
+        return self.beginning(flatten(run(self.features, images)))
+
+
+def pool_net():
+    network = PoolNet()
+    for i in (0, 3):
+        shape = network.features[i].bias[...].shape
+        network.features[i].bias[...] = jax.random.normal(jax.random.key(i), shape) * 0.3
+    return network
+
+
+NETWORK = pool_net()
+IMAGES = np.random.default_rng(1).uniform(size=(7, SIZE, SIZE, 3)).astype(np.float32)
+LABELS = np.arange(7, dtype=np.int32) % CLASSES
+
+
+def pull_back(rules, x, gradient):
+    """The rule's gradient of ReLU at x."""
+    with ops.backward_rules(rules):
+        _, back = jax.vjp(ops.relu, x)
+    return back(gradient)[0]
+
+
+X = jnp.array([-2.0, -2.0, 3.0, 3.0, 0.0])
+GRADIENT = jnp.array([5.0, -5.0, 5.0, -5.0, 5.0])
+
+
+def test_relu_passes_what_each_rule_says():
+    np.testing.assert_array_equal(pull_back(ops.BackwardRules(), X, GRADIENT), [0, 0, 5, -5, 0])
+    np.testing.assert_array_equal(pull_back(Deconvolution(), X, GRADIENT), [5, 0, 5, 0, 5])
+    np.testing.assert_array_equal(pull_back(GuidedBackprop(), X, GRADIENT), [0, 0, 5, 0, 0])
+
+
+def test_rescale_divides_the_rise_of_relu_by_that_of_its_input():
+    baseline = jnp.array([2.0, -1.0, -1.0, 3.0, 0.0])
+    # (0 - 2) / -4, (0 - 0) / -1, 3 / 4; then no difference: the gradient at 3, and at 0.
+    slopes = np.array([0.5, 0.0, 0.75, 1.0, 0.0])
+    found = pull_back(Rescale([baseline], "captum"), X, GRADIENT)
+    np.testing.assert_allclose(found, slopes * GRADIENT, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rules", [Deconvolution(), GuidedBackprop(), Recorder()])
+def test_rules_change_no_value(rules):
+    plain = NETWORK(jnp.asarray(IMAGES))
+    with ops.backward_rules(rules):
+        np.testing.assert_array_equal(NETWORK(jnp.asarray(IMAGES)), plain)
+
+
+def test_rules_end_with_their_block_even_after_an_error():
+    expected = pull_back(ops.BackwardRules(), X, GRADIENT)
+    with pytest.raises(ZeroDivisionError), ops.backward_rules(Deconvolution()):
+        1 / 0  # noqa: B018
+    _, back = jax.vjp(ops.relu, X)
+    np.testing.assert_array_equal(back(GRADIENT)[0], expected)
+
+
+# One cell, 9, wins three overlapping windows (2 wide, stride 1): rises 9 - 1, 9 - 1 and 4 - 1.
+ROW = jnp.array([0.0, 9.0, 0.0, 4.0])
+BASELINE_ROW = jnp.array([1.0, 0.5, 1.0, 0.5])
+
+
+@pytest.mark.parametrize(("pooling", "shares"), [("complete", 8 + 8), ("captum", 8)])
+def test_a_cell_that_wins_several_windows_gets_all_shares_or_the_last(pooling, shares):
+    def image(row):
+        return row[None, None, :, None]
+
+    with ops.backward_rules(Rescale([image(BASELINE_ROW)], pooling)):
+        _, back = jax.vjp(lambda x: ops.max_pool(x, window=(1, 2), strides=(1, 1)), image(ROW))
+    [multipliers] = back(jnp.ones((1, 1, 3, 1)))
+    contributions = (multipliers * image(ROW - BASELINE_ROW))[0, 0, :, 0]
+    np.testing.assert_allclose(contributions, [0, shares, 0, 3], rtol=1e-6)
+
+
+def forward_of(network):
+    def forward(image, probes):
+        graph, state = nnx.split(network)
+        copy = nnx.merge(graph, state)
+        outputs = tap(copy, probes)
+        return copy(image[None])[0], outputs
+
+    return forward
+
+
+@pytest.mark.parametrize("baseline", ["zero", "one number", "image"])
+def test_deep_lift_is_complete(baseline):
+    image = jnp.asarray(IMAGES[0])
+    given = {"zero": 0.0, "one number": 0.7, "image": jnp.asarray(IMAGES[1])}[baseline]
+    wanted = (("deep_lift", None),)
+    forward = forward_of(NETWORK)
+    target = jnp.int32(2)
+    found = attributions(forward, image, target, wanted, baseline=given, pooling="complete")[
+        "deep_lift", None
+    ]
+    plain = jnp.broadcast_to(jnp.asarray(given), image.shape)
+    rise = forward(image, {})[0][2] - forward(plain, {})[0][2]
+    assert abs(found.sum() - rise) < 1e-5 * abs(rise)  # measured 1.4e-6, float32
+    dropped = attributions(forward, image, target, wanted, baseline=given)["deep_lift", None]
+    assert abs(dropped.sum() - rise) > 1e-2 * abs(rise)  # Captum's rule is not
+
+
+def test_grad_cam_is_the_weighted_sum_of_a_layers_channels():
+    image, layer = jnp.asarray(IMAGES[0]), "features.2"
+    pooled = run(NETWORK.features[:3], image[None])
+    lowest = []
+    for target in range(CLASSES):
+        [found] = attributions(
+            forward_of(NETWORK), image, jnp.int32(target), (("layer_grad_cam", layer),)
+        ).values()
+
+        def logit(y, target=target):
+            return NETWORK.beginning(flatten(run(NETWORK.features[3:], y)))[0, target]
+
+        cam = (jax.grad(logit)(pooled).mean((1, 2), keepdims=True) * pooled).sum(-1)[0]
+        lowest.append(cam.min())
+        assert found.shape == image.shape
+        np.testing.assert_array_equal(found[..., 0], found[..., 2])
+        # Bilinear from 6 to 12: this cell lies three quarters of the way to its neighbours.
+        weights = np.array([0.25, 0.75])
+        expected = weights @ np.asarray(cam)[:2, :2] @ weights
+        np.testing.assert_allclose(found[2, 2, 0], expected, rtol=1e-5)
+    assert min(lowest) < 0, "a rectified map would pass too"
+
+
+def test_layers_are_named_by_where_they_stand():
+    image = jax.ShapeDtypeStruct((SIZE, SIZE, 3), jnp.float32)
+    assert first_convolution(pool_net(), image) == "features.0"
+    network = pool_net()
+    outputs = tap(network, dict.fromkeys(["features", "features.4", "features.0"]))
+    network(jnp.asarray(IMAGES))
+    # The output of a list is that of its last.
+    np.testing.assert_array_equal(outputs["features"], outputs["features.4"])
+    assert outputs["features.0"].shape == (7, 12, 12, 6)
+    np.testing.assert_array_equal(outputs["features.0"], NETWORK.features[0](jnp.asarray(IMAGES)))
+
+
+# --- the engine ----------------------------------------------------------------------------------
+
+CLASSIFIER = as_classifier(pool_net(), num_classes=CLASSES, mean=tiny.MEAN, std=tiny.STD)
+
+
+def ax(images=IMAGES, labels=LABELS, *, model=CLASSIFIER, batch=None, unreadable=(), **config):
+    """Run the engine on one batch; return the solutions by image."""
+    worker = AxEngine(
+        model,
+        AxConfig(**config),
+        BatchConfig(**{"batch_size": 3} | (batch or {})),
+        image_shape=images.shape[1:],
+        image_dtype=images.dtype,
+    )
+    order = np.arange(len(images), dtype=np.int32)
+    found = list(worker.run([Batch(order, images, labels, unreadable)]))
+    return {solutions[0].index: solutions for solutions in found}, worker
+
+
+@pytest.fixture(scope="module")
+def scored():
+    return ax()[0]
+
+
+@pytest.mark.parametrize("space", ["normalized", "raw", "released"])
+def test_scores_are_those_of_the_formula(space):
+    found, _ = ax(score_space=space, methods=("saliency", "guided_backprop"))
+    network, scale = pool_net(), (np.float32(tiny.MEAN), np.float32(tiny.STD))
+    for index, solutions in found.items():
+        x, label = IMAGES[index], LABELS[index]
+        if space == "released":
+            x = (x - scale[0]) / scale[1]
+
+        def logits(z):
+            z = (z - scale[0]) / scale[1] if space == "normalized" else z
+            return np.asarray(network(jnp.asarray(z[None]))[0], np.float64)
+
+        before = logits(x)
+        assert [(s.method, s.operation) for s in solutions] == [
+            ("saliency", "sum"),
+            ("saliency", "mult"),
+            ("guided_backprop", "sum"),
+            ("guided_backprop", "mult"),
+        ]
+        for solution in solutions:
+            h = solution.heatmap
+            assert 1 - 1e-6 < np.abs(h).max() <= 1
+            after = logits(x + h if solution.operation == "sum" else x * h)
+            kappa = np.full(CLASSES, -1 / (CLASSES - 1))
+            kappa[label] = 1
+            assert abs(solution.co_score - kappa @ (after - before)) < 1e-5  # of scores up to 4
+            assert solution.prediction == before.argmax()
+            assert solution.prediction_after == after.argmax()
+            chance = np.exp(after - after.max())
+            assert abs(solution.probability_after - chance[label] / chance.sum()) < 1e-6
+            assert solution.outcome is Outcome.SCORED
+
+
+def test_the_heatmap_is_of_the_predicted_class_not_of_the_label(scored):
+    other, _ = ax(labels=(LABELS + 1) % CLASSES)
+    for index, solutions in scored.items():
+        for solution, same in zip(solutions, other[index], strict=True):
+            np.testing.assert_array_equal(solution.heatmap, same.heatmap)
+            assert solution.co_score != same.co_score
+
+
+def test_an_images_result_depends_on_no_neighbour_and_no_batch_size(scored):
+    order = np.array([6, 2, 4, 0, 1, 3, 5])
+    shuffled, _ = ax(IMAGES[order], LABELS[order], batch={"batch_size": 4})
+    for position, index in enumerate(order):
+        for solution, same in zip(scored[index], shuffled[position], strict=True):
+            np.testing.assert_array_equal(solution.heatmap, same.heatmap)
+            assert solution.co_score == same.co_score
+
+
+def test_methods_alone_give_what_they_give_together(scored):
+    for method in ("saliency", "layer_grad_cam", "deconvolution", "deep_lift"):
+        alone, _ = ax(methods=(method,), operation="sum")
+        for index, [solution] in alone.items():
+            [same] = [s for s in scored[index] if (s.method, s.operation) == (method, "sum")]
+            np.testing.assert_allclose(solution.heatmap, same.heatmap, atol=2e-6)
+
+
+def test_several_layers_are_several_heatmaps():
+    found, worker = ax(methods=("layer_grad_cam",), layers=("features.3", "features"))
+    assert worker.wanted == (("layer_grad_cam", "features.3"), ("layer_grad_cam", "features"))
+    assert [s.layer for s in found[0]] == ["features.3"] * 2 + ["features"] * 2
+    assert not np.array_equal(found[0][0].heatmap, found[0][2].heatmap)
+
+
+def test_an_attribution_of_zeros_has_an_outcome_and_no_score():
+    network = pool_net()
+    network.beginning.kernel[...] = jnp.zeros_like(network.beginning.kernel[...])
+    found, _ = ax(model=as_classifier(network, num_classes=CLASSES))
+    for solution in found[0]:
+        assert solution.outcome is Outcome.ZERO_HEATMAP
+        assert solution.co_score is None
+        assert solution.heatmap is None
+        assert solution.prediction is not None
+
+
+def test_a_network_that_overflows_has_an_outcome_of_its_own():
+    network = pool_net()
+    network.beginning.kernel[...] = network.beginning.kernel[...] * jnp.inf
+    found, _ = ax(model=as_classifier(network, num_classes=CLASSES), methods=("saliency",))
+    assert {s.outcome for solutions in found.values() for s in solutions} == {Outcome.NOT_FINITE}
+
+
+def test_an_unreadable_image_has_a_row_for_every_method_and_operation():
+    found, worker = ax(unreadable=((9, "truncated"),))
+    assert len(found[9]) == 2 * len(worker.wanted)
+    assert {(s.outcome, s.reason) for s in found[9]} == {(Outcome.UNREADABLE, "truncated")}
+
+
+def test_out_of_memory_halves_the_batch_and_loses_no_image(scored, monkeypatch):
+    compile_ = AxEngine._compile
+
+    def small_memory(self):
+        if self._per_device > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        compile_(self)
+
+    monkeypatch.setattr(AxEngine, "_compile", small_memory)
+    found, worker = ax(batch={"batch_size": 7})
+    assert worker.stats.batch_size == 1
+    assert worker.stats.halvings == 2
+    assert found.keys() == scored.keys()
+    # One image a batch: XLA multiplies matrices of one row in another order.
+    for index, solutions in found.items():
+        for solution, same in zip(solutions, scored[index], strict=True):
+            assert abs(solution.co_score - same.co_score) < 1e-4
+
+
+def test_running_out_of_memory_while_computing_loses_no_image_either(scored, monkeypatch):
+    start = AxEngine._start
+
+    def small_memory(self, batch):
+        if self._per_device > 4:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return start(self, batch)
+
+    monkeypatch.setattr(AxEngine, "_start", small_memory)
+    found, worker = ax(batch={"batch_size": 8})
+    assert worker.stats.halvings == 1
+    assert found.keys() == scored.keys()
+
+
+def test_without_memory_for_one_image_the_user_is_told(monkeypatch):
+    def no_memory(self):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(AxEngine, "_compile", no_memory)
+    with pytest.raises(UserError, match="out of device memory with a single image"):
+        ax()
+
+
+def test_two_devices_give_the_scores_of_one(scored, tmp_path):
+    script = """
+import sys, jax, numpy as np, test_attribution as t
+assert len(jax.devices()) == 2
+found, worker = t.ax()
+assert worker.stats.devices == 2 and worker.batch_size == 6
+np.save(sys.argv[1], [[s.co_score for s in found[i]] for i in sorted(found)])
+"""
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    output = tmp_path / "two.npy"
+    subprocess.run(
+        [sys.executable, "-c", script, str(output)], env=environment, check=True, timeout=300
+    )
+    expected = [[s.co_score for s in scored[i]] for i in sorted(scored)]
+    np.testing.assert_array_equal(np.load(output), np.array(expected))
+
+
+# --- what a model cannot have --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["deconvolution", "guided_backprop", "deep_lift"])
+def test_a_network_with_relus_of_its_own_is_refused_the_methods_that_change_them(method):
+    with pytest.raises(UserError, match=f"{method} changes the backward rule of ReLU"):
+        ax(tiny.images(2), LABELS[:2], model=tiny.classifier(), methods=(method,))
+    found, _ = ax(tiny.images(2), LABELS[:2], model=tiny.classifier(), methods=("saliency",))
+    assert found[0][0].outcome is Outcome.SCORED
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (("features.9",), r"PoolNet has no layer 'features.9'; did you mean 'features"),
+        (("beginning",), r"beginning gives \(5,\): give an earlier layer"),
+    ],
+)
+def test_a_layer_that_does_not_do_is_named(layers, message):
+    with pytest.raises(UserError, match=message):
+        ax(methods=("layer_grad_cam",), layers=layers)
+
+
+def test_a_function_has_no_layers():
+    with pytest.raises(UserError, match="is no Flax NNX module: leave that method out"):
+        ax(tiny.images(2), LABELS[:2], model=tiny.classifier(), methods=("layer_grad_cam",))
+
+
+def test_dividing_zeros_gives_zeros():
+    heatmap, scale = divide_by_max_abs(jnp.zeros((2, 2, 3)))
+    assert scale == 0
+    np.testing.assert_array_equal(heatmap, 0)
+
+
+def test_a_notebook_gets_solutions_by_method_layer_and_operation(scored):
+    found = gaxjax.attribute(pool_net(), IMAGES, LABELS, mean=tiny.MEAN, std=tiny.STD)
+    assert ("layer_grad_cam", "features.0", "mult") in found
+    assert len(found) == 12
+    solutions = found["deep_lift", None, "sum"]
+    expected = [
+        next(s for s in scored[i] if (s.method, s.operation) == ("deep_lift", "sum"))
+        for i in range(len(IMAGES))
+    ]
+    np.testing.assert_allclose(solutions.co_score, [s.co_score for s in expected], atol=1e-5)
