@@ -483,3 +483,14 @@ def test_statistics_travel_as_json_and_as_rows(full_statistics):
     ]
     assert frame.outcome_unreadable.eq(1000).all()
     assert frame.steps_median.notna().sum() == 2
+
+
+def test_the_verdict_says_when_the_best_could_not_score_every_image():
+    correct = [True, True, True, False, False, False]
+    few = [3.0, 2.0, None, 1.0, 0.0, None]
+    best = table(correct, few, method="deconvolution")
+    rest = table(correct, [1.0, 5.0, 2.0, 4.0, 3.0, 0.0], method="saliency")
+    said = verdict(run_statistics(pa.concat_tables([best, rest]), num_resamples=50))
+    assert "deconvolution [sum] separates best: AUROC 1.000" in said
+    assert "on the 4 of 6 images that it could score" in said
+    assert "that it could score" not in verdict(run_statistics(rest, num_resamples=50))

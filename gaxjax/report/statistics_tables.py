@@ -12,12 +12,19 @@ __all__ = ["render", "verdict"]
 def verdict(statistics: Statistics) -> str:
     """Say which method separates correct from wrong predictions best, and how surely."""
     gaps = {method.name: method.gap for method in statistics.methods}
+    scored = {
+        method.name: (method.num_scored, method.effect.num_classified)
+        for method in statistics.methods
+    }
     if statistics.best is None:
         return "Nothing to separate: no method has differing scores of both kinds of predictions."
     best = gaps[statistics.best]
     text = f"{statistics.best} separates best: AUROC {_area(best)}"
     if direction(best) < 0:
         text += ", wrong predictions scoring higher"
+    num_scored, num_classified = scored[statistics.best]
+    if num_scored < num_classified:
+        text += f", on the {num_scored:,} of {num_classified:,} images that it could score"
     if best.auroc_interval and best.auroc_interval[0] <= 0.5 <= best.auroc_interval[1]:
         text += "; the interval holds 0.5, so no separation is shown"
     versus = statistics.comparison

@@ -153,7 +153,7 @@ def test_real_scores_in_float32_are_captums(real_data, tmp_path):
     )
     order = np.arange(len(images), dtype=np.int32)
     batch = Batch(order, images, order, ())
-    config, batches = AxConfig(operation="sum"), BatchConfig(batch_size=4)
+    config, batches = AxConfig(operation="sum"), BatchConfig(batch_size=2)
     ours = AxEngine(classifier, config, batches, image_shape=(256, 256, 3))
     theirs = CaptumEngine(open_torch_classifier(ModelConfig(model=str(weights))), config, batches)
     assert ours.wanted == theirs.wanted
