@@ -143,7 +143,7 @@ def _gax(command: Gax) -> None:
 
 
 def _ax(command: Ax) -> None:
-    from gaxjax.run import run_ax
+    from gaxjax.run import explain_nothing_scored, run_ax
     from gaxjax.stats import BatchStats
 
     summary = run_ax(command.run, command.output)
@@ -157,6 +157,9 @@ def _ax(command: Ax) -> None:
             f"{stats.seconds:,.1f} s ({stats.rate:,.2f} images a second), "
             f"after {stats.compile_seconds:,.1f} s of compiling"
         )
+    nothing = explain_nothing_scored(summary)
+    if nothing:
+        raise UserError(nothing)
     _print_gap(summary.output)
     _wrote(
         (summary.output, _what(command.run.store.heatmaps)),

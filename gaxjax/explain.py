@@ -115,6 +115,8 @@ def attribute(
         for solution in solutions:
             key = (solution.method, solution.layer, solution.operation)
             found.setdefault(key, []).append(solution)
+    for items in found.values():
+        assert [item.index for item in items] == list(range(len(pixels)))
     return {key: Solutions(tuple(items)) for key, items in found.items()}
 
 

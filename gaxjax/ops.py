@@ -8,7 +8,6 @@ far edge first at stride 2, and torch does not. All arrays are NHWC and keep the
 
 import contextlib
 from collections.abc import Iterator
-from contextvars import ContextVar
 from functools import partial
 
 import jax
@@ -52,7 +51,8 @@ class BackwardRules:
 
 
 _TRUE_GRADIENTS = BackwardRules()
-_rules: ContextVar[BackwardRules] = ContextVar("rules", default=_TRUE_GRADIENTS)
+# Part of the key of JAX's trace caches, so that a jitted block inside a network follows it as well.
+_rules = jax.make_user_context(_TRUE_GRADIENTS)
 
 
 @contextlib.contextmanager
@@ -67,16 +67,13 @@ def backward_rules(rules: BackwardRules) -> Iterator[None]:
         ...         return network(image)[0, target]
         >>> heatmap = jax.grad(logit)(image)
     """
-    token = _rules.set(rules)
-    try:
+    with _rules(rules):
         yield
-    finally:
-        _rules.reset(token)
 
 
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Return ``max(x, 0)``; its derivative at 0 is 0, as in torch."""
-    return _rules.get().relu(x)
+    return _rules.value.relu(x)
 
 
 def convolution(
@@ -191,7 +188,7 @@ def max_pool(
             x.shape[1:3], window, strides, padding, strict=True
         )
     )
-    return _rules.get().max_pool(x, window, strides, (top, left))
+    return _rules.value.max_pool(x, window, strides, (top, left))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
@@ -211,8 +208,9 @@ def _max_pool_forward(
     x: Array, window: _Pair, strides: _Pair, padding: Padding
 ) -> tuple[Array, tuple[Array, _Pair]]:
     maximum, winner = pool_winners(x, window, strides, padding)
-    # The barrier keeps XLA from fusing this search into the backward pass, where every input
-    # cell would repeat it for each of its windows: 132 instead of 28 ms (127 × 127 × 96, CPU).
+    # Meant to keep XLA from fusing this search into the backward pass, where every input cell
+    # would repeat it for each of its windows: 132 instead of 28 ms (127 × 127 × 96, CPU, alone).
+    # Inside larger programs some XLA versions drop it.
     return maximum, (lax.optimization_barrier(winner), (x.shape[1], x.shape[2]))
 
 

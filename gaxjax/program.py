@@ -42,7 +42,7 @@ def compiler_options(device: jax.Device) -> dict[str, str | bool]:
 
     CPU: XLA's YNNPACK matrix products depend in their last bit on the number of rows, so that an
     image's curve would depend on the slot count of the drain; without them it does not, and the
-    step is faster as well (benchmarks/README.md).
+    step is faster as well.
     """
     flag = "xla_cpu_experimental_ynn_fusion_type"
     if device.platform == "cpu" and flag not in os.environ.get("XLA_FLAGS", ""):

@@ -110,6 +110,7 @@ def run_ax(config: AxRunConfig, output: Path) -> RunSummary:
             config.batch,
             image_shape=(config.data.size, config.data.size, 3),
             heatmap_dtype=_heatmap_dtype(config),
+            keep_heatmaps=config.store.heatmaps != "none",
         )
         device = _device(engine)
     method = to_dict(config.ax) | {
@@ -117,6 +118,8 @@ def run_ax(config: AxRunConfig, output: Path) -> RunSummary:
         "layers": [layer for _, layer in engine.wanted if layer],
         "precision": engine.stats.precision,
     }
+    if "deep_lift" not in config.ax.chosen_methods:
+        method = {name: value for name, value in method.items() if "deep_lift" not in name}
     return _run("ax", config, output, classifier, images, engine, method, device=device)
 
 
@@ -133,6 +136,7 @@ def _captum_engine(config: AxRunConfig, classifier: Classifier) -> Any:
         config.ax,
         config.batch,
         heatmap_dtype=_heatmap_dtype(config),
+        keep_heatmaps=config.store.heatmaps != "none",
     )
 
 
@@ -154,7 +158,7 @@ def _run(
     output: Path,
     classifier: Classifier,
     images: ImageSet,
-    worker: Any,
+    worker: _Worker,
     method: dict[str, Any],
     *,
     device: dict[str, str],
@@ -172,7 +176,7 @@ def _run(
     }
     header = {
         "command": command,
-        "config": to_dict(config),
+        "config": to_dict(_with_whole_paths(config)),
         "model": {"name": classifier.name, "fingerprint": classifier.fingerprint}
         | {name: getattr(classifier, name) for name in ("num_classes", "mean", "std")},
         "data": {
@@ -206,10 +210,26 @@ def _run(
                 _work(command.upper(), config, worker, images, todo, store)
             finally:
                 store.write_header(sessions=[*earlier, session | worker.stats.summary()])
+        missing = len(images.records) - len(store.done)
+        assert not missing, f"{missing} images have no row"
         if store.header["status"] != "complete":
             store.write_header(status="complete")
         outcomes = Counter(read_scores(output, columns=["outcome"])["outcome"].to_pylist())
     return RunSummary(output, outcomes, resumed, worker.stats if todo else None)
+
+
+def _with_whole_paths(config: RunConfig | AxRunConfig) -> RunConfig | AxRunConfig:
+    """Spell out the paths of model and images, so that the run can be verified from anywhere."""
+
+    def whole(name: str) -> str:
+        return str(Path(name).resolve()) if Path(name).exists() else name
+
+    labels = config.data.labels and config.data.labels.resolve()
+    return replace(
+        config,
+        model=replace(config.model, model=whole(config.model.model)),
+        data=replace(config.data, data=whole(config.data.data), labels=labels),
+    )
 
 
 def _work(
@@ -281,6 +301,14 @@ def _result(images: ImageSet, solution: Solution) -> Result:
         label_name=record.label_name,
         solution=replace(solution, label=record.label),
     )
+
+
+def explain_nothing_scored(summary: RunSummary) -> str | None:
+    """Return a line for the user when AX scored no heatmap at all, else None."""
+    if summary.outcomes[Outcome.SCORED]:
+        return None
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items())
+    return f"no heatmap was scored ({counts}): see the column reason, or give other --methods"
 
 
 def explain_nothing_correct(summary: RunSummary) -> str | None:

@@ -314,18 +314,46 @@ def test_out_of_memory_halves_the_batch_and_loses_no_image(scored, monkeypatch):
             assert abs(solution.co_score - same.co_score) < 1e-4
 
 
-def test_running_out_of_memory_while_computing_loses_no_image_either(scored, monkeypatch):
-    start = AxEngine._start
+@pytest.mark.parametrize("where", ["_start", "device_get"])
+def test_running_out_of_memory_while_computing_loses_no_image(scored, monkeypatch, where):
+    """The batch is halved twice, while further batches wait and one is in flight."""
+    images = np.concatenate([IMAGES] * 6)
+    labels = np.concatenate([LABELS] * 6)
+    worker = AxEngine(
+        CLASSIFIER,
+        AxConfig(methods=("saliency",)),
+        BatchConfig(batch_size=16),
+        image_shape=images.shape[1:],
+        image_dtype=images.dtype,
+    )
+    start, get = AxEngine._start, jax.device_get
 
-    def small_memory(self, batch):
-        if self._per_device > 4:
+    def exhausted(size):
+        if size > 4:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    def small_start(self, batch):
+        exhausted(self._per_device)
         return start(self, batch)
 
-    monkeypatch.setattr(AxEngine, "_start", small_memory)
-    found, worker = ax(batch={"batch_size": 8})
-    assert worker.stats.halvings == 1
-    assert found.keys() == scored.keys()
+    def small_get(found):
+        exhausted(found.explained.prediction.shape[0])
+        return get(found)
+
+    if where == "_start":
+        monkeypatch.setattr(AxEngine, "_start", small_start)
+    else:
+        monkeypatch.setattr(jax, "device_get", small_get)
+    order = np.arange(len(images), dtype=np.int32)
+    batches = [
+        Batch(order[i : i + 16], images[i : i + 16], labels[i : i + 16], ()) for i in (0, 16, 32)
+    ]
+    found = [solutions[0] for solutions in worker.run(batches)]
+    assert [solution.index for solution in found] == list(range(42))
+    assert worker.stats.halvings == 2
+    assert worker.stats.batch_size == 4
+    for solution in found:
+        assert solution.co_score == pytest.approx(scored[solution.index % 7][0].co_score, abs=1e-5)
 
 
 def test_without_memory_for_one_image_the_user_is_told(monkeypatch):
@@ -366,6 +394,100 @@ def test_a_network_with_relus_of_its_own_is_refused_the_methods_that_change_them
         ax(tiny.images(2), LABELS[:2], model=tiny.classifier(), methods=(method,))
     found, _ = ax(tiny.images(2), LABELS[:2], model=tiny.classifier(), methods=("saliency",))
     assert found[0][0].outcome is Outcome.SCORED
+
+
+def half_own(images):
+    """One ReLU is of gaxjax.ops, the other is not."""
+    x = ops.relu(NETWORK.features[0](images))
+    x = jax.nn.relu(run(NETWORK.features[2:4], x))
+    return NETWORK.beginning(flatten(x))
+
+
+def test_one_relu_of_its_own_is_enough_to_be_refused():
+    model = as_classifier(half_own, num_classes=CLASSES)
+    with pytest.raises(UserError, match=r"gaxjax.ops's \(custom_jvp_call, max\)"):
+        ax(model=model, methods=("guided_backprop",))
+
+
+def test_deep_lift_is_refused_any_other_nonlinearity_and_guided_backprop_is_not():
+    def with_tanh(images):
+        return jnp.tanh(NETWORK(images))
+
+    model = as_classifier(with_tanh, num_classes=CLASSES)
+    with pytest.raises(UserError, match=r"deep_lift .*\(tanh\)"):
+        ax(model=model, methods=("deep_lift",))
+    found, _ = ax(model=model, methods=("guided_backprop",))
+    assert found[0][0].outcome is Outcome.SCORED
+
+
+@pytest.mark.parametrize("block", [jax.jit, jax.checkpoint])
+def test_a_jitted_block_follows_the_rules_too(scored, block):
+    def blocked(images):
+        return NETWORK.beginning(flatten(block(lambda x: run(NETWORK.features, x))(images)))
+
+    model = as_classifier(blocked, num_classes=CLASSES, mean=tiny.MEAN, std=tiny.STD)
+    found, _ = ax(model=model, methods=("deconvolution", "guided_backprop"), operation="sum")
+    for index, solutions in found.items():
+        for solution in solutions:
+            [same] = [
+                s for s in scored[index] if (s.method, s.operation) == (solution.method, "sum")
+            ]
+            np.testing.assert_allclose(solution.heatmap, same.heatmap, atol=1e-5)
+    with pytest.raises(UserError, match=r"deep_lift .* cannot see those inside a jitted"):
+        ax(model=model, methods=("deep_lift",))
+
+
+class Odd(PoolNet):
+    """A layer that runs twice, and one that never does."""
+
+    def __init__(self):
+        super().__init__()
+        self.twice = Relu()
+        self.never = Relu()
+
+    def __call__(self, images):
+        return super().__call__(self.twice(self.twice(images)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"), [("twice", "runs several times"), ("never", "does not run")]
+)
+def test_a_layer_must_run_once(layer, message):
+    with pytest.raises(UserError, match=f"layer '{layer}' {message}"):
+        ax(
+            model=as_classifier(Odd(), num_classes=CLASSES),
+            methods=("layer_grad_cam",),
+            layers=(layer,),
+        )
+
+
+def test_the_captum_backend_is_not_answered_by_jax():
+    with pytest.raises(UserError, match="this engine is JAX's"):
+        gaxjax.attribute(pool_net(), IMAGES, LABELS, AxConfig(backend="captum"))
+
+
+def test_the_methods_share_their_forward_passes():
+    """Six methods are the classification, the baseline image and four backward passes."""
+    _, worker = ax()
+    convolutions = worker._explain.as_text().count(" convolution(")
+    assert convolutions > 0
+    # Two convolutions a pass; the input gradient of the first is one more of the same kind.
+    assert convolutions <= 2 * (2 + 4), convolutions
+
+
+def test_heatmaps_that_nobody_keeps_stay_on_the_device():
+    worker = AxEngine(
+        CLASSIFIER,
+        AxConfig(),
+        BatchConfig(batch_size=7),
+        image_shape=IMAGES.shape[1:],
+        image_dtype=IMAGES.dtype,
+        keep_heatmaps=False,
+    )
+    batch = Batch(np.arange(7, dtype=np.int32), IMAGES, LABELS, ())
+    for solutions in worker.run([batch]):
+        assert {s.heatmap is None for s in solutions} == {True}
+        assert {s.outcome for s in solutions} == {Outcome.SCORED}
 
 
 @pytest.mark.parametrize(

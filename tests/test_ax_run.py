@@ -126,8 +126,7 @@ def test_captum_gives_the_same_scores(space, tmp_path):
     assert ours.keys() == theirs.keys()
     for key, (outcome, score) in ours.items():
         assert theirs[key][0] == outcome == "scored"
-        # Of scores up to 5; measured WORST, where a ReLU rounds to the other side of zero.
-        assert abs(theirs[key][1] - score) < 1e-3, key
+        assert abs(theirs[key][1] - score) < 1e-4, key  # measured 5.2e-6
     sessions = read_header(tmp_path / "captum")["sessions"]
     assert {"torch", "captum"} <= sessions[0]["versions"].keys()
 

@@ -89,7 +89,7 @@ def test_an_impossible_value_is_one_clear_line(capsys):
 
 def test_an_unknown_command_lists_the_commands(capsys):
     said = fails(capsys, "gux")
-    for name in ("demo", "convert", "evaluate", "gax"):
+    for name in ("demo", "convert", "evaluate", "gax", "ax", "verify", "statistics"):
         assert name in said
 
 

@@ -33,6 +33,7 @@ from gaxjax.stats import BatchStats
 __all__ = ["AxEngine", "ScoredBatch", "ax_solutions", "unreadable_solutions"]
 
 _CPU_BATCH, _ACCELERATOR_BATCH = 16, 64
+_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 class ScoredBatch(NamedTuple):
@@ -56,7 +57,8 @@ class AxEngine:
         batch: batch size, devices, precision.
         image_shape: (H, W, 3).
         image_dtype: uint8, or float32 for pixels already in [0, 1].
-        heatmap_dtype: type of the heatmaps handed out; scores are those after that rounding.
+        heatmap_dtype: type of the heatmaps; scores are those after that rounding.
+        keep_heatmaps: hand the heatmaps out; else they never leave the device.
 
     Attributes:
         wanted: methods, with a layer each for layer_grad_cam.
@@ -82,7 +84,13 @@ class AxEngine:
         image_shape: tuple[int, ...],
         image_dtype: Any = np.uint8,
         heatmap_dtype: Any = np.float32,
+        keep_heatmaps: bool = True,
     ) -> None:
+        if config.backend != "jax":
+            raise UserError(
+                f"this engine is JAX's; for the backend {config.backend} use `gaxjax ax` or "
+                "gaxjax.reference.ax"
+            )
         available = jax.local_devices()
         if batch.devices is not None and batch.devices > len(available):
             raise UserError(
@@ -90,6 +98,7 @@ class AxEngine:
             )
         self.devices = available[: batch.devices]
         self.config = config
+        self._keep_heatmaps = keep_heatmaps
         self._image = jax.ShapeDtypeStruct(image_shape, image_dtype)
         self.wanted = wanted_of(config, classifier, self._image)
         self.objective = AxObjective(
@@ -125,7 +134,7 @@ class AxEngine:
     def run(self, batches: Iterable[Batch]) -> Generator[list[Solution], None, None]:
         """Yield one list of solutions per image, in the order of the batches.
 
-        An image that could not be read gets solutions that say so.
+        An image that could not be read gets solutions that say so, as soon as its batch comes.
 
         Raises:
             UserError: even a single image does not fit the memory.
@@ -144,8 +153,9 @@ class AxEngine:
             yield from self._settled(*pending.popleft())
 
     def _split(self, batch: Batch) -> Iterator[Batch]:
-        for start in range(0, len(batch.indices), self.batch_size):
-            rows = slice(start, start + self.batch_size)
+        size = self.batch_size  # once: it may be halved while this generator waits
+        for start in range(0, len(batch.indices), size):
+            rows = slice(start, start + size)
             yield Batch(batch.indices[rows], batch.images[rows], batch.labels[rows], ())
 
     def _dispatch(self, batch: Batch) -> ScoredBatch | None:
@@ -171,6 +181,8 @@ class AxEngine:
             )
             for key, operation in itertools.product(self.wanted, self.config.operations)
         }
+        if not self._keep_heatmaps:
+            explained = explained._replace(heatmaps={})
         return ScoredBatch(explained, scores)
 
     def _settled(self, batch: Batch, started: ScoredBatch | None) -> Iterator[list[Solution]]:
@@ -178,7 +190,11 @@ class AxEngine:
             try:
                 found: ScoredBatch = jax.device_get(started)
             except jax.errors.JaxRuntimeError as error:
-                self._halve(error)
+                if started.explained.prediction.shape[0] == self.batch_size:
+                    self._halve(error)
+                elif _OUT_OF_MEMORY not in str(error):
+                    raise
+                started = None  # of a larger batch, in flight when the batch was halved
             else:
                 self.stats.images += len(batch.indices)
                 self.stats.heatmaps += len(batch.indices) * len(self.wanted)
@@ -239,7 +255,7 @@ class AxEngine:
 
     def _halve(self, error: jax.errors.JaxRuntimeError) -> None:
         """Out of memory: forget the programs and go on with half the batch."""
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if _OUT_OF_MEMORY not in str(error):
             raise error
         if self._per_device == 1:
             raise UserError(
@@ -281,10 +297,10 @@ def ax_solutions(
                 "backend": backend,
                 "heatmap_scale": scale,
             }
-            if scale == 0:
-                solutions.append(Solution(outcome=Outcome.ZERO_HEATMAP, **common))
-            elif not np.isfinite(scale) or not np.isfinite(co_score):
+            if not np.isfinite([scale, co_score, common["probability_before"]]).all():
                 solutions.append(Solution(outcome=Outcome.NOT_FINITE, **common))
+            elif scale == 0:
+                solutions.append(Solution(outcome=Outcome.ZERO_HEATMAP, **common))
             else:
                 solutions.append(
                     Solution(
@@ -293,7 +309,7 @@ def ax_solutions(
                         co_score=co_score,
                         probability_after=float(scored.probability[row]),
                         prediction_after=int(scored.prediction[row]),
-                        heatmap=heatmaps[key],
+                        heatmap=heatmaps.get(key),
                     )
                 )
         yield solutions

@@ -51,7 +51,8 @@ def attributions(
     - deep_lift: multipliers times (image - baseline), by the rescale rule.
 
     Args:
-        forward: The network; its nonlinear operations are those of `gaxjax.ops`.
+        forward: The network; its nonlinear operations are those of `gaxjax.ops`: see
+            `gaxjax.attribution.nonlinearities.check_nonlinearities`.
         image: In the units that `forward` takes.
         target: A class, in [0, C).
         wanted: Methods; layers of layer_grad_cam must be known to `forward`.
@@ -62,8 +63,7 @@ def attributions(
         Attributions [H, W, 3], not normalised.
 
     Raises:
-        UserError: a layer whose output has no height and width; a rule for ReLU is wanted of a
-            network without `gaxjax.ops.relu`.
+        UserError: a layer that does not run, or whose output has no height and width.
     """
     layers = [layer for method, layer in wanted if method == "layer_grad_cam" and layer]
     methods = {method for method, _ in wanted}
@@ -84,24 +84,17 @@ def attributions(
         for layer in layers:
             cam = _grad_cam(outputs[layer], layer_slopes[layer], image.shape)
             found[("layer_grad_cam", layer)] = cam
-    plain = jnp.broadcast_to(jnp.asarray(baseline, image.dtype), image.shape)
-    recorder = Recorder()
-    with ops.backward_rules(recorder):
-        forward(plain, {})
-    rules = {
-        "deconvolution": Deconvolution(),
-        "guided_backprop": GuidedBackprop(),
-        "deep_lift": Rescale(recorder.inputs, pooling),
-    }
-    for method in methods & rules.keys():
-        if not recorder.inputs:
-            raise UserError(
-                f"{method} changes the backward rule of ReLU, and this network calls no "
-                "gaxjax.ops.relu: build it from gaxjax.ops, or leave that method out"
-            )
-        found[(method, None)] = gradient(rules[method])
+    if "deconvolution" in methods:
+        found[("deconvolution", None)] = gradient(Deconvolution())
+    if "guided_backprop" in methods:
+        found[("guided_backprop", None)] = gradient(GuidedBackprop())
     if "deep_lift" in methods:
-        found[("deep_lift", None)] *= image - plain
+        plain = jnp.broadcast_to(jnp.asarray(baseline, image.dtype), image.shape)
+        recorder = Recorder()
+        with ops.backward_rules(recorder):
+            forward(plain, {})
+        multipliers = gradient(Rescale(recorder.inputs, pooling))
+        found[("deep_lift", None)] = multipliers * (image - plain)
     return {key: found[key] for key in wanted}
 
 
@@ -119,6 +112,8 @@ def _gradients(
 ) -> tuple[Image, Outputs, Outputs]:
     """Differentiate by the image and by the layers' outputs in one pass."""
     shapes = jax.eval_shape(lambda: logit(image, dict.fromkeys(layers))[1])
+    for layer in set(layers) - shapes.keys():
+        raise UserError(f"layer {layer!r} does not run: give another to layer_grad_cam")
     for layer, shape in shapes.items():
         if len(shape.shape) != 4:
             raise UserError(

@@ -12,14 +12,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from gaxjax import ops
 from gaxjax.attribution.layers import check_layers, first_convolution, tap
 from gaxjax.attribution.methods import Outputs, Probes, Wanted, attributions, divide_by_max_abs
+from gaxjax.attribution.nonlinearities import check_nonlinearities
+from gaxjax.attribution.rules import Winners
 from gaxjax.classifier import Classifier
 from gaxjax.co_score import weighted_logits
 from gaxjax.config import AxConfig, Operation
 from gaxjax.errors import UserError
 from gaxjax.heatmap import augment
-from gaxjax.types import Image, Scalar
+from gaxjax.types import Image, Scalar, at_least_float32
 
 __all__ = ["AxObjective", "Explained", "Scored", "wanted_of"]
 
@@ -56,8 +59,13 @@ def wanted_of(
     """Return the methods of `config`, with one entry per layer of layer_grad_cam.
 
     Raises:
-        UserError: there is no such layer.
+        UserError: there is no such layer, or the network has nonlinear operations whose gradients
+            a method cannot change.
     """
+    pixels = jax.ShapeDtypeStruct((1, *image.shape), jnp.float32)
+    check_nonlinearities(
+        lambda pixels: classifier.apply(classifier.weights, pixels), pixels, config.chosen_methods
+    )
     layers: tuple[str, ...] = ()
     if "layer_grad_cam" in config.chosen_methods:
         if classifier.module is None:
@@ -101,7 +109,7 @@ class AxObjective:
         def forward(z: Image, probes: Probes) -> tuple[Float[Array, " C"], Outputs]:
             return self.logits(network, z, probes)
 
-        with jax.default_matmul_precision("highest"):
+        with jax.default_matmul_precision("highest"), ops.backward_rules(Winners()):
             logits, _ = forward(z, {})
         prediction = jnp.argmax(logits).astype(jnp.int32)
         with self._attribution_precision():
@@ -162,11 +170,11 @@ class AxObjective:
         if self.config.score_space == "normalized":
             z = self.classifier.normalize(z)
         if not probes:
-            return self.classifier.apply(network, z[None])[0], {}
+            return at_least_float32(self.classifier.apply(network, z[None])[0]), {}
         assert self.classifier.module is not None
         module = self.classifier.module(network)
         outputs = tap(module, probes)
-        return module(z[None])[0], outputs
+        return at_least_float32(module(z[None])[0]), outputs
 
     def _attribution_precision(self) -> AbstractContextManager[None]:
         return (

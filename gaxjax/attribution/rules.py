@@ -13,7 +13,7 @@ from jaxtyping import Array
 from gaxjax import ops
 from gaxjax.config import Pooling
 
-__all__ = ["Deconvolution", "GuidedBackprop", "Recorder", "Rescale"]
+__all__ = ["Deconvolution", "GuidedBackprop", "Recorder", "Rescale", "Winners"]
 
 _Pair = tuple[int, int]
 
@@ -55,7 +55,15 @@ _guided_relu.defvjp(
 )
 
 
-class Recorder(ops.BackwardRules):
+class Winners(ops.BackwardRules):
+    """Compute max pools by the code that the gradients use, for XLA to see one forward pass."""
+
+    def max_pool(self, x: Array, window: _Pair, strides: _Pair, padding: ops.Padding) -> Array:
+        """Take the maximum of each window."""
+        return ops.pool_winners(x, window, strides, padding)[0]
+
+
+class Recorder(Winners):
     """Keep the input of every nonlinear operation, in the order of the calls.
 
     Attributes:

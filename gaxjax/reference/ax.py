@@ -41,7 +41,8 @@ class CaptumEngine:
         classifier: the frozen model; its in-place and reused ReLUs are separated here.
         config: methods, operations, score space.
         batch: batch size, precision; one device at most.
-        heatmap_dtype: type of the heatmaps handed out; scores are those after that rounding.
+        heatmap_dtype: type of the heatmaps; scores are those after that rounding.
+        keep_heatmaps: hand the heatmaps out.
 
     Raises:
         UserError: no such layer; several devices.
@@ -56,6 +57,7 @@ class CaptumEngine:
         batch: BatchConfig,
         *,
         heatmap_dtype: Any = np.float32,
+        keep_heatmaps: bool = True,
     ) -> None:
         if batch.devices not in (None, 1):
             raise UserError(
@@ -77,6 +79,7 @@ class CaptumEngine:
         self._attributed: torch.nn.Module = network
         if config.score_space == "normalized" and classifier.mean and classifier.std:
             self._attributed = Normalized(network, classifier.mean, classifier.std)
+        self._keep_heatmaps = keep_heatmaps
         self._heatmap_dtype = np.dtype(heatmap_dtype)
         self.batch_size = batch.batch_size or _BATCH
         self.stats = BatchStats(batch_size=self.batch_size, devices=1, precision=batch.precision)
@@ -130,7 +133,7 @@ class CaptumEngine:
             weighted_logits=plain.co_score,
             prediction=plain.prediction,
             probability=plain.probability,
-            heatmaps=heatmaps,
+            heatmaps=heatmaps if self._keep_heatmaps else {},
             scales=scales,
         )
         return ScoredBatch(explained, scores)
