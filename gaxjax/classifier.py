@@ -157,6 +157,11 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
                 f"torchvision's {config.model} knows its architecture and normalisation: leave out "
                 "--architecture and --normalization"
             )
+        if path.suffix and not converters.is_torchvision_name(config.model):
+            raise UserError(
+                f"--model {config.model}: no such file or checkpoint folder, and no torchvision "
+                "model either"
+            )
         return _load_or_rebuild(lambda: converters.pretrained(config.model), fold)
     settings = (converters.file_sha256(path), config.architecture, config.normalization)
     key = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]

@@ -1,9 +1,12 @@
 """What each command does and prints, down to what it wrote and what to try next."""
 
 import json
+import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,8 +22,17 @@ PROGRESS_COLUMNS = (
     TimeRemainingColumn(),
 )
 
-_console = Console(highlight=False, soft_wrap=True)
-_tables = Console(highlight=False, width=120)
+
+class _Console(Console):
+    """Goes on in silence when nobody reads any more (`gaxjax … | head`), so that all is written."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+_console = _Console(highlight=False, soft_wrap=True)
+_tables = _Console(highlight=False, width=120)
 
 
 def execute(command: Command, given: Sequence[str]) -> int:
@@ -136,10 +148,8 @@ def _gax(command: Gax) -> None:
     nothing = explain_nothing_correct(summary)
     if nothing:
         raise UserError(nothing)
-    _wrote(
-        (summary.output, _what(command.run.store.heatmaps)),
-        next_command=f"gaxjax verify {summary.output} --num-images 20",
-    )
+    heatmaps = command.run.store.heatmaps
+    _wrote((summary.output, _what(heatmaps)), next_command=_check_or_tell(summary, heatmaps))
 
 
 def _ax(command: Ax) -> None:
@@ -161,23 +171,30 @@ def _ax(command: Ax) -> None:
     if nothing:
         raise UserError(nothing)
     _print_gap(summary.output)
-    _wrote(
-        (summary.output, _what(command.run.store.heatmaps)),
-        next_command=f"gaxjax verify {summary.output} --num-images 20",
-    )
+    heatmaps = command.run.store.heatmaps
+    _wrote((summary.output, _what(heatmaps)), next_command=_check_or_tell(summary, heatmaps))
 
 
 def _what(heatmaps: str) -> str:
     return "scores (Parquet)" + (" and heatmaps (Zarr)" if heatmaps != "none" else "")
 
 
+def _check_or_tell(summary: Any, heatmaps: str) -> str:
+    run = shlex.quote(str(summary.output))
+    if heatmaps == "none":
+        return f"gaxjax statistics {run}"
+    return f"gaxjax verify {run}" + (" --num-images 20" if summary.num_images > 20 else "")
+
+
 def _verify(command: Verify) -> int:
     try:
         from gaxjax.reference.verify import verify_run
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise UserError(
-            f"verifying in torch needs {error.name}: install gaxjax with its torch extra"
+            f"verifying needs torch and torchvision, which do not import here ({error}): install "
+            "gaxjax with its torch extra"
         ) from None
+    output = _checked_output(command.output or command.run / "verification.json", (".json",))
     with Progress(*PROGRESS_COLUMNS, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Verifying", total=None)
         result = verify_run(
@@ -189,13 +206,12 @@ def _verify(command: Verify) -> int:
             data=command.data,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    _write(output, json.dumps(result.to_dict(), indent=2) + "\n")
     for line in result.lines():
         _console.print(line, markup=False)
-    output = command.output or command.run / "verification.json"
-    _write(output, json.dumps(result.to_dict(), indent=2) + "\n")
     _wrote(
         (output, "every figure of this verification"),
-        next_command=f"gaxjax statistics {command.run}",
+        next_command=f"gaxjax statistics {shlex.quote(str(command.run))}",
     )
     return 0 if result.passed else DIFFERS
 
@@ -208,21 +224,20 @@ def _statistics(command: Statistics) -> None:
     from gaxjax.statistics import rows, run_statistics, to_dict
     from gaxjax.store import read_header, read_scores
 
-    output = command.output or command.run / "statistics.json"
-    if output.suffix not in (".json", ".csv"):
-        raise UserError(f"--output {output} must end in .json or .csv")
-    read_header(command.run)
+    header, scores = read_header(command.run), read_scores(command.run)
+    output = _checked_output(command.output or command.run / "statistics.json", (".json", ".csv"))
+    found, wanted = len(set(scores["image_id"].to_pylist())), header["data"]["num_images"]
     statistics = run_statistics(
-        read_scores(command.run),
+        scores,
         num_resamples=command.num_resamples,
         confidence=command.confidence,
         seed=command.seed,
     )
     if not statistics.methods:
         raise UserError(f"{command.run} holds no scores yet: resume the run first")
-    _tables.print(*render(statistics))
     if output.suffix == ".json":
-        text = json.dumps(to_dict(statistics), indent=2) + "\n"
+        known = {"num_images_found": found, "num_images": wanted}
+        text = json.dumps(known | to_dict(statistics), indent=2) + "\n"
     else:
         buffer = io.StringIO()
         flat = rows(statistics)
@@ -231,7 +246,16 @@ def _statistics(command: Statistics) -> None:
         writer.writerows(flat)
         text = buffer.getvalue()
     _write(output, text)
-    _wrote((output, "every figure"), next_command=f"gaxjax verify {command.run} --num-images 20")
+    _tables.print(*render(statistics))
+    if found < wanted:
+        _console.print(
+            f"Note: these are {found:,} of the run's {wanted:,} images; give the run's command "
+            "again to go on"
+        )
+    _wrote(
+        (output, "the tables' figures"),
+        next_command=f"gaxjax verify {shlex.quote(str(command.run))}",
+    )
 
 
 def _print_gap(run: Path) -> None:
@@ -258,9 +282,22 @@ def _print_outcomes(outcomes: dict[str, int], what: str) -> None:
     _console.print(f"{total:,} {what}: {counts}")
 
 
+def _checked_output(path: Path, suffixes: tuple[str, ...]) -> Path:
+    """Refuse a place that cannot be written, or that holds something else, before the work."""
+    if path.suffix not in suffixes or path.name == "run.json":
+        raise UserError(
+            f"--output {path} must end in {' or '.join(suffixes)}, and not be a run's run.json"
+        )
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UserError(f"cannot write {path}: its folder is missing or not writable")
+    return path
+
+
 def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
     try:
-        path.write_text(text)
+        temporary.write_text(text)
+        temporary.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 
@@ -268,5 +305,5 @@ def _write(path: Path, text: str) -> None:
 def _wrote(*files: tuple[Path, str], next_command: str) -> None:
     width = max(len(str(path)) for path, _ in files)
     for path, what in files:
-        _console.print(f"Wrote {path!s:<{width}}  {what}")
+        _console.print(f"Wrote {path!s:<{width}}  {what}", markup=False)
     _console.print(f"Next: {next_command}", markup=False)

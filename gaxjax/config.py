@@ -212,7 +212,7 @@ class AxConfig:
     its CO score is taken for the groundtruth class.
 
     Attributes:
-        methods: The methods to score.
+        methods: The methods to score. All are signed, saliency too (Captum's default is not).
         operation: How the heatmap meets the image: sum is x + h, mult is x * h, both scores each
             heatmap twice.
         backend: jax: native and batched. captum: Captum in torch, the reference.
@@ -238,6 +238,15 @@ class AxConfig:
     deep_lift_pooling: Pooling = "captum"
 
     def __post_init__(self) -> None:
+        for name, choices in {
+            "operation": ("sum", "mult", "both"),
+            "backend": ("jax", "captum"),
+            "score_space": typing.get_args(ScoreSpace),
+            "deep_lift_pooling": typing.get_args(Pooling),
+        }.items():
+            value = getattr(self, name)
+            _require(value in choices, name, value, f"one of {', '.join(choices)}")
+        _require(isinstance(self.methods, tuple), "methods", self.methods, "a tuple of names")
         known = (*METHODS, "all")
         for method in self.methods:
             _require(method in known, "methods", method, f"among {', '.join(known)}")

@@ -67,8 +67,11 @@ class RunProgress:
         now = time.monotonic()
         if not self._console.is_terminal and now - self._said >= _PLAIN_SECONDS:
             self._said = now
-            pace = (self._done - self._first) / (now - self._started)
-            left = (self._total - self._done) / pace if pace else float("inf")
+            if isinstance(stats, BatchStats):  # a batch's images are counted one by one
+                pace, done = stats.rate, self._first + stats.images
+            else:
+                pace, done = (self._done - self._first) / (now - self._started), self._done
+            left = (self._total - done) / pace if pace else float("inf")
             self._console.print(
                 f"{self._done:,} of {self._total:,} images · {rate} · about {left:,.0f} s left",
                 highlight=False,

@@ -37,12 +37,14 @@ class RunSummary:
 
     Attributes:
         output: the run's folder.
+        num_images: of the image set.
         outcomes: rows per outcome, over all sessions of the run.
         resumed: images that earlier sessions had done.
         stats: of this session; None when nothing was left to do.
     """
 
     output: Path
+    num_images: int
     outcomes: Counter[str]
     resumed: int
     stats: EngineStats | BatchStats | None
@@ -127,9 +129,10 @@ def _captum_engine(config: AxRunConfig, classifier: Classifier) -> Any:
     try:
         from gaxjax.reference.ax import CaptumEngine
         from gaxjax.reference.torch_classifier import open_torch_classifier
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise UserError(
-            f"--backend captum needs {error.name}: install gaxjax with its torch extra"
+            f"--backend captum needs torch and captum, which do not import here ({error}): install "
+            "gaxjax with its torch extra"
         ) from None
     return CaptumEngine(
         open_torch_classifier(config.model),
@@ -215,7 +218,9 @@ def _run(
         if store.header["status"] != "complete":
             store.write_header(status="complete")
         outcomes = Counter(read_scores(output, columns=["outcome"])["outcome"].to_pylist())
-    return RunSummary(output, outcomes, resumed, worker.stats if todo else None)
+    return RunSummary(
+        output, len(images.records), outcomes, resumed, worker.stats if todo else None
+    )
 
 
 def _with_whole_paths(config: RunConfig | AxRunConfig) -> RunConfig | AxRunConfig:

@@ -26,6 +26,8 @@ __all__ = [
     "resampled_auroc",
 ]
 
+_MOST_RESAMPLES = 100_000
+
 Interval = tuple[float, float]
 """Lower and upper end."""
 
@@ -53,6 +55,10 @@ def checked(resampling: Resampling) -> Resampling:
         raise UserError(
             f"num_resamples must be at least {fewest} for a confidence of "
             f"{resampling.confidence}; got {resampling.num_resamples}"
+        )
+    if resampling.num_resamples > _MOST_RESAMPLES:
+        raise UserError(
+            f"num_resamples must be at most {_MOST_RESAMPLES:,}; got {resampling.num_resamples:,}"
         )
     if resampling.seed < 0:
         raise UserError(f"seed must be at least 0; got {resampling.seed}")

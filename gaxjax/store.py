@@ -103,6 +103,7 @@ class Store:
     ) -> None:
         path = path.resolve()  # TensorStore takes no ".." in a path
         self.path = path
+        _refuse_strangers(path)
         self._lock = _lock(path)
         try:
             self._open(identity, header)
@@ -125,13 +126,6 @@ class Store:
             self.header = read_header(path)
             _refuse_another(path, self.header["identity"], identity)
         else:
-            ours = {".lock", "run.json.tmp"}  # the latter if killed while writing the first header
-            strangers = [entry.name for entry in path.iterdir() if entry.name not in ours]
-            if strangers:
-                raise UserError(
-                    f"output folder {path} is not empty and holds no gaxjax run "
-                    f"(found {sorted(strangers)[0]}): choose another --output"
-                )
             self.header = {"format": FORMAT, "identity": identity, **header, "sessions": []}
             self.write_header()
         (path / "scores").mkdir(exist_ok=True)
@@ -235,7 +229,10 @@ def read_header(path: Path | str) -> dict[str, Any]:
     try:
         header = json.loads((path / "run.json").read_text())
         version = header["format"]
-    except FileNotFoundError:
+        missing = {"config", "identity"} - header.keys()
+        if version == FORMAT and missing:
+            raise KeyError(*missing)
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} holds no gaxjax run: it has no run.json") from None
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise UserError(f"{path}/run.json is damaged ({error}): restore it or start anew") from None
@@ -258,7 +255,8 @@ def read_scores(path: Path | str, columns: Iterable[str] | None = None) -> pa.Ta
     tables = [pa.table({name: [] for name in names}, schema=pa.schema(map(SCHEMA.field, names)))]
     for part in part_paths(path):
         try:
-            tables.append(pq.read_table(part, columns=names, partitioning=None))
+            table = pq.read_table(part, columns=names, partitioning=None)
+            tables.append(table.cast(tables[0].schema))
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -285,6 +283,10 @@ def read_heatmaps(path: Path | str, rows: Iterable[int]) -> Float[np.ndarray, "N
 
 
 def _refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    if there.get("command") != here.get("command"):
+        raise UserError(
+            f"{path} holds a run of gaxjax {there.get('command')}: choose another --output"
+        )
     differing = [
         f"{name} is {there.get(name)} there and {here.get(name)} here"
         for name in {**there, **here}
@@ -294,6 +296,18 @@ def _refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> 
         raise UserError(
             f"{path} holds another run: {'; '.join(differing)}. "
             "Choose another --output, or give the same settings to resume it"
+        )
+
+
+def _refuse_strangers(path: Path) -> None:
+    if not path.is_dir() or (path / "run.json").exists():
+        return
+    ours = {".lock", "run.json.tmp"}  # the latter if killed while writing the first header
+    strangers = [entry.name for entry in path.iterdir() if entry.name not in ours]
+    if strangers:
+        raise UserError(
+            f"output folder {path} is not empty and holds no gaxjax run "
+            f"(found {sorted(strangers)[0]}): choose another --output"
         )
 
 

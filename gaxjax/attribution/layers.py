@@ -43,7 +43,7 @@ def check_layers(network: nnx.Module, layers: Sequence[str]) -> None:
         if layer not in known:
             raise UserError(
                 f"{type(network).__name__} has no layer {layer!r}{nearest(layer, known)} "
-                f"(it begins with {', '.join(known[:6])})"
+                f"(it has, among others, {', '.join(known[:6])})"
             )
 
 

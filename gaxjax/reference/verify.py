@@ -102,6 +102,8 @@ class Verification:
                 f"  {name}: {scores}; {found.differing} of {found.predictions:,} predictions "
                 f"differ" + (f" and {found.ties} are tied" if found.ties else "")
             )
+        if not self.complete:
+            said.append("  The run is unfinished: what it has done so far was checked")
         said += [
             f"  {fault.count:,} × {fault.what} (first: {fault.first})" for fault in self.faults
         ]
@@ -149,6 +151,8 @@ def verify_run(
         True
     """
     header = read_header(run)
+    if header.get("command") not in ("gax", "ax") or not {"data", "model"} <= header.keys():
+        raise UserError(f"{run}/run.json is damaged: it does not say what was run; restore it")
     if header["config"]["store"]["heatmaps"] == "none":
         raise UserError(
             f"{run} stores no heatmaps to compute its scores from (--heatmaps none): "
@@ -297,6 +301,8 @@ def _open_data(
 def _draw(present: Sequence[int], num_images: int | None, seed: int) -> list[int]:
     if num_images is None:
         return list(present)
+    if seed < 0:
+        raise UserError(f"--seed must be at least 0; got {seed}")
     if not 1 <= num_images <= len(present):
         raise UserError(
             f"--num-images must be from 1 to {len(present)}, the images that the run has done; "

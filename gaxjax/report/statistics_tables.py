@@ -44,7 +44,7 @@ def verdict(statistics: Statistics) -> str:
 
 
 def _area(gap: Gap) -> str:
-    return _number(gap.auroc) + (f" ({_ends(gap)})" if gap.auroc_interval else "")
+    return _number(gap.auroc) + (f" ({_ends(gap)})" if gap.auroc_interval else " (no interval)")
 
 
 def _ends(gap: Gap) -> str:
