@@ -6,7 +6,23 @@ from typing import Any
 
 
 @dataclass
-class EngineStats:
+class _Timed:
+    """A clock that starts when the work does."""
+
+    compile_seconds: float = 0.0
+    seconds: float = 0.0
+    _started: float | None = field(default=None, repr=False)
+
+    def clock(self) -> None:
+        """Start the clock at the first call; bring `seconds` up to date at every other."""
+        now = time.perf_counter()
+        if self._started is None:
+            self._started = now
+        self.seconds = now - self._started
+
+
+@dataclass
+class EngineStats(_Timed):
     """Counts and times of an engine's work.
 
     An image-step is one forward pass, one input gradient and one Adam update of one image.
@@ -37,16 +53,6 @@ class EngineStats:
     returned: int = 0
     settled: int = 0
     halvings: int = 0
-    compile_seconds: float = 0.0
-    seconds: float = 0.0
-    _started: float | None = field(default=None, repr=False)
-
-    def clock(self) -> None:
-        """Start the clock at the first call; bring `seconds` up to date at every other."""
-        now = time.perf_counter()
-        if self._started is None:
-            self._started = now
-        self.seconds = now - self._started
 
     @property
     def occupancy(self) -> float:
@@ -78,7 +84,7 @@ class EngineStats:
 
 
 @dataclass
-class BatchStats:
+class BatchStats(_Timed):
     """Counts and times of work that goes batch by batch.
 
     Attributes:
@@ -95,16 +101,6 @@ class BatchStats:
     images: int = 0
     heatmaps: int = 0
     halvings: int = 0
-    compile_seconds: float = 0.0
-    seconds: float = 0.0
-    _started: float | None = field(default=None, repr=False)
-
-    def clock(self) -> None:
-        """Start the clock at the first call; bring `seconds` up to date at every other."""
-        now = time.perf_counter()
-        if self._started is None:
-            self._started = now
-        self.seconds = now - self._started
 
     @property
     def rate(self) -> float:

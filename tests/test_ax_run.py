@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from flax import nnx
 from PIL import Image
 
@@ -266,3 +269,55 @@ def test_impossible_settings_are_one_clear_line(change, message):
 def test_the_config_survives_json():
     config = ax_config("m", methods=("saliency", "layer_grad_cam"), layers=("conv1",))
     assert from_dict(AxRunConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run, to be spoilt."""
+    return Path(shutil.copytree(finished.output, tmp_path / "copied"))
+
+
+@pytest.mark.parametrize("command", ["statistics", "verify"])
+def test_a_place_for_the_figures_is_refused_before_the_work(command, copied, capsys):
+    before = (copied / "run.json").read_bytes()
+    assert main([command, str(copied), "--output", str(copied / "run.json")]) == 2
+    assert (copied / "run.json").read_bytes() == before
+    part = part_paths(copied)[0]
+    assert main([command, str(copied), "--output", str(part)]) == 2
+    assert main([command, str(copied), "--output", str(copied / "nowhere" / "x.json")]) == 2
+    assert "its folder is missing" in capsys.readouterr().err
+
+
+def test_statistics_of_an_unfinished_run_say_so(copied, capsys):
+    part_paths(copied)[-1].unlink()
+    assert main(["statistics", str(copied)]) == 0
+    assert "of the run's 20 images; give the run's command" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    written = json.loads((copied / "statistics.json").read_text())
+    assert written["num_images_found"] < written["num_images"] == 20
+
+
+def test_a_reader_who_leaves_costs_neither_the_file_nor_the_status(copied):
+    command = [sys.executable, "-m", "gaxjax", "statistics", str(copied)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=300) == 0
+    assert (copied / "statistics.json").exists()
+
+
+def test_an_altered_heatmap_fails_the_verification(copied, capsys):
+    heatmaps = zarr.open_array(copied / "heatmaps.zarr", mode="r+")
+    heatmaps[3, 5, 6, 1] = np.nextafter(heatmaps[3, 5, 6, 1], np.float16(2), dtype=np.float16)
+    assert main(["verify", str(copied)]) == 1
+    said = capsys.readouterr().out
+    assert "FAILED" in said
+    assert json.loads((copied / "verification.json").read_text())["altered_heatmaps"]
+
+
+def test_a_checkpoint_named_from_elsewhere_is_found_by_verify(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(model.parent)
+    run_ax(ax_config(model.name, methods=("saliency",), num_images=4), tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert main(["verify", "run"]) == 0
