@@ -40,9 +40,15 @@ SLOW = {
     "resnet152",
     "resnext101_32x8d",
     "resnext101_64x4d",
+    "vgg13",
+    "vgg13_bn",
+    "vgg16",
+    "vgg16_bn",
+    "vgg19",
+    "vgg19_bn",
     "wide_resnet101_2",
 }
-"""A hundred layers and more: half of this file's minutes, with no code that others lack."""
+"""A hundred layers and more, or a hundred million weights, with no code that others lack."""
 
 
 @pytest.fixture(
