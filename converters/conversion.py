@@ -15,10 +15,10 @@ from converters.torchvision_weights import (
     is_torchvision_name,
 )
 from gaxjax import checkpoint
-from gaxjax.checkpoint import CheckpointMetadata
+from gaxjax.checkpoint import CheckpointMetadata, Triple
 from gaxjax.errors import UserError
 
-__all__ = ["cache_folder", "convert", "pretrained"]
+__all__ = ["cache_folder", "convert", "mean_and_std", "pretrained"]
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -81,14 +81,9 @@ def convert(
     model = convert_state_dict(state_dict, architecture)
     num_classes, head_bias = head_of(state_dict, architecture)
 
-    normalised = normalization == "imagenet" or (
-        normalization == "auto" and num_classes == _IMAGENET_CLASSES
-    )
-    mean = std = None
-    if normalised:
-        from_weights = published is not None and normalization == "auto"
-        mean = published.mean if from_weights and published else _IMAGENET_MEAN
-        std = published.std if from_weights and published else _IMAGENET_STD
+    mean, std = mean_and_std(normalization, num_classes)
+    if published is not None and normalization == "auto":
+        mean, std = published.mean, published.std
     metadata = CheckpointMetadata(
         architecture=architecture,
         num_classes=num_classes,
@@ -120,6 +115,20 @@ def convert(
             )
     checkpoint.save(output, model, metadata, parity=parity)
     return metadata, parity
+
+
+def mean_and_std(normalization: str, num_classes: int) -> tuple[Triple | None, Triple | None]:
+    """Return a weights file's mean and std, for pixels in [0, 1]; None: no normalisation.
+
+    Args:
+        normalization: auto, imagenet or none, as for `convert`.
+        num_classes: of the head, by which auto decides.
+    """
+    if normalization == "imagenet" or (
+        normalization == "auto" and num_classes == _IMAGENET_CLASSES
+    ):
+        return _IMAGENET_MEAN, _IMAGENET_STD
+    return None, None
 
 
 def pretrained(name: str) -> Path:

@@ -103,20 +103,13 @@ def load_classifier(path: Path, *, fold: bool = True) -> Classifier:
     from gaxjax.models import fold_batch_norm
 
     model, metadata = checkpoint.load(path)
-    as_trained = as_classifier(
-        model, num_classes=metadata.num_classes, mean=metadata.mean, std=metadata.std
-    )
-    classifier = as_trained
+    declared = {name: getattr(metadata, name) for name in ("num_classes", "mean", "std")}
+    classifier = as_classifier(model, **declared)
     if fold:
-        classifier = as_classifier(
-            fold_batch_norm(model),
-            num_classes=metadata.num_classes,
-            mean=metadata.mean,
-            std=metadata.std,
-        )
+        fingerprint = classifier.fingerprint  # of the weights as they were trained
+        classifier = as_classifier(fold_batch_norm(model), **declared, fingerprint=fingerprint)
     return dataclasses.replace(
         classifier,
-        fingerprint=as_trained.fingerprint,
         class_names=metadata.class_names,
         input_size=metadata.input_size,
         name=metadata.architecture,
@@ -198,6 +191,7 @@ def as_classifier(
     num_classes: int,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    fingerprint: str | None = None,
 ) -> Classifier:
     """Make a classifier of any callable `images [B, H, W, 3] -> logits [B, C]`.
 
@@ -210,6 +204,7 @@ def as_classifier(
         num_classes: C.
         mean: of the normalisation it was trained with, per channel, in [0, 1] pixel units.
         std: likewise.
+        fingerprint: of the model, where it is known; else that of its arrays.
 
     Example:
         >>> classifier = as_classifier(lambda x: x.mean((1, 2)), num_classes=3)
@@ -263,7 +258,7 @@ def as_classifier(
         mean=mean,
         std=std,
         name=name,
-        fingerprint=_fingerprint(weights, mean, std),
+        fingerprint=fingerprint or _fingerprint(weights, mean, std),
         module=module,
     )
 

@@ -294,10 +294,11 @@ def _checked_output(path: Path, suffixes: tuple[str, ...]) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
+    from gaxjax.store import replacing
+
     try:
-        temporary.write_text(text)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(text)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 

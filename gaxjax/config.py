@@ -7,7 +7,7 @@ The command line's flags are generated from these classes, each run stores its c
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -29,6 +29,9 @@ Method = Literal[
 """The existing methods that AX scores; Captum's names."""
 
 METHODS: tuple[Method, ...] = typing.get_args(Method)
+Wanted = tuple[Method, str | None]
+"""A method, and the layer where it is layer_grad_cam."""
+
 Pooling = Literal["captum", "complete"]
 
 _MOST_STEPS = 1_000_000  # every slot keeps a curve of that length on the device
@@ -271,6 +274,14 @@ class AxConfig:
     def chosen_methods(self) -> tuple[Method, ...]:
         """The methods without repetition, in the order of `METHODS`."""
         return tuple(name for name in METHODS if name in self.methods or "all" in self.methods)
+
+    def wanted(self, layers: Sequence[str]) -> tuple[Wanted, ...]:
+        """Return the methods, with one entry per layer of layer_grad_cam."""
+        return tuple(
+            (method, layer)
+            for method in self.chosen_methods
+            for layer in (layers if method == "layer_grad_cam" else (None,))
+        )
 
     @property
     def operations(self) -> tuple[Operation, ...]:

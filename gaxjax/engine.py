@@ -19,7 +19,7 @@ from gaxjax.config import EngineConfig, GaxConfig, Precision
 from gaxjax.data import Batch
 from gaxjax.errors import UserError
 from gaxjax.lanes import NOT_FINITE, REACHED, STEP_LIMIT, Report
-from gaxjax.memory import choose_slots
+from gaxjax.memory import choose_slots, is_out_of_memory, local_devices
 from gaxjax.objective import Baseline, Objective, Verified
 from gaxjax.prefetch import Prefetch
 from gaxjax.program import QUEUE_BLOCKS, Program
@@ -107,12 +107,7 @@ class Engine:
         heatmap_dtype: Any = np.float32,
         num_images: int | None = None,
     ) -> None:
-        available = jax.local_devices()
-        if config.devices is not None and config.devices > len(available):
-            raise UserError(
-                f"--devices {config.devices} asks for more devices than the {len(available)} here"
-            )
-        self.devices = available[: config.devices]
+        self.devices = local_devices(config.devices)
         self.objective = Objective(
             classifier, gax, resolve_precision(config.precision, self.devices[0], classifier)
         )
@@ -176,7 +171,7 @@ class Engine:
 
     def _halve(self, error: jax.errors.JaxRuntimeError) -> None:
         """Out of memory: forget the program and go on with half the slots."""
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_out_of_memory(error):
             raise error
         if self.slots == 1:
             raise UserError(
@@ -280,11 +275,7 @@ class _Pass:
     def _arrive(self, batches: Iterable[Batch]) -> None:
         size = self.block * self.num_devices
         for batch in batches:
-            for start in range(0, len(batch.indices), size):
-                rows = slice(start, start + size)
-                self.arrived.append(
-                    Batch(batch.indices[rows], batch.images[rows], batch.labels[rows], ())
-                )
+            self.arrived.extend(batch.split(size))
 
     def _sort_out(self, batch: Batch, baseline: Baseline) -> Iterator[Solution]:
         for row, index in enumerate(batch.indices.tolist()):

@@ -121,10 +121,7 @@ def attribute(
 
 
 def _batches(pixels: np.ndarray, classes: np.ndarray, size: int) -> Iterator[Batch]:
-    for start in range(0, len(pixels), size):
-        rows = slice(start, start + size)
-        indices = np.arange(*rows.indices(len(pixels)), dtype=np.int32)
-        yield Batch(indices, pixels[rows], classes[rows], ())
+    return Batch(np.arange(len(pixels), dtype=np.int32), pixels, classes, ()).split(size)
 
 
 def _opened(

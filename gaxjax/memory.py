@@ -17,6 +17,23 @@ _SHARE = 0.7  # of the free memory; the rest is for the compiler's scratch space
 _RESIDUAL_FACTOR = 2.0  # XLA's peak over the residuals of jax.vjp: convolution scratch, gradients
 
 
+def local_devices(count: int | None) -> list[jax.Device]:
+    """Return the first `count` local devices, or all.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    available = jax.local_devices()
+    if count is not None and count > len(available):
+        raise UserError(f"--devices {count} asks for more devices than the {len(available)} here")
+    return available[:count]
+
+
+def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
+    """Tell whether a device ran out of memory."""
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
 def bytes_per_slot(objective: Objective, image: jax.ShapeDtypeStruct) -> int:
     """Estimate the device memory of one slot: activations kept for the gradient, and state.
 

@@ -42,6 +42,11 @@ class Verified(NamedTuple):
     prediction: Int[Array, ""]
 
 
+def matmul_precision(precision: str) -> AbstractContextManager[None]:
+    """Return the context in which to trace what a user wants at this precision."""
+    return jax.default_matmul_precision("highest") if precision == "highest" else nullcontext()
+
+
 @dataclass(frozen=True)
 class Objective:
     """The GAX objective of a classifier under a config.
@@ -69,11 +74,7 @@ class Objective:
 
     def matmul_precision(self) -> AbstractContextManager[None]:
         """Return the context in which to differentiate `loss_and_score`, backward pass included."""
-        return (
-            jax.default_matmul_precision("highest")
-            if self.precision == "highest"
-            else nullcontext()
-        )
+        return matmul_precision(self.precision)
 
     def baseline(self, network: PyTree, image: Image, label: Int[Array, ""]) -> Baseline:
         """Classify the plain image, in float32 at the highest precision."""

@@ -176,7 +176,7 @@ class Store:
             self._heatmaps[rows].write(np.stack(heatmaps)).result()
         part = self.path / "scores" / f"part-{self._next_part:05d}.parquet"
         table = pa.table(columns, schema=SCHEMA)
-        with _replacing(part) as temporary:
+        with replacing(part) as temporary:
             pq.write_table(table, temporary, compression="zstd")
         self._next_part += 1
         self._next_row += len(heatmaps)
@@ -185,13 +185,14 @@ class Store:
     def write_header(self, **changes: Any) -> None:
         """Write run.json anew, whole or not at all."""
         self.header |= changes
-        with _replacing(self.path / "run.json") as temporary:
+        with replacing(self.path / "run.json") as temporary:
             temporary.write_text(json.dumps(self.header, indent=2) + "\n")
 
 
 def heatmap_sha256(heatmap: Float[np.ndarray, "H W 3"]) -> str:
-    """Return the SHA-256 of a heatmap's bytes in its stored type, as hexadecimal."""
-    return hashlib.sha256(np.ascontiguousarray(heatmap).tobytes()).hexdigest()
+    """Return the SHA-256 of a heatmap's bytes as they are stored, as hexadecimal."""
+    little_endian = heatmap.astype(heatmap.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(little_endian.tobytes()).hexdigest()
 
 
 def _equal(prediction: int | None, label: int) -> bool | None:
@@ -328,7 +329,7 @@ def _lock(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file to write, then make it durable and put it in `path`'s place."""
     temporary = path.with_name(path.name + ".tmp")
     yield temporary

@@ -19,13 +19,13 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from gaxjax.attribution.methods import Wanted
 from gaxjax.attribution.objective import AxObjective, Explained, Scored, wanted_of
 from gaxjax.classifier import Classifier
-from gaxjax.config import AxConfig, BatchConfig, Operation
+from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted
 from gaxjax.data import Batch
 from gaxjax.errors import UserError
 from gaxjax.heatmap import as_unit_range
+from gaxjax.memory import is_out_of_memory, local_devices
 from gaxjax.program import compiler_options
 from gaxjax.solution import Outcome, Solution
 from gaxjax.stats import BatchStats
@@ -33,7 +33,6 @@ from gaxjax.stats import BatchStats
 __all__ = ["AxEngine", "ScoredBatch", "ax_solutions", "unreadable_solutions"]
 
 _CPU_BATCH, _ACCELERATOR_BATCH = 16, 64
-_OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 class ScoredBatch(NamedTuple):
@@ -91,12 +90,7 @@ class AxEngine:
                 f"this engine is JAX's; for the backend {config.backend} use `gaxjax ax` or "
                 "gaxjax.reference.ax"
             )
-        available = jax.local_devices()
-        if batch.devices is not None and batch.devices > len(available):
-            raise UserError(
-                f"--devices {batch.devices} asks for more devices than the {len(available)} here"
-            )
-        self.devices = available[: batch.devices]
+        self.devices = local_devices(batch.devices)
         self.config = config
         self._keep_heatmaps = keep_heatmaps
         self._image = jax.ShapeDtypeStruct(image_shape, image_dtype)
@@ -145,18 +139,12 @@ class AxEngine:
                 yield unreadable_solutions(
                     index, reason, self.wanted, self.config.operations, self.backend
                 )
-            for part in self._split(batch):
+            for part in batch.split(self.batch_size):
                 pending.append((part, self._dispatch(part)))
                 if len(pending) > 1:  # the device works on the next while this one is read
                     yield from self._settled(*pending.popleft())
         while pending:
             yield from self._settled(*pending.popleft())
-
-    def _split(self, batch: Batch) -> Iterator[Batch]:
-        size = self.batch_size  # once: it may be halved while this generator waits
-        for start in range(0, len(batch.indices), size):
-            rows = slice(start, start + size)
-            yield Batch(batch.indices[rows], batch.images[rows], batch.labels[rows], ())
 
     def _dispatch(self, batch: Batch) -> ScoredBatch | None:
         """Start a batch, padded to the batch size; None where it must be split for memory."""
@@ -192,7 +180,7 @@ class AxEngine:
             except jax.errors.JaxRuntimeError as error:
                 if started.explained.prediction.shape[0] == self.batch_size:
                     self._halve(error)
-                elif _OUT_OF_MEMORY not in str(error):
+                elif not is_out_of_memory(error):
                     raise
                 started = None  # of a larger batch, in flight when the batch was halved
             else:
@@ -203,7 +191,7 @@ class AxEngine:
                     batch, found, self.wanted, self.config.operations, self.backend
                 )
                 return
-        for part in self._split(batch):  # out of memory: again, in smaller batches
+        for part in batch.split(self.batch_size):  # out of memory: again, in smaller batches
             yield from self._settled(part, self._dispatch(part))
 
     def _put(self, rows: np.ndarray) -> jax.Array:
@@ -255,7 +243,7 @@ class AxEngine:
 
     def _halve(self, error: jax.errors.JaxRuntimeError) -> None:
         """Out of memory: forget the programs and go on with half the batch."""
-        if _OUT_OF_MEMORY not in str(error):
+        if not is_out_of_memory(error):
             raise error
         if self._per_device == 1:
             raise UserError(

@@ -13,14 +13,11 @@ from jaxtyping import Array, Float, Int
 
 from gaxjax import ops
 from gaxjax.attribution.rules import Deconvolution, GuidedBackprop, Recorder, Rescale
-from gaxjax.config import Method, Pooling
+from gaxjax.config import Pooling, Wanted
 from gaxjax.errors import UserError
 from gaxjax.types import Image, Scalar
 
-__all__ = ["Wanted", "attributions", "divide_by_max_abs"]
-
-Wanted = tuple[Method, str | None]
-"""A method, and the layer where it is layer_grad_cam."""
+__all__ = ["attributions", "divide_by_max_abs"]
 
 Probes = Mapping[str, Float[Array, "..."] | None]
 """What is added to the outputs of layers, by name; None adds nothing."""

@@ -4,7 +4,6 @@ Every function here is pure and about one image; the engine vmaps them. Network 
 first, so that nothing is closed over.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,14 +13,15 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from gaxjax import ops
 from gaxjax.attribution.layers import check_layers, first_convolution, tap
-from gaxjax.attribution.methods import Outputs, Probes, Wanted, attributions, divide_by_max_abs
+from gaxjax.attribution.methods import Outputs, Probes, attributions, divide_by_max_abs
 from gaxjax.attribution.nonlinearities import check_nonlinearities
 from gaxjax.attribution.rules import Winners
 from gaxjax.classifier import Classifier
 from gaxjax.co_score import weighted_logits
-from gaxjax.config import AxConfig, Operation
+from gaxjax.config import AxConfig, Operation, Wanted
 from gaxjax.errors import UserError
 from gaxjax.heatmap import augment
+from gaxjax.objective import matmul_precision
 from gaxjax.types import Image, Scalar, at_least_float32
 
 __all__ = ["AxObjective", "Explained", "Scored", "wanted_of"]
@@ -76,11 +76,7 @@ def wanted_of(
         network = classifier.module(classifier.weights)
         check_layers(network, config.layers)
         layers = config.layers or (first_convolution(network, image),)
-    return tuple(
-        (method, layer)
-        for method in config.chosen_methods
-        for layer in (layers if method == "layer_grad_cam" else (None,))
-    )
+    return config.wanted(layers)
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ class AxObjective:
         with jax.default_matmul_precision("highest"), ops.backward_rules(Winners()):
             logits, _ = forward(z, {})
         prediction = jnp.argmax(logits).astype(jnp.int32)
-        with self._attribution_precision():
+        with matmul_precision(self.precision):
             found = attributions(
                 forward,
                 z,
@@ -175,10 +171,3 @@ class AxObjective:
         module = self.classifier.module(network)
         outputs = tap(module, probes)
         return at_least_float32(module(z[None])[0]), outputs
-
-    def _attribution_precision(self) -> AbstractContextManager[None]:
-        return (
-            jax.default_matmul_precision("highest")
-            if self.precision == "highest"
-            else nullcontext()
-        )

@@ -1,6 +1,6 @@
 """From image records to batches of pixels, decoded ahead of the device in Grain's threads."""
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,12 @@ class Batch:
     """Class indices in [0, C)."""
     unreadable: tuple[tuple[int, str], ...]
     """(position, one-line reason) of the images that failed while this batch was filled."""
+
+    def split(self, size: int) -> Iterator["Batch"]:
+        """Yield the images in batches of at most `size`, without the unreadable ones."""
+        for start in range(0, len(self.indices), size):
+            rows = slice(start, start + size)
+            yield Batch(self.indices[rows], self.images[rows], self.labels[rows], ())
 
 
 def batches(

@@ -11,7 +11,7 @@ from captum import attr
 from jaxtyping import Float, Int
 from torch import nn
 
-from gaxjax.config import METHODS, Method, Pooling
+from gaxjax.config import METHODS, Method, Pooling, Wanted
 from gaxjax.errors import UserError, nearest
 from gaxjax.reference.rebuild import NONLINEARITIES
 from gaxjax.reference.separate import Normalized, first_convolution, layer, separated_part
@@ -26,9 +26,6 @@ PerImage = Float[torch.Tensor, " B"]
 
 Targets = Int[torch.Tensor, " B"]
 """Class indices in [0, C)."""
-
-Wanted = tuple[Method, str | None]
-"""A method, and the layer where it is layer_grad_cam (None: the first convolution)."""
 
 
 def attributions(
@@ -52,7 +49,8 @@ def attributions(
             as found: no hooks, no attributes.
         images: in the units that `network` takes, in the type of its weights.
         targets: one class per image.
-        wanted: methods; a layer with "layer_grad_cam" only. Its output must be [B, c, h, w].
+        wanted: methods; a layer with "layer_grad_cam" only, None for the first convolution. Its
+            output must be [B, c, h, w].
         baseline: DeepLift's: the value of every pixel, or one image, or one per image.
         deep_lift_pooling: how DeepLift shares out what overlapping max pools add: as Captum does,
             or completely; see `gaxjax.config.AxConfig`. Only with "complete" do attributions of a

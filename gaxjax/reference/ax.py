@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from gaxjax.attribution.engine import ScoredBatch, ax_solutions, unreadable_solutions
-from gaxjax.attribution.methods import Wanted
 from gaxjax.attribution.objective import Explained, Scored
-from gaxjax.config import AxConfig, BatchConfig, Operation
+from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted
 from gaxjax.data import Batch
 from gaxjax.errors import UserError
 from gaxjax.reference.attribution import Normalized, attributions, divide_by_max_abs
@@ -66,11 +65,7 @@ class CaptumEngine:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         network = separate_nonlinearities(classifier.network).to(self.device)
         layers = config.layers or (first_convolution(network),)
-        self.wanted: tuple[Wanted, ...] = tuple(
-            (method, name)
-            for method in config.chosen_methods
-            for name in (layers if method == "layer_grad_cam" else (None,))
-        )
+        self.wanted = config.wanted(layers)
         for _, name in self.wanted:
             if name is not None:
                 layer(network, name)  # raises where there is none

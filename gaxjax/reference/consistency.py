@@ -3,7 +3,6 @@
 No score is computed again here: see `gaxjax.reference.verify`.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from gaxjax.config import AxConfig, from_dict
 from gaxjax.data import ImageSet
 from gaxjax.errors import UserError
 from gaxjax.solution import Outcome
-from gaxjax.store import read_heatmaps
+from gaxjax.store import heatmap_sha256, read_heatmaps
 
 __all__ = ["Fault", "Faults", "Row", "StoredHeatmaps", "check_rows"]
 
@@ -104,7 +103,7 @@ class StoredHeatmaps:
         """Return the rows' heatmaps as stored; those of two operations are read once."""
         numbers = sorted({row["heatmap_row"] for row in rows})
         stored = dict(zip(numbers, read_heatmaps(self._run, numbers), strict=True))
-        hashes = {number: _sha256(heatmap) for number, heatmap in stored.items()}
+        hashes = {number: heatmap_sha256(heatmap) for number, heatmap in stored.items()}
         self.checked.update(numbers)
         for row in rows:
             if row["heatmap_sha256"] not in (None, hashes[row["heatmap_row"]]):
@@ -112,11 +111,6 @@ class StoredHeatmaps:
                 figures = f"heatmap_row {row['heatmap_row']}"
                 self._faults.add("heatmap with another hash than its row's", row, figures)
         return np.stack([stored[row["heatmap_row"]] for row in rows])
-
-
-def _sha256(heatmap: Float[np.ndarray, "H W 3"]) -> str:
-    little_endian = heatmap.astype(heatmap.dtype.newbyteorder("<"), copy=False)
-    return hashlib.sha256(little_endian.tobytes()).hexdigest()
 
 
 def check_rows(
@@ -188,12 +182,8 @@ def _expected_keys(header: dict[str, Any]) -> list[_Key]:
     if header["command"] == "gax":
         return [("gax", None, header["config"]["gax"]["operation"])]
     ax = from_dict(AxConfig, header["config"]["ax"])
-    return [
-        (method, layer, operation)
-        for method in ax.chosen_methods
-        for layer in (header["identity"]["layers"] if method == "layer_grad_cam" else [None])
-        for operation in ax.operations
-    ]
+    wanted = ax.wanted(header["identity"]["layers"])
+    return [(*key, operation) for key in wanted for operation in ax.operations]
 
 
 def _contradictions(row: Row, header: dict[str, Any]) -> Iterator[str]:

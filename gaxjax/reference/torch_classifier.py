@@ -13,6 +13,7 @@ from jaxtyping import Float, Float16, Float32, Float64, Int
 from torch import nn
 
 import converters
+from converters.conversion import mean_and_std
 from converters.torchvision_weights import PublishedWeights, download, find_weights
 from gaxjax import checkpoint
 from gaxjax.classifier import as_classifier
@@ -41,8 +42,6 @@ TorchImages = Float[torch.Tensor, "B 3 H W"]
 
 TorchLogits = Float[torch.Tensor, "B C"]
 """Raw classifier outputs: no softmax."""
-
-_IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -157,15 +156,10 @@ def _from_file(
     state_dict = converters.read_state_dict(path)
     architecture = architecture or converters.guess_architecture(state_dict)
     num_classes, _ = converters.head_of(state_dict, architecture)
-    imagenet = normalization == "imagenet" or (
-        normalization == "auto" and num_classes == _IMAGENET_CLASSES
-    )
-    if imagenet:
-        normalization = find_weights("resnet18")
     mean, std = (
         (normalization.mean, normalization.std)
         if isinstance(normalization, PublishedWeights)
-        else (None, None)
+        else mean_and_std(normalization, num_classes)
     )
     return _with_weights(state_dict, architecture, mean, std, _provenance(path))
 
