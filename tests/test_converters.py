@@ -1,8 +1,5 @@
 """Reading torch files, the bijection and its faults, torchvision names, the whole conversion."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,9 +11,7 @@ from converters import bijection, torchvision_weights
 from converters.state_dict import file_sha256
 from gaxjax import checkpoint
 from gaxjax.errors import UserError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from torch_weights import random_state_dict
+from gaxjax.reference.random_weights import random_state_dict
 
 
 @pytest.fixture(scope="module")

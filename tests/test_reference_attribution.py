@@ -8,7 +8,6 @@ import pytest
 import torch
 import torchvision
 from torch import nn
-from torch_weights import random_state_dict
 
 from gaxjax.config import METHODS
 from gaxjax.errors import UserError
@@ -18,6 +17,7 @@ from gaxjax.reference.attribution import (
     completeness_delta,
     divide_by_max_abs,
 )
+from gaxjax.reference.random_weights import random_state_dict
 from gaxjax.reference.rebuild import NONLINEARITIES
 from gaxjax.reference.separate import layer, separate_nonlinearities
 from gaxjax.reference.torch_models import torch_model

@@ -221,9 +221,9 @@ def test_evaluation_counts_correct_images_as_gax_does(model):
 
 def test_a_state_dict_is_converted_once_kept_and_made_anew_when_damaged(tmp_path, monkeypatch):
     import torch
-    from torch_weights import random_state_dict
 
     import converters
+    from gaxjax.reference.random_weights import random_state_dict
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GAXJAX_CACHE", str(tmp_path / "cache"))

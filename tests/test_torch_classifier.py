@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from torch_weights import random_state_dict
 
 import converters
 from converters import conversion, torchvision_weights
@@ -19,6 +18,7 @@ from gaxjax.co_score import weighted_logits as jax_weighted_logits
 from gaxjax.config import GaxConfig, ModelConfig
 from gaxjax.errors import UserError
 from gaxjax.objective import Objective
+from gaxjax.reference.random_weights import random_state_dict
 from gaxjax.reference.torch_classifier import (
     TorchClassifier,
     augment,

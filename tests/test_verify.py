@@ -12,7 +12,6 @@ import pytest
 import torch
 import zarr
 from PIL import Image
-from torch_weights import random_state_dict
 
 import converters
 from gaxjax import checkpoint
@@ -28,6 +27,7 @@ from gaxjax.config import (
     StoreConfig,
 )
 from gaxjax.errors import UserError
+from gaxjax.reference.random_weights import random_state_dict
 from gaxjax.reference.verify import verify_run
 from gaxjax.run import run_ax, run_gax
 from gaxjax.store import SCHEMA, part_paths, read_scores

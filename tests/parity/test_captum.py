@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from torch_weights import random_state_dict
 
 from converters import convert_state_dict, head_of, read_state_dict
 from gaxjax.attribution.engine import AxEngine
@@ -23,6 +22,7 @@ from gaxjax.data import Batch, open_images
 from gaxjax.models import architectures
 from gaxjax.reference import attribution as captum
 from gaxjax.reference.ax import CaptumEngine
+from gaxjax.reference.random_weights import random_state_dict
 from gaxjax.reference.separate import separate_nonlinearities
 from gaxjax.reference.torch_classifier import open_torch_classifier
 from gaxjax.reference.torch_models import torch_model

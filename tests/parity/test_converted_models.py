@@ -11,16 +11,13 @@ float64 test, on the same code and weights, is the proof that this is all there 
 
 import functools
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from converters import convert_state_dict, head_of, parity_report, read_state_dict
 from gaxjax.models import architectures
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from torch_weights import random_state_dict
+from gaxjax.reference.random_weights import random_state_dict
 
 # Largest relative differences in float32, unfolded or folded, on two CPU cores with 1000 classes
 # and one image of 224 pixels (`parity_report` over all architectures, seed 0):

@@ -10,7 +10,6 @@ import numpy as np
 import optax
 import pytest
 import torch
-from torch_weights import random_state_dict
 
 from converters import convert_state_dict, read_state_dict
 from gaxjax.classifier import as_classifier
@@ -23,6 +22,7 @@ from gaxjax.lanes import adam
 from gaxjax.models import fold_batch_norm
 from gaxjax.objective import Objective
 from gaxjax.reference.gax import gax as reference_gax
+from gaxjax.reference.random_weights import random_state_dict
 from gaxjax.reference.torch_models import torch_model
 from gaxjax.solution import Outcome
 

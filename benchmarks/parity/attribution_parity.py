@@ -1,7 +1,7 @@
 """How closely the native attribution methods and Captum agree, and which one rounding moves.
 
-    python -m benchmarks.attribution_parity                              # random weights, all
-    python -m benchmarks.attribution_parity --weights squeezenet1_0.pth --data IMAGES
+    python -m benchmarks.parity.attribution_parity                       # random weights, all
+    python -m benchmarks.parity.attribution_parity --weights squeezenet1_0.pth --data IMAGES
 
 Each heatmap is made four times: natively and by Captum, in float64 and in float32. Captum in
 float64 is taken for the truth. In float64 the two agree to rounding, which proves the methods; in
@@ -12,7 +12,6 @@ the same float64 network. Appends one row per architecture.
 
 import itertools
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,26 +26,25 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.rows import append_row, current_commit
+from benchmarks.machine import commit
+from benchmarks.parity.rows import append_row
 from converters import convert_state_dict, guess_architecture, head_of, read_state_dict
-from gaxjax.attribution.methods import Wanted, attributions
+from gaxjax.attribution.methods import attributions
 from gaxjax.attribution.objective import AxObjective, wanted_of
 from gaxjax.classifier import as_classifier
-from gaxjax.config import METHODS, AxConfig, DataConfig, Pooling
+from gaxjax.config import METHODS, AxConfig, DataConfig, Pooling, Wanted
 from gaxjax.data import open_images
 from gaxjax.models import architectures
 from gaxjax.reference import attribution as captum
+from gaxjax.reference.random_weights import random_state_dict
 from gaxjax.reference.separate import separate_nonlinearities
 from gaxjax.reference.torch_models import torch_model
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from torch_weights import random_state_dict
-
-RESULTS = Path(__file__).parent / "results" / "attribution_parity.jsonl"
+RESULTS = Path(__file__).parents[1] / "results" / "parity" / "attribution_parity.jsonl"
 MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
 TRUTH = "captum_float64"
 POOLINGS: tuple[Pooling, ...] = ("captum", "complete")
-CPU_OPTIONS = {"xla_backend_optimization_level": 0}  # compiles in a quarter of the time
+CPU_OPTIONS: Any = {"xla_backend_optimization_level": 0}  # compiles in a quarter of the time
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,9 @@ def main() -> None:
     size = settings.size or (256 if settings.weights else 67)
     if settings.weights:
         state_dict = read_state_dict(settings.weights)
-        cases = [(guess_architecture(state_dict), state_dict)]
+        cases: list[tuple[str, dict[str, np.ndarray] | None]] = [
+            (guess_architecture(state_dict), state_dict)
+        ]
     else:
         cases = [(name, None) for name in settings.architectures]
     for architecture, weights in cases:
@@ -89,7 +89,7 @@ def main() -> None:
         methods = _compare(architecture, weights, _images(settings, size), settings.baseline)
         row = {
             "bench": "attribution_parity",
-            "commit": current_commit(),
+            "commit": commit(),
             "device": f"{os.cpu_count()} × cpu",
             "versions": {n: version(n) for n in ("jax", "flax", "torch", "captum", "numpy")},
             "model": architecture,
@@ -126,7 +126,7 @@ def _compare(architecture: str, weights: Any, images: np.ndarray, kind: str) -> 
     if kind == "textured":
         baseline = np.random.default_rng(1).normal(size=baseline.shape)
     shape = images[0].shape
-    makers = {
+    makers: dict[str, Callable[..., dict[Wanted, np.ndarray]]] = {
         TRUTH: partial(_captum, exact),
         "captum_float32": partial(_captum, single),
         "jax_float64": _native(architecture, weights, num_classes, shape, "float64"),

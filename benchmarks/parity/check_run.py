@@ -1,6 +1,6 @@
 """Verify a run in torch, and keep its outcomes and the worst differences as a row.
 
-    python -m benchmarks.check_run RUN --weights squeezenet1_0.pth
+    python -m benchmarks.parity.check_run RUN --weights squeezenet1_0.pth
 
 As `gaxjax verify` does it: the weights are read by torch alone, and every stored score, prediction
 and probability is computed again from the stored heatmaps.
@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from benchmarks.rows import append_row, current_commit
+from benchmarks.machine import commit
+from benchmarks.parity.rows import append_row
 from gaxjax.reference.verify import verify_run
 from gaxjax.store import read_header, read_scores
 
-RESULTS = Path(__file__).parent / "results" / "check_run.jsonl"
+RESULTS = Path(__file__).parents[1] / "results" / "parity" / "check_run.jsonl"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def main() -> None:
         "bench": "check_run",
         "command": header["command"],
         "when": session["started"],
-        "commit": current_commit(),
+        "commit": commit(),
         "device": session["device"],
         "versions": session["versions"] | {"torch": checked.torch_version},
         "model": header["model"]["name"],

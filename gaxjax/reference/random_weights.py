@@ -15,6 +15,15 @@ def random_state_dict(
 
     Batch norm's running statistics are first set to those of random images, so that activations
     stay near 1 through a hundred layers, and then moved at random.
+
+    Args:
+        architecture: a name of `gaxjax.models.architectures`.
+        num_classes: length of the logits.
+        seed: of the draw.
+        size: height and width of the random images.
+
+    Returns:
+        A torch state dict, float32, as NumPy arrays.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -48,6 +57,8 @@ def random_state_dict(
             module.momentum = 1.0  # keep the last batch's statistics whole
         model.train()(torch.randn(8, 3, size, size, generator=generator))
     for module in norms:
+        assert module.running_mean is not None
+        assert module.running_var is not None
         module.running_mean += 0.3 * module.running_var.sqrt() * normal(module.running_mean, 1.0)
         module.running_var *= uniform(module.running_var, 0.6, 1.6)
     return {key: value.numpy() for key, value in model.state_dict().items()}

@@ -1,7 +1,6 @@
-"""Rows of results: JSON lines, appended, each with the commit it was measured at."""
+"""Rows of results: JSON lines, appended."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,3 @@ def append_row(row: dict[str, Any], path: Path) -> None:
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
     print(json.dumps(row, indent=1))
-
-
-def current_commit() -> str:
-    """Return the short hash of the checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()

@@ -1,0 +1,1 @@
+"""The contestants, one file for each way of doing the work."""

@@ -1,0 +1,118 @@
+"""AX: the heatmaps of existing methods made and scored, natively in JAX or by Captum in torch."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+
+from benchmarks.measurement import CHECKED_IMAGES, Fields, Measurement, Turn
+from benchmarks.problem import Problem
+from gaxjax.config import AxConfig, BatchConfig, Method, ModelConfig
+from gaxjax.data import Batch
+from gaxjax.solution import Solution
+
+
+class Attribution:
+    """One method, or all of them, under `x + h`; `contender` is such as `native:deep_lift`.
+
+    Scores are those of heatmaps rounded to float16, as runs store them; heatmaps reach the host.
+    """
+
+    def __init__(self, measurement: Measurement, problem: Problem) -> None:
+        self._measurement, self._problem = measurement, problem
+        self._backend, _, self._method = measurement.contender.partition(":")
+        if self._backend == "captum":
+            import gaxjax.reference.ax  # noqa: F401  loads torch while another is timed
+        self._engine: Any = None
+
+    def prepare(self) -> Fields:
+        """Compile, and score the first images for the comparison of the backends."""
+        measurement = self._measurement
+        config = AxConfig(
+            methods=(cast(Method, self._method),),
+            operation="sum",
+            backend="captum" if self._backend == "captum" else "jax",
+            score_space=measurement.score_space,
+        )
+        batch = BatchConfig(
+            precision="float32" if measurement.precision == "float32" else "highest",
+            batch_size=measurement.slots,
+            devices=measurement.devices,
+        )
+        started = time.perf_counter()
+        self._engine = (
+            self._captum(config, batch)
+            if self._backend == "captum"
+            else self._native(config, batch)
+        )
+        self._engine.warm_up()
+        compile_seconds = time.perf_counter() - started
+        scores: dict[str, list[float]] = {}
+        for solutions in self._solutions(CHECKED_IMAGES):
+            for solution in solutions:
+                if solution.co_score is None:
+                    raise ValueError(
+                        f"image {solution.index}: {solution.method} {solution.outcome}"
+                    )
+                scores.setdefault(solution.method, []).append(solution.co_score)
+        return {"compile_seconds": compile_seconds, "ax_scores": scores}
+
+    def turn(self) -> Turn:
+        """Explain and score all images; the last scores on the host end it."""
+        count = self._measurement.num_images
+        started = time.perf_counter()
+        for _ in self._solutions(count):
+            pass
+        return Turn(time.perf_counter() - started, image_steps=0, images=count)
+
+    def finish(self) -> Fields:
+        """Return the memory used, and what was measured."""
+        return {
+            "peak_device_bytes": self._peak_device_bytes(),
+            "backend": self._backend,
+            "method": self._method,
+        }
+
+    def _native(self, config: AxConfig, batch: BatchConfig) -> Any:
+        from gaxjax.attribution.engine import AxEngine
+        from gaxjax.classifier import load_classifier
+
+        size = self._measurement.size
+        return AxEngine(
+            load_classifier(self._problem.checkpoint, fold=False),
+            config,
+            batch,
+            image_shape=(size, size, 3),
+            heatmap_dtype=np.float16,
+        )
+
+    def _captum(self, config: AxConfig, batch: BatchConfig) -> Any:
+        from gaxjax.reference.ax import CaptumEngine
+        from gaxjax.reference.torch_classifier import open_torch_classifier
+
+        # The torch file, not the checkpoint: JAX would set a GPU's memory aside to read it.
+        model = ModelConfig(
+            model=str(self._problem.weights_file),
+            architecture=self._problem.model,
+            normalization="imagenet",
+        )
+        return CaptumEngine(open_torch_classifier(model), config, batch, heatmap_dtype=np.float16)
+
+    def _solutions(self, count: int) -> Iterator[list[Solution]]:
+        return cast(Iterator[list[Solution]], self._engine.run(self._batches(count)))
+
+    def _batches(self, count: int) -> Iterator[Batch]:
+        size = self._measurement.slots * self._measurement.devices
+        for start in range(0, count, size):
+            indices = np.arange(start, min(start + size, count), dtype=np.int32)
+            yield Batch(indices, *self._problem.batch(indices), ())
+
+    def _peak_device_bytes(self) -> int | None:
+        if self._backend == "captum":
+            import torch
+
+            return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+        from benchmarks.contenders.engine import peak_device_bytes
+
+        return peak_device_bytes()

@@ -1,0 +1,152 @@
+"""Ours: the engine, with all that a run gets: classification, refill, float32 verification."""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Fields, Measurement, Turn
+from benchmarks.problem import Problem
+from gaxjax.classifier import load_classifier
+from gaxjax.config import EngineConfig, GaxConfig, Precision
+from gaxjax.data import Batch
+from gaxjax.engine import Engine
+from gaxjax.objective import Objective
+from gaxjax.solution import Solution
+from gaxjax.stats import EngineStats
+
+TARGET, UNREACHABLE = 48.0, 1e9
+
+
+def gax_config(measurement: Measurement) -> GaxConfig:
+    """Return the method's settings: only `to_target` stops at a score, or skips wrong images."""
+    to_target = measurement.workload == "to_target"
+    return GaxConfig(
+        score_space=measurement.score_space,
+        target=TARGET if to_target else UNREACHABLE,
+        max_steps=measurement.max_steps,
+        include_misclassified=not to_target,
+    )
+
+
+def objective_of(measurement: Measurement, problem: Problem) -> Objective:
+    """Return what a step computes, for contestants that call it themselves."""
+    return Objective(
+        load_classifier(problem.checkpoint), gax_config(measurement), jax_precision(measurement)
+    )
+
+
+def jax_precision(measurement: Measurement) -> Precision:
+    """Return the precision as the engine names it.
+
+    Raises:
+        ValueError: tf32, which is JAX's float32 on a GPU that has it.
+    """
+    if measurement.precision == "tf32":
+        raise ValueError("JAX has no precision tf32: its float32 is that on a GPU")
+    return measurement.precision
+
+
+def peak_device_bytes() -> int | None:
+    """Return the most memory that an accelerator held; None on a CPU."""
+    statistics = jax.local_devices()[0].memory_stats()
+    return statistics.get("peak_bytes_in_use") if statistics else None
+
+
+class EngineRun:
+    """The engine over arrays in memory; heatmaps are rounded to float16, as runs store them."""
+
+    def __init__(self, measurement: Measurement, problem: Problem) -> None:
+        self._measurement, self._problem = measurement, problem
+        self._engine: Engine
+        self._outcomes: Counter[str] = Counter()
+        self._steps: list[int] = []
+        self._hashes: dict[int, str] = {}
+        self._compilations = 0
+
+    def prepare(self) -> Fields:
+        """Compile everything, and run the first images for their scores."""
+        measurement = self._measurement
+        size = measurement.size
+        self._engine = Engine(
+            load_classifier(self._problem.checkpoint),
+            gax_config(measurement),
+            EngineConfig(
+                precision=jax_precision(measurement),
+                slots=measurement.slots,
+                devices=measurement.devices,
+                # Where all images end together, the smaller steps of a drain would only compile.
+                drain=measurement.workload in ("to_target", "devices"),
+            ),
+            image_shape=(size, size, 3),
+            heatmap_dtype=np.float16,
+        )
+        self._engine.warm_up()
+        found = {item.index: item for item in self._solutions(CHECKED_IMAGES)}
+        curves = [found[index].curve for index in range(CHECKED_IMAGES)]
+        jax.monitoring.register_event_duration_secs_listener(self._count_compilation)
+        return {
+            "compile_seconds": self._engine.stats.compile_seconds,
+            "scores": [
+                [] if curve is None else curve[: CHECKED_UPDATES + 1].tolist() for curve in curves
+            ],
+        }
+
+    def turn(self) -> Turn:
+        """Run all images; solutions are counted, not kept."""
+        engine = self._engine
+        engine.stats = EngineStats()
+        self._outcomes.clear()
+        self._steps.clear()
+        started = time.perf_counter()
+        for solution in self._solutions(self._measurement.num_images):
+            self._outcomes[str(solution.outcome)] += 1
+            if solution.outcome == "reached" and solution.steps is not None:
+                self._steps.append(solution.steps)
+            if self._measurement.workload == "devices":
+                self._hashes[solution.index] = _sha256(solution)
+        seconds = time.perf_counter() - started
+        return Turn(seconds, engine.stats.image_steps, self._measurement.num_images)
+
+    def finish(self) -> Fields:
+        """Return what the last turn did."""
+        stats = self._engine.stats
+        everything = hashlib.sha256(
+            "".join(self._hashes[index] for index in sorted(self._hashes)).encode()
+        )
+        return {
+            "peak_device_bytes": peak_device_bytes(),
+            "outcomes": dict(self._outcomes),
+            "steps": sorted(self._steps),
+            "occupancy": stats.occupancy,
+            "verify_batches": stats.verifications,
+            "verify_batch_size": stats.verify_size,
+            "classify_batches": stats.baselines,
+            "returned": stats.returned,
+            "compilations_after_warm_up": self._compilations,
+            "results_sha256": everything.hexdigest() if self._hashes else None,
+        }
+
+    def _solutions(self, count: int) -> Iterator[Solution]:
+        return self._engine.run(self._batches(count))
+
+    def _batches(self, count: int) -> Iterator[Batch]:
+        size = self._engine.batch_size
+        for start in range(0, count, size):
+            indices = np.arange(start, min(start + size, count), dtype=np.int32)
+            yield Batch(indices, *self._problem.batch(indices), ())
+
+    def _count_compilation(self, event: str, duration_secs: float, **_: str | int) -> None:
+        self._compilations += event == "/jax/core/compile/backend_compile_duration"
+
+
+def _sha256(solution: Solution) -> str:
+    assert solution.heatmap is not None
+    assert solution.curve is not None
+    digest = hashlib.sha256(np.ascontiguousarray(solution.heatmap).tobytes())
+    digest.update(solution.curve.tobytes())
+    digest.update(repr((solution.steps, solution.co_score)).encode())
+    return digest.hexdigest()

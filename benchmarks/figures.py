@@ -1,0 +1,78 @@
+"""From what contestants answer to the figures of a row."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.measurement import Fields
+
+__all__ = ["describe", "rates", "rounded", "score_difference"]
+
+
+def score_difference(
+    scores: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]
+) -> dict[str, float]:
+    """Return the largest difference before the first update, and after it, over the largest score.
+
+    An image that ended early, or was not optimised, has a shorter list, or an empty one.
+
+    Raises:
+        ValueError: not a single score to compare.
+    """
+    largest = max(abs(value) for curve in expected for value in curve)
+    differences: dict[str, list[float]] = {"first": [], "later": [0.0]}
+    for curve, wanted in zip(scores, expected, strict=True):
+        for update, (value, right) in enumerate(zip(curve, wanted, strict=False)):
+            name = "later" if update else "first"
+            differences[name].append(abs(value - right) / largest)
+    if not differences["first"]:
+        raise ValueError("the contestant gave no score to compare")
+    # A NaN must not pass: max() could step over it.
+    return {
+        name: max(values) if all(value == value for value in values) else float("nan")
+        for name, values in differences.items()
+    }
+
+
+def rates(turns: Sequence[Fields]) -> Fields:
+    """Return what the timed turns amount to: each turn's figures, and median, least and most."""
+
+    def spread(name: str) -> Fields | None:
+        values = [turn[name] / turn["seconds"] for turn in turns]
+        if not any(values):
+            return None
+        return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+    return {
+        "turn_seconds": [turn["seconds"] for turn in turns],
+        "turn_image_steps": [turn["image_steps"] for turn in turns],
+        "turn_images": [turn["images"] for turn in turns],
+        "image_steps_per_s": spread("image_steps"),
+        "images_per_s": spread("images"),
+    }
+
+
+def describe(row: Fields) -> str:
+    """Return a row's outcome in a few words."""
+    if "error" in row:
+        return f"failed: {row['error']}"
+    words = [
+        f"{rate['median']:,.2f} {name} ({rate['min']:,.2f}–{rate['max']:,.2f})"
+        for name, rate in (
+            ("image-steps/s", row["image_steps_per_s"]),
+            ("images/s", row["images_per_s"]),
+        )
+        if rate
+    ]
+    return ", ".join(words)
+
+
+def rounded(value: Any) -> Any:
+    """Return JSON values with six significant digits: people read rows too."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return value
