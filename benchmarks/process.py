@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from benchmarks.measurement import Fields, Measurement
@@ -23,9 +24,12 @@ class Worker:
     def __init__(self, measurement: Measurement, folder: Path, *, logs: Path, on_cpu: bool) -> None:
         self.measurement = measurement
         self.error: str | None = None
+        # Inductor keeps what it compiled; a second run's compile_seconds would not be the first's.
+        self._inductor = tempfile.TemporaryDirectory(prefix="inductor-")
         self.fields: Fields = {}
         self.turns: list[Fields] = []
         environment = os.environ | _environment(measurement, on_cpu=on_cpu)
+        environment["TORCHINDUCTOR_CACHE_DIR"] = self._inductor.name
         log = logs / f"{measurement.key.replace('/', ',')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as stderr:
@@ -83,6 +87,7 @@ class Worker:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+        self._inductor.cleanup()
 
 
 def _environment(measurement: Measurement, *, on_cpu: bool) -> dict[str, str]:

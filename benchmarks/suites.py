@@ -74,7 +74,7 @@ def _cpu() -> Iterator[Measurement]:
             yield replace(fixed, contender=contender, precision=precision)
     yield replace(fixed, contender="torch-compile-max-autotune")
     for model in _OTHER_MODELS:
-        other = replace(fixed, model=model, turns=3 if model == "squeezenet1_0" else 2)
+        other = replace(fixed, model=model, num_images=8)
         yield other
         yield replace(other, contender="bare")
         yield replace(other, contender="released", slots=1, num_images=1)
@@ -83,13 +83,13 @@ def _cpu() -> Iterator[Measurement]:
         yield replace(other, contender="torch-compile")
 
     target = Measurement(
-        "to_target", "ours", "squeezenet1_0", slots=8, num_images=96, max_steps=200, turns=2
+        "to_target", "ours", "squeezenet1_0", slots=8, num_images=64, max_steps=200, turns=2
     )
     yield target
     yield replace(target, contender="torch-eager")
     yield replace(target, contender="torch-eager+refill")
     yield replace(target, contender="torch-eager+refill", precision="bfloat16")
-    yield replace(target, contender="released-input-only", slots=1, num_images=16)
+    yield replace(target, contender="released-input-only", slots=1, num_images=8)
 
     run = Measurement("end_to_end", "ours", "squeezenet1_0", slots=16, num_images=200, turns=2)
     yield replace(run, max_steps=200)

@@ -1,5 +1,7 @@
 """ops against torch's functional operations, shape by shape."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,17 @@ def features(height, width, channels=4, seed=0):
     return jax.random.normal(jax.random.key(seed), (2, height, width, channels))
 
 
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))  # one compilation a case, not one an operation
+def max_pool(x, window, stride, padding, ceil_mode):
+    return ops.max_pool(
+        x,
+        window=(window, window),
+        strides=(stride, stride),
+        padding=((padding, padding), (padding, padding)),
+        ceil_mode=ceil_mode,
+    )
+
+
 @pytest.mark.parametrize("size", [7, 8, 9, 10, 13, 54, 55])
 @pytest.mark.parametrize(
     ("window", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 2, 0), (2, 3, 1), (3, 1, 1)]
@@ -29,13 +42,7 @@ def features(height, width, channels=4, seed=0):
 @pytest.mark.parametrize("ceil_mode", [False, True])
 def test_max_pool_equals_torchs(size, window, stride, padding, ceil_mode):
     x = features(size, size + 1)
-    ours = ops.max_pool(
-        x,
-        window=(window, window),
-        strides=(stride, stride),
-        padding=((padding, padding), (padding, padding)),
-        ceil_mode=ceil_mode,
-    )
+    ours = max_pool(x, window, stride, padding, ceil_mode)
     torchs = F.max_pool2d(nchw(x), window, stride, padding, ceil_mode=ceil_mode)
     np.testing.assert_array_equal(ours, nhwc(torchs))
 
@@ -62,8 +69,9 @@ def test_the_first_of_equal_maxima_gets_the_gradient_as_in_torch():
 def test_adaptive_average_pool_equals_torchs_also_when_it_enlarges(size, target):
     x = features(*size)
     torchs = F.adaptive_avg_pool2d(nchw(x), target)
+    ours = jax.jit(partial(ops.adaptive_average_pool, size=target))(x)
     np.testing.assert_allclose(
-        ops.adaptive_average_pool(x, target), nhwc(torchs), atol=5e-7, rtol=0
+        ours, nhwc(torchs), atol=5e-7, rtol=0
     )  # measured 1.8e-7: float32 sums in another order
 
 
@@ -99,9 +107,11 @@ def test_a_strided_convolution_of_an_image_keeps_value_and_gradients(size, windo
     kernel = jax.random.normal(jax.random.key(1), (window, window, 3, 8))
     sides = ((padding, padding), (padding, padding))
 
+    @jax.jit
     def ours(x, kernel):
         return ops.convolution(x, kernel, strides=(stride, stride), padding=sides)
 
+    @jax.jit
     def plain(x, kernel):
         return jax.lax.conv_general_dilated(
             x, kernel, (stride, stride), sides, dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -125,16 +135,7 @@ def test_a_strided_convolution_of_an_image_keeps_value_and_gradients(size, windo
 @pytest.mark.parametrize("size", [(12, 12), (13, 15)])
 def test_max_pools_gradient_equals_torchs_ties_included(size, window, stride, padding, ceil_mode):
     x = jnp.maximum(jnp.round(features(*size) * 2), 0)  # many equal maxima, as after a ReLU
-    y, pullback = jax.vjp(
-        lambda x: ops.max_pool(
-            x,
-            window=(window, window),
-            strides=(stride, stride),
-            padding=((padding, padding), (padding, padding)),
-            ceil_mode=ceil_mode,
-        ),
-        x,
-    )
+    y, pullback = jax.vjp(lambda x: max_pool(x, window, stride, padding, ceil_mode), x)
     y_bar = jax.random.normal(jax.random.key(2), y.shape)
     torchs = nchw(x).requires_grad_()
     F.max_pool2d(torchs, window, stride, padding, ceil_mode=ceil_mode).backward(nchw(y_bar))
