@@ -62,19 +62,21 @@ def _quick() -> Iterator[Measurement]:
 
 def _cpu() -> Iterator[Measurement]:
     """Two cores, about three quarters of an hour."""
-    fixed = Measurement("fixed_steps", "ours", slots=8, num_images=16, max_steps=5)
+    fixed = Measurement("fixed_steps", "ours", slots=8, num_images=8, max_steps=11)
     yield fixed
     yield replace(fixed, repeat=1)
     yield replace(fixed, contender="bare")
     yield replace(fixed, precision="bfloat16")
     for contender in ("released", "released-input-only"):
-        yield replace(fixed, contender=contender, slots=1, num_images=2)
+        yield replace(fixed, contender=contender, slots=1, num_images=1)
     for contender in ("torch-eager", "torch-compile"):
         for precision in ("float32", "bfloat16"):
             yield replace(fixed, contender=contender, precision=precision)
     yield replace(fixed, contender="torch-compile-max-autotune")
     for model in _OTHER_MODELS:
-        other = replace(fixed, model=model, num_images=8)
+        other = replace(fixed, model=model)
+        if model in ("resnet50", "vgg16"):  # minutes a turn
+            other = replace(other, max_steps=5, turns=2)
         yield other
         yield replace(other, contender="bare")
         yield replace(other, contender="released", slots=1, num_images=1)
