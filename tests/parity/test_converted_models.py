@@ -33,19 +33,23 @@ FLOAT64 = 1e-12  # measured 1.9e-14 and 7.0e-15 (resnet152, the worst of seven p
 
 
 SLOW = {
+    "resnet34",
     "resnet101",
     "resnet152",
     "resnext101_32x8d",
     "resnext101_64x4d",
+    "squeezenet1_1",
+    "vgg11",
     "vgg13",
     "vgg13_bn",
     "vgg16",
     "vgg16_bn",
     "vgg19",
     "vgg19_bn",
+    "wide_resnet50_2",
     "wide_resnet101_2",
 }
-"""A hundred layers and more, or a hundred million weights, with no code that others lack."""
+"""Larger or further members of a family, with no code that the others lack."""
 
 
 @pytest.fixture(
