@@ -25,7 +25,7 @@ class Worker:
         self.measurement = measurement
         self.error: str | None = None
         # Inductor keeps what it compiled; a second run's compile_seconds would not be the first's.
-        self._inductor = tempfile.TemporaryDirectory(prefix="inductor-")
+        self._inductor = tempfile.TemporaryDirectory(prefix="inductor-", ignore_cleanup_errors=True)
         self.fields: Fields = {}
         self.turns: list[Fields] = []
         environment = os.environ | _environment(measurement, on_cpu=on_cpu)

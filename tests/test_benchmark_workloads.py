@@ -47,6 +47,7 @@ def problem(problem_folder) -> Problem:
 # --- AX, permutation, profile --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_backends_of_ax_reach_the_same_scores(problem):
     scores = {}
     for backend in ("native", "captum"):
@@ -62,6 +63,7 @@ def test_both_backends_of_ax_reach_the_same_scores(problem):
     np.testing.assert_allclose(scores["native"], scores["captum"], atol=5e-4)
 
 
+@pytest.mark.slow
 def test_a_permutation_changes_no_bit_on_a_cpu(problem):
     one = Permutation(measurement("permutation"), problem)
     prepared = one.prepare()
@@ -86,6 +88,7 @@ def test_results_that_differ_in_one_pixel_or_in_steps_are_counted():
     assert compare(known, other) == {"equal": 1, "differing": 2, "worst": 0.25}
 
 
+@pytest.mark.slow
 def test_a_step_on_a_cpu_is_mostly_convolutions(problem):
     one = Profile(measurement("profile"), problem)
     prepared = one.prepare()
@@ -104,6 +107,7 @@ def test_a_step_on_a_cpu_is_mostly_convolutions(problem):
 # --- Whole runs and first results ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_whole_run_says_where_its_time_went(problem_folder):
     # In a process of its own, as always: it sets JAX's compilation cache.
     settings = json.dumps(measurement("end_to_end").as_fields())
@@ -132,6 +136,7 @@ def test_a_whole_run_says_where_its_time_went(problem_folder):
     assert finished["stored_bytes"] > 6 * 1000
 
 
+@pytest.mark.slow
 def test_the_first_result_of_a_cold_start_is_mostly_compiling(problem):
     one = FirstResult(measurement("first_result", "cold"), problem)
     assert one.prepare() == {"compile_seconds": 0.0}

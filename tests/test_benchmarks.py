@@ -134,6 +134,7 @@ def test_ours_and_the_bare_step_reach_torchs_scores_before_they_are_timed(
     assert turn.images == 3
 
 
+@pytest.mark.slow
 def test_the_engines_turn_counts_outcomes_and_compiles_nothing(problem):
     measurement = replace(ONE, contender="ours", workload="to_target", num_images=9, max_steps=6)
     contestant = make_contestant(measurement, problem)
