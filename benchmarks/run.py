@@ -268,13 +268,16 @@ class _Session:
 
 def _compare_attributions(workers: list[Worker]) -> None:
     """Hold Captum's AX scores against the native ones of the same method."""
-    native: dict[str, list[float]] = {}
+    native: dict[str, list[float | None]] = {}
     for worker in workers:
         for method, scores in worker.fields.pop("ax_scores", {}).items():
             other = native.setdefault(method, scores)
-            differences = [abs(a - b) for a, b in zip(scores, other, strict=True)]
+            pairs = list(zip(scores, other, strict=True))
+            if any((a is None) != (b is None) for a, b in pairs):
+                worker.error = f"{method}: only one backend's heatmap is zero"
+            differences = [abs(a - b) for a, b in pairs if a is not None and b is not None]
             worker.fields["ax_score_difference"] = max(
-                worker.fields.get("ax_score_difference", 0.0), *differences
+                [worker.fields.get("ax_score_difference", 0.0), *differences]
             )
 
 
