@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxjax.classifier import Classifier
+from gaxjax.classifier import Classifier, fast_form
 from gaxjax.config import EngineConfig, GaxConfig, Precision
 from gaxjax.data import Batch
 from gaxjax.errors import UserError
@@ -78,6 +78,18 @@ def resolve_precision(
     return "bfloat16" if device.platform == "gpu" and castable else "float32"
 
 
+def make_objective(
+    classifier: Classifier, gax: GaxConfig, precision: Precision, device: jax.Device
+) -> Objective:
+    """Return the objective in the form that suits the device.
+
+    Raises:
+        UserError: as `resolve_precision`.
+    """
+    precision = resolve_precision(precision, device, classifier)
+    return Objective(classifier, gax, precision, fast_form(classifier, precision, device.platform))
+
+
 class Engine:
     """Optimises heatmaps for a stream of images.
 
@@ -108,9 +120,7 @@ class Engine:
         num_images: int | None = None,
     ) -> None:
         self.devices = local_devices(config.devices)
-        self.objective = Objective(
-            classifier, gax, resolve_precision(config.precision, self.devices[0], classifier)
-        )
+        self.objective = make_objective(classifier, gax, config.precision, self.devices[0])
         self._image = jax.ShapeDtypeStruct(image_shape, image_dtype)
         self._heatmap_dtype = jnp.dtype(heatmap_dtype)
         self._drain = config.drain

@@ -1,5 +1,6 @@
 """How many images fit side by side: bytes per slot from the model, slots from the memory."""
 
+import dataclasses
 import os
 from typing import Any
 
@@ -39,6 +40,7 @@ def bytes_per_slot(objective: Objective, image: jax.ShapeDtypeStruct) -> int:
 
     Nothing is computed: shapes are traced. The lane counts twice, for its parked place.
     """
+    objective = dataclasses.replace(objective, fast=None)  # it keeps no other activations
     network = jax.eval_shape(objective.fast_weights)
     number = jax.ShapeDtypeStruct((), jnp.int32)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)

@@ -55,21 +55,25 @@ class Objective:
         classifier: its `weights` are not used here: they are passed to each function.
         config: score space, operation, loss.
         precision: arithmetic of the network in `loss_and_score`; never `auto`.
+        fast: the classifier as `loss_and_score` computes it, where that differs: the same function
+            in a form that is faster or less exact.
     """
 
     classifier: Classifier
     config: GaxConfig
     precision: Precision
+    fast: Classifier | None = None
 
     def fast_weights(self) -> PyTree:
         """Return the network weights as `loss_and_score` wants them."""
+        weights = (self.fast or self.classifier).weights
         if self.precision != "bfloat16":
-            return self.classifier.weights
+            return weights
         return jax.tree.map(
             lambda leaf: (
                 leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
             ),
-            self.classifier.weights,
+            weights,
         )
 
     def matmul_precision(self) -> AbstractContextManager[None]:
@@ -79,7 +83,9 @@ class Objective:
     def baseline(self, network: PyTree, image: Image, label: Int[Array, ""]) -> Baseline:
         """Classify the plain image, in float32 at the highest precision."""
         with jax.default_matmul_precision("highest"):
-            logits = self._logits(network, image, normalized=self.config.score_space != "raw")
+            logits = _logits(
+                self.classifier, network, image, normalized=self.config.score_space != "raw"
+            )
         return Baseline(
             weighted_logits=weighted_logits(logits, label),
             prediction=jnp.argmax(logits).astype(jnp.int32),
@@ -96,7 +102,8 @@ class Objective:
     ) -> tuple[Scalar, Scalar]:
         """Return the GAX loss (paper eq. 6) to differentiate by `weights`, and the CO score."""
         h = heatmap(weights, image)
-        score = weighted_logits(self._augmented_logits(network, image, h), label) - baseline
+        logits = self._augmented_logits(network, image, h, self.fast or self.classifier)
+        score = weighted_logits(logits, label) - baseline
         return -score + similarity_loss(h, image, self.config), score
 
     def verify(
@@ -109,7 +116,7 @@ class Objective:
     ) -> Verified:
         """Score a finished heatmap, as it is stored, in float32 at the highest precision."""
         with jax.default_matmul_precision("highest"):
-            logits = self._augmented_logits(network, image, heatmap)
+            logits = self._augmented_logits(network, image, heatmap, self.classifier)
         return Verified(
             co_score=weighted_logits(logits, label) - baseline,
             similarity_loss=similarity_loss(heatmap, image, self.config),
@@ -117,15 +124,20 @@ class Objective:
             prediction=jnp.argmax(logits).astype(jnp.int32),
         )
 
-    def _augmented_logits(self, network: PyTree, image: Image, h: Image) -> Float[Array, " C"]:
+    def _augmented_logits(
+        self, network: PyTree, image: Image, h: Image, classifier: Classifier
+    ) -> Float[Array, " C"]:
         augmented = augment(image, h, self.config.operation)
         normalized = self.config.score_space == "normalized"
-        return self._logits(network, augmented, normalized=normalized)
+        return _logits(classifier, network, augmented, normalized=normalized)
 
-    def _logits(self, network: PyTree, image: Image, *, normalized: bool) -> Float[Array, " C"]:
-        pixels = self.classifier.normalize(image) if normalized else image
-        # The network computes in the type of its weights; everything around it stays float32.
-        leaves = [leaf.dtype for leaf in jax.tree.leaves(network)]
-        if jnp.bfloat16 in leaves:
-            pixels = pixels.astype(jnp.bfloat16)
-        return at_least_float32(self.classifier.apply(network, pixels[None])[0])
+
+def _logits(
+    classifier: Classifier, network: PyTree, image: Image, *, normalized: bool
+) -> Float[Array, " C"]:
+    pixels = classifier.normalize(image) if normalized else image
+    # The network computes in the type of its weights; everything around it stays float32.
+    leaves = [leaf.dtype for leaf in jax.tree.leaves(network)]
+    if jnp.bfloat16 in leaves:
+        pixels = pixels.astype(jnp.bfloat16)
+    return at_least_float32(classifier.apply(network, pixels[None])[0])

@@ -82,7 +82,7 @@ class Program:
         self.fast_weights = jax.device_put(objective.fast_weights(), replicated)
         self.weights = (
             self.fast_weights
-            if objective.precision != "bfloat16"
+            if objective.precision != "bfloat16" and objective.fast is None
             else jax.device_put(objective.classifier.weights, replicated)
         )
 
