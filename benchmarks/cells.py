@@ -62,6 +62,12 @@ def error(row: Row) -> str:
     return "failed: " + " ".join(str(row["error"]).split()).replace("|", "\\|")
 
 
+def slots(row: Row) -> str:
+    """Write the slots, and how many were left where they did not fit the memory."""
+    used = row.get("slots_used", row["slots"])
+    return f"{row['slots']:,}" + (f" ({used:,} fitted)" if used != row["slots"] else "")
+
+
 def problem(row: Row) -> str:
     """Name the network and what its images and scores are."""
     return f"{row['model']}, {row['size']} × {row['size']}, {row['score_space']}"

@@ -5,19 +5,17 @@ machine's drift met both, and cancels in the ratio of each turn. On an accelerat
 session of its own, and medians are compared; on a CPU, which drifts, rows of two sessions are not.
 """
 
-import json
 import re
 import statistics
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.rows import Row, read_lines
 from benchmarks.suites import METHODS
 from gaxjax.errors import UserError
 
-Row = dict[str, Any]
 Unit = Literal["image_steps", "images"]
 
 ARITHMETICS = ("float32", "tf32", "bfloat16")
@@ -64,24 +62,12 @@ def read_rows(path: Path) -> list[Row]:
         raise UserError(f"{path} does not exist; measure with: python -m benchmarks run")
     latest: dict[tuple[str, str, str], Row] = {}
     for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
-        for row in _with_devices(_parse(file)):
+        rows = [row for row in read_lines(file) if "workload" in row and "key" in row]
+        for row in _with_devices(rows):
             identity = row.get("suite", ""), row["device"], row["key"]
             latest.pop(identity, None)
             latest[identity] = row
     return list(latest.values())
-
-
-def _parse(file: Path) -> list[Row]:
-    rows = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            print(f"{file}:{number}: skipped a torn line", file=sys.stderr)
-            continue
-        if "workload" in row and "key" in row:
-            rows.append(row)
-    return rows
 
 
 def _with_devices(rows: list[Row]) -> list[Row]:

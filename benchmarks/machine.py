@@ -11,9 +11,10 @@ from typing import Any
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision", "captum", "triton")
 
 _PEAK_FLOPS = {
-    # NVIDIA H100 Tensor Core GPU data sheet, SXM, without sparsity; the H200's are the same.
-    "H100": {"bfloat16": 989e12, "tf32": 494.5e12, "float32": 67e12},
-    "H200": {"bfloat16": 989e12, "tf32": 494.5e12, "float32": 67e12},
+    # NVIDIA H100 Tensor Core GPU data sheet, SXM, without sparsity; the H200's are the same. Other
+    # H100s (PCIe, NVL) do less.
+    "NVIDIA H100 80GB HBM3": {"bfloat16": 989e12, "tf32": 494.5e12, "float32": 67e12},
+    "NVIDIA H200": {"bfloat16": 989e12, "tf32": 494.5e12, "float32": 67e12},
 }
 
 
@@ -88,7 +89,4 @@ def arithmetic(framework: str, precision: str, device: str) -> str:
 
 def peak_flops(device: str, arithmetic: str) -> float | None:
     """Return the data sheet's operations a second, None where it is not known here."""
-    for name, peaks in _PEAK_FLOPS.items():
-        if name in device:
-            return peaks.get(arithmetic)
-    return None
+    return _PEAK_FLOPS.get(device, {}).get(arithmetic)

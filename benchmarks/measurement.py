@@ -23,6 +23,9 @@ Fields = dict[str, Any]
 CHECKED_IMAGES, CHECKED_UPDATES = 2, 3
 """The scores by which contenders are compared before they are timed."""
 
+TARGET, UNREACHABLE = 48.0, 1e9
+"""The score that ends an image in `to_target`, and one that none reaches."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -39,7 +42,8 @@ class Measurement:
         max_steps: most updates per image; in `fixed_steps` every image gets just as many.
         score_space: normalized or raw.
         devices: local devices, simulated on a CPU.
-        turns: timed turns, after one that does not count.
+        turns: timed turns.
+        warm_up_turns: turns before them, which do not count.
         repeat: 1 for the same measurement once more, to show the machine's noise.
     """
 
@@ -54,6 +58,7 @@ class Measurement:
     score_space: Literal["normalized", "raw"] = "normalized"
     devices: int = 1
     turns: int = 3
+    warm_up_turns: int = 1
     repeat: int = 0
 
     @property
@@ -70,6 +75,12 @@ class Measurement:
             f"/{self.num_images}x{self.max_steps}{again}"
         )
 
+    @property
+    def framework(self) -> Literal["torch", "jax"]:
+        """Whose process it is, and who may take an accelerator's memory there."""
+        peers = ("torch", "released", "captum")
+        return "torch" if self.contender.startswith(peers) else "jax"
+
     def as_fields(self) -> Fields:
         """Return the settings as part of a row."""
         return dataclasses.asdict(self)
@@ -82,7 +93,7 @@ class Turn:
     Attributes:
         seconds: wall clock, until the device was done.
         image_steps: forward passes with input gradient, each of one image; 0 where there are none.
-        images: images finished.
+        images: images finished; in `to_target` without those that nobody optimises.
     """
 
     seconds: float
@@ -101,7 +112,8 @@ class Contestant(Protocol):
         """Compile, warm up, and say so.
 
         Returns:
-            `compile_seconds`: everything that happens once, before the first steady step.
+            `compile_seconds`: everything that happens once, before the first steady step, loading
+            included.
             `scores`: CO scores of the first `CHECKED_IMAGES` images after 0, 1, ...
             `CHECKED_UPDATES` updates, for workloads that optimise; they are held against torch in
             float64 before anything is timed.

@@ -10,19 +10,25 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES
+from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, UNREACHABLE
 from gaxjax.config import DataConfig, GaxConfig, ScoreSpace
+
+if TYPE_CHECKING:
+    from gaxjax.data import Batch
 
 SPACES: tuple[ScoreSpace, ...] = ("normalized", "raw")
 _REAL_WEIGHTS = {"squeezenet1_0": "weights/squeezenet1_0_imagenet.pth"}
 _REAL_IMAGES = "data/imagenet_sample"
-_NUM_IMAGES, _NUM_IMAGES_OF_RANDOM_NETS = 512, 64
+_NUM_IMAGES, _FEWER_IMAGES = 512, 64
+_QUICK = ("small_resnet", "resnet34", *_REAL_WEIGHTS)  # to classify all images takes a minute
+_SEARCHED = 64  # images among which correctly classified ones are looked for
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Problem:
         scores: by score space, the float64 scores of torch that contenders must reach, [K][T].
         image_folder: JPEG files in class folders, where they are real.
         images, labels: uint8 [N, H, W, 3] and int32 [N]; the labels of a random network are its
-            own predictions.
+            own predictions. First come `CHECKED_IMAGES` that are classified correctly in every
+            score space, where there are some: every contender has scores of those.
     """
 
     weights_file: Path
@@ -59,6 +66,14 @@ class Problem:
         """Return images and labels; indices past the last image begin again."""
         rows = indices % len(self.images)
         return self.images[rows], self.labels[rows]
+
+    def batches(self, order: np.ndarray, size: int) -> Iterator["Batch"]:
+        """Yield the images of these numbers, int [N], in batches of `size`."""
+        from gaxjax.data import Batch
+
+        for start in range(0, len(order), size):
+            indices = order[start : start + size].astype(np.int32)
+            yield Batch(indices, *self.batch(indices), ())
 
 
 def problem_folder(cache: Path, model: str, size: int) -> Path:
@@ -94,6 +109,7 @@ def make_problem(folder: Path, model: str, size: int) -> None:
     import torch
 
     from converters import convert_state_dict, read_state_dict
+    from converters.conversion import mean_and_std
     from gaxjax import checkpoint
     from gaxjax.checkpoint import CheckpointMetadata
     from gaxjax.reference.gax import gax
@@ -101,7 +117,10 @@ def make_problem(folder: Path, model: str, size: int) -> None:
     from gaxjax.reference.torch_models import torch_model
 
     folder.mkdir(parents=True, exist_ok=True)
-    data, mean, std = test_data(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    data = test_data()
+    mean, std = mean_and_std("imagenet", 1000)
+    assert mean is not None
+    assert std is not None
     real = data / _REAL_WEIGHTS[model] if data and model in _REAL_WEIGHTS else None
     num_classes = 10 if model == "small_resnet" else 1000
     state_dict = (
@@ -121,15 +140,17 @@ def make_problem(folder: Path, model: str, size: int) -> None:
         )
         checkpoint.save(folder / "model.ckpt", convert_state_dict(state_dict, model), metadata)
 
-    images, labels = _images(size, _NUM_IMAGES if real else _NUM_IMAGES_OF_RANDOM_NETS)
+    images, labels = _images(size, _NUM_IMAGES if model in _QUICK else _FEWER_IMAGES)
     network = torch_model(model, num_classes, True, state_dict).requires_grad_(False)
     if not real:
         labels = _predictions(network, images, mean, std)
+    order = _correct_first(network, images, labels, mean, std)
+    images, labels = images[order], labels[order]
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", labels)
 
     network = network.double()
-    unreachable = GaxConfig(target=1e9, max_steps=CHECKED_UPDATES)
+    unreachable = GaxConfig(target=UNREACHABLE, max_steps=CHECKED_UPDATES)
     scores = {}
     for space in SPACES:
         config = dataclasses.replace(unreachable, score_space=space)
@@ -190,6 +211,26 @@ def _predictions(
             pixels = torch.from_numpy(images[start : start + 8]).permute(0, 3, 1, 2) / 255
             found.append(network((pixels - shift) / scale).argmax(1).numpy())
     return np.concatenate(found).astype(np.int32)
+
+
+def _correct_first(
+    network: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> np.ndarray:
+    """Return the images' order: first some that are correct, normalised and raw."""
+    found: list[int] = []
+    for start in range(0, min(len(images), _SEARCHED), 8):
+        block, known = images[start : start + 8], labels[start : start + 8]
+        normalized = _predictions(network, block, mean, std) == known
+        raw = _predictions(network, block, (0.0,) * 3, (1.0,) * 3) == known
+        found += (start + np.flatnonzero(normalized & raw)).tolist()
+        if len(found) >= CHECKED_IMAGES:
+            break
+    first = np.array(found[:CHECKED_IMAGES], np.int64)
+    return np.concatenate([first, np.setdiff1d(np.arange(len(images)), first)])
 
 
 def _flops(model: str, size: int, num_classes: int) -> float:

@@ -5,36 +5,25 @@ of them alike; on a GPU, whose memory they would share, each runs alone while th
 """
 
 import fnmatch
-import json
-import os
 import subprocess
-import sys
 import time
-import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.figures import describe, rates, rounded, score_difference
-from benchmarks.measurement import Fields, Measurement
-from benchmarks.problem import Problem, open_problem, problem_folder
-from benchmarks.process import Worker
+from benchmarks.measurement import Measurement
+from benchmarks.process import Accelerator, Worker
+from benchmarks.rows import read_lines
+from benchmarks.session import Session
 from benchmarks.suites import Suite, rehearsal, suite_measurements
 from gaxjax.errors import UserError
 
 BENCHMARKS = Path(__file__).parent
 
-# Largest difference of scores from torch's float64 ones, relative to the largest score: before the
-# first update, and after one to four. Adam divides a gradient by its own size, so later scores
-# carry rounding amplified; benchmarks/README.md has the values measured.
-SCORE_TOLERANCE = {
-    "float32": (1e-4, 2e-2),
-    "tf32": (5e-3, 5e-2),
-    "bfloat16": (5e-2, 1e-1),
-}
+_SIDE_BY_SIDE = 8  # contestants of a smoke test, which times nothing
 
 
 @dataclass(frozen=True)
@@ -42,12 +31,12 @@ class Run:
     """Measure a suite, appending rows; the same command goes on where it was cut off.
 
     Attributes:
-        suite: quick: a minute, to see that all is well; cpu: two cores, 45 minutes; gpu: one
-            H100, nine minutes.
+        suite: quick: a minute, to see that all is well; cpu: two cores, 45 minutes; gpu: one H100.
         only: Measure only what matches one of these, such as "to_target*" or "*torch*".
         again: Measure also what this commit has rows of.
         minutes: Start nothing new after so many minutes.
         rehearse: The suite's measurements at tiny sizes on the CPU, to see that none fails.
+        smoke: The gpu suite's on its GPU, likewise, many at a time: a few minutes.
         output: File of rows; benchmarks/results/SUITE.jsonl by default.
         commit: What to write into the rows where this is not a git checkout.
         cache: Folder for weights, images and logs.
@@ -58,6 +47,7 @@ class Run:
     again: bool = False
     minutes: float | None = None
     rehearse: bool = False
+    smoke: bool = False
     output: Path | None = None
     commit: str | None = None
     cache: Path = BENCHMARKS / ".cache"
@@ -67,22 +57,63 @@ class Run:
         """Where the rows go; a rehearsal's never beside measured ones."""
         if self.output is not None:
             return self.output
-        return (
-            self.cache / "rehearsal.jsonl"
-            if self.rehearse
-            else (BENCHMARKS / "results" / f"{self.suite}.jsonl")
-        )
+        if self.rehearse or self.smoke:
+            return self.cache / f"{'rehearsal' if self.rehearse else 'smoke'}.jsonl"
+        return BENCHMARKS / "results" / f"{self.suite}.jsonl"
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """What the contestants have."""
+        if self.suite == "cpu" or self.rehearse:
+            return "none"
+        if self.suite == "quick":
+            return "any"
+        return "shared gpu" if self.smoke else "gpu"
 
 
 def run_suite(run: Run) -> int:
     """Measure what is wanted; return how many rows failed.
 
     Raises:
-        UserError: nothing matches, no GPU for the gpu suite, or a problem could not be made.
+        UserError: nothing matches, or no GPU for the gpu suite.
     """
+    measurements = _chosen(run)
+    on_gpu = run.accelerator in ("gpu", "shared gpu")
+    if on_gpu and not _has_gpu():
+        raise UserError(
+            "the gpu suite needs an Nvidia GPU that nvidia-smi lists; --rehearse tries it here"
+        )
+    commit = run.commit or machine.commit()
+    todo = measurements
+    if not run.again:
+        todo = _without_rows(measurements, run.rows_file, commit, by_group=not on_gpu)
+    if len(todo) < len(measurements):
+        print(f"{len(measurements) - len(todo)} rows of commit {commit} are there already")
+    session = Session(run.suite, commit, run.rows_file, run.cache, run.accelerator)
+    session.make_problems(todo)
+    if run.minutes is not None:
+        session.deadline = time.monotonic() + run.minutes * 60
+    try:
+        if run.smoke:
+            left = _side_by_side(session, todo)
+        elif on_gpu:
+            left = _one_by_one(session, todo)
+        else:
+            left = _by_groups(session, todo)
+    finally:
+        session.close()
+    if left:
+        print(f"{run.minutes:g} minutes are over; {left} measurements are left")
+    print(f"{session.written} rows in {run.rows_file}, {session.failed} of them failed")
+    return session.failed
+
+
+def _chosen(run: Run) -> list[Measurement]:
+    if run.smoke and (run.suite != "gpu" or run.rehearse):
+        raise UserError("--smoke is of --suite gpu, on a GPU; --rehearse is for the CPU")
     measurements = suite_measurements(run.suite)
-    if run.rehearse:
-        measurements = rehearsal(measurements)
+    if run.rehearse or run.smoke:
+        measurements = rehearsal(measurements, on_gpu=run.smoke)
     if run.only:
         measurements = [
             one
@@ -94,227 +125,58 @@ def run_suite(run: Run) -> int:
             f"--only {' '.join(run.only)} matches no row of the suite {run.suite}; "
             "python -m benchmarks list shows them"
         )
-    on_gpu = run.suite == "gpu" and not run.rehearse
-    if on_gpu and not _has_gpu():
-        raise UserError(
-            "the gpu suite needs an Nvidia GPU that nvidia-smi lists; --rehearse tries it here"
-        )
-    commit = run.commit or machine.commit()
-    todo = measurements if run.again else _without_rows(measurements, run.rows_file, commit)
-    if len(todo) < len(measurements):
-        print(f"{len(measurements) - len(todo)} rows of commit {commit} are there already")
-    session = _Session(run, commit, deadline=_deadline(run))
+    return measurements
+
+
+def _by_groups(session: Session, todo: Sequence[Measurement]) -> int:
+    """Let a group's contestants take turns; return how many measurements the time left out."""
     groups = [list(group) for _, group in groupby(todo, key=lambda one: one.group)]
-    if on_gpu:
-        groups = [[one] for group in groups for one in group]
+    for position, group in enumerate(groups):
+        if session.is_over:
+            return sum(map(len, groups[position:]))
+        session.measure(session.start(group))
+    return 0
+
+
+def _one_by_one(session: Session, todo: Sequence[Measurement]) -> int:
+    """Measure each alone while the next one loads; return how many the time left out."""
+    upcoming: list[Worker] = []
+    for position, measurement in enumerate(todo):
+        if session.is_over:
+            return len(todo) - position
+        workers = upcoming or session.start([measurement])
+        upcoming = session.start(todo[position + 1 : position + 2])
+        session.measure(workers)
+    return 0
+
+
+def _side_by_side(session: Session, todo: Sequence[Measurement]) -> int:
+    """Measure many at once, for what fails; return how many the time left out."""
+
+    def measure(measurement: Measurement) -> int:
+        if session.is_over:
+            return 1
+        session.measure(session.start([measurement]))
+        return 0
+
+    pool = ThreadPoolExecutor(_SIDE_BY_SIDE)
     try:
-        upcoming: list[Worker] | None = None
-        for position, group in enumerate(groups):
-            if time.monotonic() > session.deadline:
-                left = sum(map(len, groups[position:]))
-                print(f"{run.minutes:g} minutes are over; {left} measurements are left")
-                break
-            workers = upcoming or session.start(group)
-            upcoming = None
-            if on_gpu and position + 1 < len(groups):
-                upcoming = session.start(groups[position + 1])
-            session.measure(workers)
+        return sum(pool.map(measure, todo))
     finally:
-        session.close()
-    print(f"{session.written} rows in {run.rows_file}, {session.failed} of them failed")
-    return session.failed
-
-
-@dataclass
-class _Session:
-    """A run of the command: rows of one session may be compared turn by turn."""
-
-    run: Run
-    commit: str
-    deadline: float
-    written: int = 0
-    failed: int = 0
-    _alive: list[Worker] = field(default_factory=list)
-    _problems: dict[Path, Problem] = field(default_factory=dict)
-
-    def start(self, group: Sequence[Measurement]) -> list[Worker]:
-        """Start the processes of a group, one after another: loading is not timed."""
-        workers = []
-        for measurement in group:
-            folder = problem_folder(self.run.cache, measurement.model, measurement.size)
-            self._problem(folder, measurement)
-            workers.append(
-                Worker(
-                    measurement,
-                    folder,
-                    logs=self.run.cache / "logs",
-                    on_cpu=self.run.suite == "cpu" or self.run.rehearse,
-                )
-            )
-        self._alive += workers
-        return workers
-
-    def close(self) -> None:
-        """End what still runs, after an interruption or past the deadline."""
-        for worker in self._alive:
-            worker.close()
-
-    def measure(self, workers: list[Worker]) -> None:
-        """Prepare all, compare their scores, let them take turns, and write their rows."""
-        together = uuid.uuid4().hex[:12]
-        for worker in workers:
-            worker.ask("", self._limit(120))
-            _say(f"{worker.measurement.key}: prepare")
-            worker.fields = worker.ask("prepare", self._limit(600))
-            self._compare(worker)
-        _compare_attributions(workers)
-        most = max(worker.measurement.turns for worker in workers)
-        for turn in range(most + 1):
-            for worker in workers:
-                if turn <= worker.measurement.turns:
-                    _say(f"{worker.measurement.key}: turn {turn} of {worker.measurement.turns}")
-                    took = worker.ask("turn", self._limit(600))
-                    if turn and took:  # the first warms up
-                        worker.turns.append(took)
-        for worker in workers:
-            worker.fields |= worker.ask("finish", self._limit(120))
-            worker.close()
-            self._write(worker, together)
-
-    def _compare(self, worker: Worker) -> None:
-        """Hold the contestant's scores against torch's in float64; refuse to time wrong ones."""
-        scores = worker.fields.pop("scores", None)
-        if worker.error or scores is None:
-            return
-        measurement = worker.measurement
-        problem = self._problems[
-            problem_folder(self.run.cache, measurement.model, measurement.size)
-        ]
-        difference = score_difference(scores, problem.scores[measurement.score_space])
-        worker.fields["score_difference"] = difference
-        tolerance = SCORE_TOLERANCE[_arithmetic(worker)]
-        allowed = dict(zip(("first", "later"), tolerance, strict=True))
-        for name, limit in allowed.items():
-            if not difference[name] <= limit:
-                worker.error = (
-                    f"scores differ from torch's in float64 by {difference[name]:.1e} of the "
-                    f"largest ({name}); at most {limit:g} is allowed"
-                )
-
-    def _problem(self, folder: Path, measurement: Measurement) -> Problem:
-        if folder not in self._problems:
-            if not (folder / "problem.json").exists():
-                _say(f"{measurement.model} at {measurement.size}: making weights and images")
-                made = subprocess.run(
-                    [
-                        *(sys.executable, "-m", "benchmarks.problem", str(self.run.cache)),
-                        *(measurement.model, str(measurement.size)),
-                    ],
-                    cwd=BENCHMARKS.parent,
-                    env=os.environ | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""},
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-                if made.returncode:
-                    reason = made.stderr.strip().splitlines()[-1:]
-                    raise UserError(f"could not make {folder}: {' '.join(reason)}")
-            self._problems[folder] = open_problem(folder)
-        return self._problems[folder]
-
-    def _limit(self, seconds: float) -> float:
-        """Return how long to wait: past the deadline a grace, then the row counts as failed."""
-        return max(5.0, min(seconds, self.deadline - time.monotonic() + 30))
-
-    def _write(self, worker: Worker, together: str) -> None:
-        measurement = worker.measurement
-        problem = self._problems[
-            problem_folder(self.run.cache, measurement.model, measurement.size)
-        ]
-        described = worker.fields.pop("machine", {})
-        row = {
-            "key": measurement.key,
-            "suite": self.run.suite,
-            "group": measurement.group,
-            **measurement.as_fields(),
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": self.commit,
-            "session": together,
-            **described,
-            "weights": problem.weights,
-            "images_are": problem.images_are,
-        }
-        if described:
-            row |= {"arithmetic": _arithmetic(worker, described)}
-        if worker.error is not None:
-            row["error"] = worker.error
-            self.failed += 1
-        else:
-            row |= worker.fields | rates(worker.turns)
-            steps = row["image_steps_per_s"]
-            flops = problem.flops_per_image_step
-            peak = machine.peak_flops(described["device"], row["arithmetic"])
-            row |= {
-                "flops_per_image_step": flops,
-                "tflops": steps["median"] * flops / 1e12 if steps else None,
-                "mfu": steps["median"] * flops / peak if steps and peak else None,
-            }
-        self.run.rows_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.run.rows_file.open("a") as file:
-            file.write(json.dumps(rounded(row)) + "\n")
-        self.written += 1
-        _say(f"{measurement.key}: {describe(row)}", end="\n")
-
-
-def _compare_attributions(workers: list[Worker]) -> None:
-    """Hold Captum's AX scores against the native ones of the same method."""
-    native: dict[str, list[float | None]] = {}
-    for worker in workers:
-        for method, scores in worker.fields.pop("ax_scores", {}).items():
-            other = native.setdefault(method, scores)
-            pairs = list(zip(scores, other, strict=True))
-            if any((a is None) != (b is None) for a, b in pairs):
-                worker.error = f"{method}: only one backend's heatmap is zero"
-            differences = [abs(a - b) for a, b in pairs if a is not None and b is not None]
-            worker.fields["ax_score_difference"] = max(
-                [worker.fields.get("ax_score_difference", 0.0), *differences]
-            )
-
-
-def _arithmetic(worker: Worker, described: Fields | None = None) -> str:
-    device = (described or worker.fields["machine"])["device"]
-    torch = worker.measurement.contender.startswith(("torch", "released", "captum"))
-    return machine.arithmetic("torch" if torch else "jax", worker.measurement.precision, device)
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _without_rows(
-    measurements: list[Measurement], rows_file: Path, commit: str
+    measurements: Sequence[Measurement], rows_file: Path, commit: str, *, by_group: bool
 ) -> list[Measurement]:
-    """Leave out groups that this commit has all rows of; a group is measured as a whole."""
-    known = set()
-    if rows_file.exists():
-        for line in rows_file.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # torn by a crash
-            if row["commit"] == commit:
-                known.add(row["key"])
-    whole = {
-        name
-        for name, group in _grouped(measurements)
-        if all(measurement.key in known for measurement in group)
-    }
-    return [measurement for measurement in measurements if measurement.group not in whole]
-
-
-def _grouped(measurements: list[Measurement]) -> Iterator[tuple[str, list[Measurement]]]:
-    for name, group in groupby(measurements, key=lambda one: one.group):
-        yield name, list(group)
-
-
-def _deadline(run: Run) -> float:
-    return time.monotonic() + run.minutes * 60 if run.minutes is not None else float("inf")
+    """Leave out what this commit has rows of; a group that takes turns is measured as a whole."""
+    rows = read_lines(rows_file) if rows_file.exists() else []
+    known = {row["key"] for row in rows if row["commit"] == commit and not row.get("cut_off")}
+    missing = [one for one in measurements if one.key not in known]
+    if not by_group:
+        return missing
+    groups = {one.group for one in missing}
+    return [one for one in measurements if one.group in groups]
 
 
 def _has_gpu() -> bool:
@@ -323,12 +185,3 @@ def _has_gpu() -> bool:
     except OSError:
         return False
     return "GPU 0" in listed.stdout
-
-
-def _say(text: str, end: str = "") -> None:
-    """Show progress on one line; `end` a newline keeps it."""
-    columns = 118
-    if sys.stdout.isatty():
-        print(f"\r{text[:columns]:<{columns}}", end=end, flush=True)
-    elif end:
-        print(text, flush=True)

@@ -19,6 +19,7 @@ from benchmarks.cells import (
     number,
     percent,
     problem,
+    slots,
     spread,
     times,
 )
@@ -56,10 +57,11 @@ Column = tuple[str, Callable[[Row], str]]
 _PROBLEM: Column = ("network", problem)
 _CONTENDER: Column = ("contender", lambda row: row["contender"])
 _ARITHMETIC: Column = ("arithmetic", arithmetic_of)
-_SLOTS: Column = ("slots", lambda row: f"{row['slots']:,}")
+_SLOTS: Column = ("slots", slots)
 _IMAGES: Column = ("images", lambda row: f"{row['num_images']:,}")
 _STEP_RATE: Column = ("image-steps/s", lambda row: spread(rate(row, "image_steps")))
 _IMAGE_RATE: Column = ("images/s", lambda row: spread(rate(row, "images")))
+_STEP_ALONE: Column = ("step alone", lambda row: number(row.get("step_image_steps_per_s")))
 _TFLOPS: Column = ("TFLOP/s", lambda row: number(row.get("tflops")))
 _MFU: Column = ("MFU", lambda row: percent(row.get("mfu")))
 _DEVICE_MEMORY: Column = ("device, GB", lambda row: number(row.get("peak_device_bytes"), 1e9))
@@ -116,7 +118,7 @@ def write_tables(results: Path, readme: Path) -> list[Path]:
 def _fixed_steps(rows: list[Row]) -> str:
     def block(part: list[Row]) -> str:
         values = [
-            _STEP_RATE,
+            *(_STEP_RATE, _STEP_ALONE),
             *_against_ours(part, "image_steps"),
             *(_TFLOPS, _MFU, _DEVICE_MEMORY, _HOST_MEMORY, _COMPILE),
         ]

@@ -288,6 +288,16 @@ def test_numbers_in_a_table_are_the_rows():
     assert numbers(line["compile, s"]) == [8.61]
 
 
+def test_the_step_alone_and_slots_that_did_not_fit_are_shown():
+    rows = [
+        make_row(slots=1024, fields={"slots_used": 512}),
+        make_row(contender="torch-eager", fields={"step_image_steps_per_s": 19.5}),
+    ]
+    torch, ours = cells(TABLES["fixed_steps"](rows))
+    assert (torch["slots"], torch["step alone"]) == ("8", "19.5")
+    assert (ours["slots"], ours["step alone"]) == ("1,024 (512 fitted)", "–")
+
+
 def test_a_repeated_row_shows_only_in_the_noise():
     rows = every_workload()
     assert sum(row["contender"] == "ours" for row in of_workload(rows, "fixed_steps")) == 1

@@ -138,7 +138,7 @@ def test_a_whole_run_says_where_its_time_went(problem_folder):
 
 @pytest.mark.slow
 def test_the_first_result_of_a_cold_start_is_mostly_compiling(problem):
-    one = FirstResult(measurement("first_result", "cold"), problem)
+    one = FirstResult(measurement("first_result", "cold", warm_up_turns=0), problem)
     assert one.prepare() == {"compile_seconds": 0.0}
     turn = one.turn()
     found = one.finish()
@@ -154,7 +154,7 @@ def test_the_first_result_of_a_cold_start_is_mostly_compiling(problem):
 def test_a_filled_cache_spares_most_of_the_compiling(problem):
     compiling = {}
     for contender in ("cold", "warm"):
-        one = FirstResult(measurement("first_result", contender), problem)
+        one = FirstResult(measurement("first_result", contender, warm_up_turns=0), problem)
         one.prepare()
         one.turn()
         compiling[contender] = one.finish()["seconds_by_part"]["compile"]

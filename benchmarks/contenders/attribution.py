@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from benchmarks.measurement import CHECKED_IMAGES, Fields, Measurement, Turn
 from benchmarks.problem import Problem
 from gaxjax.config import AxConfig, BatchConfig, Method, ModelConfig
-from gaxjax.data import Batch
 from gaxjax.solution import Solution
 
 
@@ -22,6 +21,8 @@ class Attribution:
     def __init__(self, measurement: Measurement, problem: Problem) -> None:
         self._measurement, self._problem = measurement, problem
         self._backend, _, self._method = measurement.contender.partition(":")
+        if measurement.precision not in ("float32", "highest"):
+            raise ValueError(f"AX is in float32 or highest; got {measurement.precision}")
         if self._backend == "captum":
             import gaxjax.reference.ax  # noqa: F401  loads torch while another is timed
         self._engine: Any = None
@@ -36,7 +37,7 @@ class Attribution:
             score_space=measurement.score_space,
         )
         batch = BatchConfig(
-            precision="float32" if measurement.precision == "float32" else "highest",
+            precision=cast(Literal["float32", "highest"], measurement.precision),
             batch_size=measurement.slots,
             devices=measurement.devices,
         )
@@ -66,6 +67,7 @@ class Attribution:
         """Return the memory used, and what was measured."""
         return {
             "peak_device_bytes": self._peak_device_bytes(),
+            "slots_used": self._engine.batch_size // self._measurement.devices,
             "backend": self._backend,
             "method": self._method,
         }
@@ -96,19 +98,13 @@ class Attribution:
         return CaptumEngine(open_torch_classifier(model), config, batch, heatmap_dtype=np.float16)
 
     def _solutions(self, count: int) -> Iterator[list[Solution]]:
-        return cast(Iterator[list[Solution]], self._engine.run(self._batches(count)))
-
-    def _batches(self, count: int) -> Iterator[Batch]:
         size = self._measurement.slots * self._measurement.devices
-        for start in range(0, count, size):
-            indices = np.arange(start, min(start + size, count), dtype=np.int32)
-            yield Batch(indices, *self._problem.batch(indices), ())
+        batches = self._problem.batches(np.arange(count), size)
+        return cast(Iterator[list[Solution]], self._engine.run(batches))
 
     def _peak_device_bytes(self) -> int | None:
         if self._backend == "captum":
-            import torch
-
-            return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-        from benchmarks.contenders.engine import peak_device_bytes
-
+            from benchmarks.contenders.torch_step import peak_device_bytes
+        else:
+            from benchmarks.contenders.engine import peak_device_bytes
         return peak_device_bytes()

@@ -3,22 +3,28 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Fields, Measurement, Turn
+from benchmarks.measurement import (
+    CHECKED_IMAGES,
+    CHECKED_UPDATES,
+    TARGET,
+    UNREACHABLE,
+    Fields,
+    Measurement,
+    Turn,
+)
 from benchmarks.problem import Problem
 from gaxjax.classifier import load_classifier
 from gaxjax.config import EngineConfig, GaxConfig, Precision
-from gaxjax.data import Batch
-from gaxjax.engine import Engine
+from gaxjax.engine import Engine, make_objective
 from gaxjax.objective import Objective
 from gaxjax.solution import Solution
 from gaxjax.stats import EngineStats
-
-TARGET, UNREACHABLE = 48.0, 1e9
 
 
 def gax_config(measurement: Measurement) -> GaxConfig:
@@ -32,10 +38,42 @@ def gax_config(measurement: Measurement) -> GaxConfig:
     )
 
 
+def make_engine(
+    measurement: Measurement,
+    problem: Problem,
+    gax: GaxConfig,
+    *,
+    drain: bool = False,
+    heatmap_dtype: Any = np.float16,
+) -> Engine:
+    """Return the engine of a measurement; a drain's smaller steps would only compile longer."""
+    return Engine(
+        load_classifier(problem.checkpoint),
+        gax,
+        EngineConfig(
+            precision=jax_precision(measurement),
+            slots=measurement.slots,
+            devices=measurement.devices,
+            drain=drain,
+        ),
+        image_shape=(measurement.size, measurement.size, 3),
+        heatmap_dtype=heatmap_dtype,
+    )
+
+
+def first_scores(found: Mapping[int, Solution]) -> list[list[float]]:
+    """Return the first images' first scores; none of an image that was not optimised."""
+    curves = [found[index].curve for index in range(CHECKED_IMAGES)]
+    return [[] if curve is None else curve[: CHECKED_UPDATES + 1].tolist() for curve in curves]
+
+
 def objective_of(measurement: Measurement, problem: Problem) -> Objective:
     """Return what a step computes, for contestants that call it themselves."""
-    return Objective(
-        load_classifier(problem.checkpoint), gax_config(measurement), jax_precision(measurement)
+    return make_objective(
+        load_classifier(problem.checkpoint),
+        gax_config(measurement),
+        jax_precision(measurement),
+        jax.local_devices()[0],
     )
 
 
@@ -70,46 +108,37 @@ class EngineRun:
     def prepare(self) -> Fields:
         """Compile everything, and run the first images for their scores."""
         measurement = self._measurement
-        size = measurement.size
-        self._engine = Engine(
-            load_classifier(self._problem.checkpoint),
+        started = time.perf_counter()
+        self._engine = make_engine(
+            measurement,
+            self._problem,
             gax_config(measurement),
-            EngineConfig(
-                precision=jax_precision(measurement),
-                slots=measurement.slots,
-                devices=measurement.devices,
-                # Where all images end together, the smaller steps of a drain would only compile.
-                drain=measurement.workload in ("to_target", "devices"),
-            ),
-            image_shape=(size, size, 3),
-            heatmap_dtype=np.float16,
+            # At fixed steps all images end together: there is nothing to drain.
+            drain=measurement.workload in ("to_target", "devices"),
         )
         self._engine.warm_up()
+        compile_seconds = time.perf_counter() - started
         found = {item.index: item for item in self._solutions(CHECKED_IMAGES)}
-        curves = [found[index].curve for index in range(CHECKED_IMAGES)]
         jax.monitoring.register_event_duration_secs_listener(self._count_compilation)
-        return {
-            "compile_seconds": self._engine.stats.compile_seconds,
-            "scores": [
-                [] if curve is None else curve[: CHECKED_UPDATES + 1].tolist() for curve in curves
-            ],
-        }
+        return {"compile_seconds": compile_seconds, "scores": first_scores(found)}
 
     def turn(self) -> Turn:
         """Run all images; solutions are counted, not kept."""
-        engine = self._engine
+        engine, count = self._engine, self._measurement.num_images
         engine.stats = EngineStats()
         self._outcomes.clear()
         self._steps.clear()
         started = time.perf_counter()
-        for solution in self._solutions(self._measurement.num_images):
+        for solution in self._solutions(count):
             self._outcomes[str(solution.outcome)] += 1
             if solution.outcome == "reached" and solution.steps is not None:
                 self._steps.append(solution.steps)
             if self._measurement.workload == "devices":
                 self._hashes[solution.index] = _sha256(solution)
         seconds = time.perf_counter() - started
-        return Turn(seconds, engine.stats.image_steps, self._measurement.num_images)
+        if self._measurement.workload == "to_target":
+            count = self._outcomes["reached"] + self._outcomes["step_limit"]
+        return Turn(seconds, engine.stats.image_steps, count)
 
     def finish(self) -> Fields:
         """Return what the last turn did."""
@@ -119,6 +148,7 @@ class EngineRun:
         )
         return {
             "peak_device_bytes": peak_device_bytes(),
+            "slots_used": self._engine.slots,
             "outcomes": dict(self._outcomes),
             "steps": sorted(self._steps),
             "occupancy": stats.occupancy,
@@ -131,13 +161,7 @@ class EngineRun:
         }
 
     def _solutions(self, count: int) -> Iterator[Solution]:
-        return self._engine.run(self._batches(count))
-
-    def _batches(self, count: int) -> Iterator[Batch]:
-        size = self._engine.batch_size
-        for start in range(0, count, size):
-            indices = np.arange(start, min(start + size, count), dtype=np.int32)
-            yield Batch(indices, *self._problem.batch(indices), ())
+        return self._engine.run(self._problem.batches(np.arange(count), self._engine.batch_size))
 
     def _count_compilation(self, event: str, duration_secs: float, **_: str | int) -> None:
         self._compilations += event == "/jax/core/compile/backend_compile_duration"

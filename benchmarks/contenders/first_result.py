@@ -77,12 +77,12 @@ class FirstResult:
         return Turn(start.stored, image_steps=0, images=1)
 
     def finish(self) -> Fields:
-        """Return where the time went: medians of the turns, without the first, which warms up.
+        """Return where the time went: medians of the timed turns.
 
         `open` is everything until run.json is there: imports, which `imports_seconds` has as
         measured alone, model and images.
         """
-        counted = self._starts[1:] or self._starts
+        counted = self._starts[self._measurement.warm_up_turns :]
         parts = [
             {
                 "open": start.opened,

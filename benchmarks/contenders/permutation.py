@@ -1,16 +1,14 @@
 """Whether an image's result depends on the order of the images, or on its neighbours."""
 
 import time
-from collections.abc import Iterator
 
+import jax
 import numpy as np
 
-from benchmarks.contenders.engine import TARGET, jax_precision, peak_device_bytes
-from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Fields, Measurement, Turn
+from benchmarks.contenders.engine import first_scores, make_engine, peak_device_bytes
+from benchmarks.measurement import TARGET, Fields, Measurement, Turn
 from benchmarks.problem import Problem
-from gaxjax.classifier import load_classifier
-from gaxjax.config import EngineConfig, GaxConfig
-from gaxjax.data import Batch
+from gaxjax.config import GaxConfig
 from gaxjax.engine import Engine
 from gaxjax.solution import Solution
 from gaxjax.stats import EngineStats
@@ -22,7 +20,8 @@ class Permutation:
     """One compiled program, the same images three times: in order, in order again, permuted.
 
     The second run tells kernels that are not deterministic from neighbours that matter. Heatmaps
-    are compared in float32, before the rounding of a store.
+    are compared in float32, before the rounding of a store. On a GPU, where each of the drain's
+    smaller programs takes long to compile, the last images are not drained through them.
     """
 
     def __init__(self, measurement: Measurement, problem: Problem) -> None:
@@ -38,31 +37,25 @@ class Permutation:
     def prepare(self) -> Fields:
         """Compile, and run the images in order twice."""
         measurement = self._measurement
-        self._engine = Engine(
-            load_classifier(self._problem.checkpoint),
-            GaxConfig(
-                score_space=measurement.score_space,
-                target=TARGET,
-                max_steps=measurement.max_steps,
-                include_misclassified=True,
-            ),
-            EngineConfig(
-                precision=jax_precision(measurement),
-                slots=measurement.slots,
-                devices=measurement.devices,
-            ),
-            image_shape=(measurement.size, measurement.size, 3),
+        started = time.perf_counter()
+        gax = GaxConfig(
+            score_space=measurement.score_space,
+            target=TARGET,
+            max_steps=measurement.max_steps,
+            include_misclassified=True,
+        )
+        self._engine = make_engine(
+            measurement,
+            self._problem,
+            gax,
+            drain=jax.default_backend() == "cpu",
+            heatmap_dtype=np.float32,
         )
         self._engine.warm_up()
+        compile_seconds = time.perf_counter() - started
         self._known = self._run(self._in_order)
         self._again = compare(self._known, self._run(self._in_order))
-        curves = [self._known[index].curve for index in range(CHECKED_IMAGES)]
-        return {
-            "compile_seconds": self._engine.stats.compile_seconds,
-            "scores": [
-                [] if curve is None else curve[: CHECKED_UPDATES + 1].tolist() for curve in curves
-            ],
-        }
+        return {"compile_seconds": compile_seconds, "scores": first_scores(self._known)}
 
     def turn(self) -> Turn:
         """Run the images permuted; comparing them is not timed."""
@@ -81,16 +74,12 @@ class Permutation:
             "rerun_differing": self._again["differing"],
             "rerun_worst": self._again["worst"],
             "peak_device_bytes": peak_device_bytes(),
+            "slots_used": self._engine.slots,
         }
 
     def _run(self, order: np.ndarray) -> dict[int, Solution]:
-        return {item.index: item for item in self._engine.run(self._batches(order))}
-
-    def _batches(self, order: np.ndarray) -> Iterator[Batch]:
-        size = self._engine.batch_size
-        for start in range(0, len(order), size):
-            indices = order[start : start + size]
-            yield Batch(indices, *self._problem.batch(indices), ())
+        batches = self._problem.batches(order, self._engine.batch_size)
+        return {item.index: item for item in self._engine.run(batches)}
 
 
 def compare(known: dict[int, Solution], found: dict[int, Solution]) -> Fields:

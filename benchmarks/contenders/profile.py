@@ -9,13 +9,18 @@ import jax
 import numpy as np
 
 from benchmarks.contenders.device_trace import summarise
-from benchmarks.contenders.engine import UNREACHABLE, jax_precision, peak_device_bytes
-from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Fields, Measurement, Turn
+from benchmarks.contenders.engine import make_engine, peak_device_bytes
+from benchmarks.measurement import (
+    CHECKED_IMAGES,
+    CHECKED_UPDATES,
+    UNREACHABLE,
+    Fields,
+    Measurement,
+    Turn,
+)
 from benchmarks.problem import Problem
 from gaxjax import lanes
-from gaxjax.classifier import load_classifier
-from gaxjax.config import EngineConfig, GaxConfig
-from gaxjax.engine import Engine
+from gaxjax.config import GaxConfig
 from gaxjax.program import Program
 
 _TRACED_STEPS = 10
@@ -37,18 +42,9 @@ class Profile:
         """Compile, fill the slots, and take the first steps for the scores."""
         measurement = self._measurement
         started = time.perf_counter()
-        engine = Engine(
-            load_classifier(self._problem.checkpoint),
-            # At the default limit of updates no image ends while it is watched.
-            GaxConfig(score_space=measurement.score_space, target=UNREACHABLE),
-            EngineConfig(
-                precision=jax_precision(measurement),
-                slots=measurement.slots,
-                devices=measurement.devices,
-            ),
-            image_shape=(measurement.size, measurement.size, 3),
-            heatmap_dtype=np.float16,
-        )
+        # At the default limit of updates no image ends while it is watched.
+        gax = GaxConfig(score_space=measurement.score_space, target=UNREACHABLE)
+        engine = make_engine(measurement, self._problem, gax)
         self._program = engine.warm_up()
         images, labels = self._problem.batch(np.arange(engine.batch_size))
         self._state = filled_state(self._program, images, labels)
@@ -78,6 +74,7 @@ class Profile:
             "step_seconds": float(np.median(self._seconds)),
             "traced_step_seconds": seconds / _TRACED_STEPS,
             "peak_device_bytes": peak,
+            "slots_used": self._program.slots[0],
         }
 
 

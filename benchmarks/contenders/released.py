@@ -7,16 +7,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.contenders.torch_batched import TARGET
 from benchmarks.contenders.torch_step import (
-    UNREACHABLE,
     class_weights,
     load_network,
+    peak_device_bytes,
     require_precision,
+    synchronize,
     target_device,
     tf32,
 )
-from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Fields, Measurement, Turn
+from benchmarks.measurement import (
+    CHECKED_IMAGES,
+    CHECKED_UPDATES,
+    TARGET,
+    UNREACHABLE,
+    Fields,
+    Measurement,
+    Turn,
+)
 from benchmarks.problem import Problem
 from gaxjax.config import GaxConfig
 
@@ -69,7 +77,7 @@ class Released:
         self._mean, self._std = mean, std
         with tf32(self._measurement.precision == "tf32"):
             self._optimize(*self._image(0), UNREACHABLE, 0)
-            self._synchronize()
+            synchronize()
             compile_seconds = time.perf_counter() - started
             curves = [
                 self._optimize(*self._image(number), UNREACHABLE, CHECKED_UPDATES)
@@ -84,23 +92,21 @@ class Released:
         self._outcomes.clear()
         self.heatmaps.clear()
         image_steps = 0
-        self._synchronize()
+        synchronize()
         with tf32(measurement.precision == "tf32"):
             started = time.perf_counter()
             for number in range(measurement.num_images):
                 curve = self._optimize(*self._image(number), self._target, measurement.max_steps)
                 image_steps += len(curve)
                 self._book(curve)
-            self._synchronize()
+            synchronize()
             seconds = time.perf_counter() - started
-        return Turn(seconds, image_steps, measurement.num_images)
+        optimised = measurement.num_images - self._outcomes["misclassified"]
+        return Turn(seconds, image_steps, optimised)
 
     def finish(self) -> Fields:
         """Return what the last turn did."""
-        on_gpu = self._device.type == "cuda"
-        fields: Fields = {
-            "peak_device_bytes": torch.cuda.max_memory_allocated() if on_gpu else None
-        }
+        fields: Fields = {"peak_device_bytes": peak_device_bytes()}
         if self._to_target:
             fields |= {"steps": sorted(self._steps), "outcomes": dict(self._outcomes)}
         return fields
@@ -154,7 +160,3 @@ class Released:
             self._steps.append(len(curve) - 1)
         else:
             self._outcomes["step_limit"] += 1
-
-    def _synchronize(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()

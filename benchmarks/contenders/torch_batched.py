@@ -13,20 +13,27 @@ from torch import Tensor
 from benchmarks.contenders.torch_results import Heatmaps, Reports
 from benchmarks.contenders.torch_source import Source
 from benchmarks.contenders.torch_step import (
-    UNREACHABLE,
     SlotStep,
     fast_call,
     fold,
     load_network,
+    peak_device_bytes,
     require_form,
     require_precision,
+    synchronize,
     target_device,
     tf32,
 )
-from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Fields, Measurement, Turn
+from benchmarks.measurement import (
+    CHECKED_IMAGES,
+    CHECKED_UPDATES,
+    TARGET,
+    UNREACHABLE,
+    Fields,
+    Measurement,
+    Turn,
+)
 from benchmarks.problem import Problem
-
-TARGET = 48.0
 
 
 class TorchBatched:
@@ -80,13 +87,13 @@ class TorchBatched:
         self._step = SlotStep(fast, measurement, problem, self._target).to(device)
         self._source = Source(network, measurement, problem, self._images, self._labels, device)
         self._reports = Reports(self._step.report)
-        self.heatmaps = Heatmaps(device)
+        self.heatmaps = Heatmaps(self._step.w)
         with tf32(measurement.precision == "tf32"):
             self._source.begin(CHECKED_IMAGES, only_correct=False)
             numbers = self._source.take(measurement.slots, wait=True)
             self._start(list(range(len(numbers))), numbers)
             self._call = fast_call(self._step, self._form)
-            self._synchronize()
+            synchronize()
             compile_seconds = time.perf_counter() - started
             return {"compile_seconds": compile_seconds, "scores": self._first_scores()}
 
@@ -96,7 +103,7 @@ class TorchBatched:
         measurement = self._measurement
         self._steps.clear()
         self._outcomes.clear()
-        self._synchronize()
+        synchronize()
         with tf32(measurement.precision == "tf32"):
             started = time.perf_counter()
             self._source.begin(measurement.num_images, only_correct=self._to_target)
@@ -104,17 +111,16 @@ class TorchBatched:
                 image_steps = self._run_slots()
             else:
                 image_steps = self._run_fixed_batches()
-            self._synchronize()
+            synchronize()
             seconds = time.perf_counter() - started
         self._outcomes["misclassified"] += self._source.misclassified
-        return Turn(seconds, image_steps, measurement.num_images)
+        optimised = measurement.num_images - self._source.misclassified
+        return Turn(seconds, image_steps, optimised)
 
+    @torch.no_grad()
     def finish(self) -> Fields:
-        """Return what the last turn did."""
-        on_gpu = self._device.type == "cuda"
-        fields: Fields = {
-            "peak_device_bytes": torch.cuda.max_memory_allocated() if on_gpu else None
-        }
+        """Return what the last turn did, and the rate of the step alone at fixed steps."""
+        fields: Fields = {"peak_device_bytes": peak_device_bytes()}
         if self._form.startswith("torch-compile"):
             from torch._dynamo.utils import counters
 
@@ -122,7 +128,20 @@ class TorchBatched:
             fields["cudagraph_skips"] = counters["inductor"]["cudagraph_skips"]
         if self._to_target:
             fields |= {"steps": sorted(self._steps), "outcomes": dict(self._outcomes)}
+        if self._measurement.workload == "fixed_steps":
+            fields["step_image_steps_per_s"] = self._step_rate()
         return fields
+
+    def _step_rate(self) -> float:
+        """Time as many calls as one image needs, with nothing around them; done slots work too."""
+        calls = self._measurement.max_steps + 1
+        with tf32(self._measurement.precision == "tf32"):
+            synchronize()
+            started = time.perf_counter()
+            for _ in range(calls):
+                self._call()
+            synchronize()
+        return calls * self._measurement.slots / (time.perf_counter() - started)
 
     def _run_fixed_batches(self) -> int:
         """Run batches whose number of steps is known: the host only launches."""
@@ -213,7 +232,3 @@ class TorchBatched:
         step.target.fill_(self._target)
         step.last_step.fill_(self._measurement.max_steps)
         return curves
-
-    def _synchronize(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_KEPT = 4  # copies of heatmaps that stay on the host
+
 
 class Reports:
     """What steps reported, read one step late on a GPU, which meanwhile does the next.
@@ -46,15 +48,22 @@ class Reports:
 
 
 class Heatmaps:
-    """Copies heatmaps to the host, on a stream of their own.
+    """Copies heatmaps to the host, on a stream of their own, into pinned memory that is reused.
+
+    Args:
+        slots: a tensor like the heatmaps of all slots, [S, 3, H, W].
 
     Attributes:
         handed_out: the last image numbers and heatmaps, [N, 3, H, W]; the copies may be under way.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream() if device.type == "cuda" else None
-        self.handed_out: deque[tuple[list[int], Tensor]] = deque(maxlen=4)
+    def __init__(self, slots: Tensor) -> None:
+        self._stream = torch.cuda.Stream() if slots.is_cuda else None
+        self._places = deque(
+            torch.empty_like(slots, dtype=torch.float16, device="cpu", pin_memory=True)
+            for _ in range(_KEPT if slots.is_cuda else 0)
+        )
+        self.handed_out: deque[tuple[list[int], Tensor]] = deque(maxlen=_KEPT)
 
     def hand_out(self, numbers: list[int], heatmaps: Tensor) -> None:
         """Start the copy of some images' heatmaps."""
@@ -63,6 +72,7 @@ class Heatmaps:
             return
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            copies = heatmaps.to("cpu", non_blocking=True)  # into pinned memory
+            self._places.rotate(-1)
+            copies = self._places[-1][: len(numbers)].copy_(heatmaps, non_blocking=True)
         heatmaps.record_stream(self._stream)
         self.handed_out.append((numbers, copies))

@@ -15,7 +15,6 @@ from gaxjax.config import GaxConfig
 from gaxjax.reference.torch_models import torch_model
 
 GAX = GaxConfig()  # the method's numbers; torch.compile cannot trace its making
-UNREACHABLE = 1e9
 
 _COMPILE_MODES = {
     "torch-compile": "default",
@@ -31,6 +30,17 @@ _WARM_UP_CALLS = 3
 def target_device() -> torch.device:
     """Return the GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def peak_device_bytes() -> int | None:
+    """Return the most memory that tensors held on the GPU; None without one."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+
+
+def synchronize() -> None:
+    """Wait until the GPU has done everything, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def require_form(form: str) -> None:

@@ -1,6 +1,7 @@
 """From JPEG files to verified, stored heatmaps: `run_gax` as a whole, and where its time goes."""
 
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -52,7 +53,8 @@ class WholeRun:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         self._images = image_files(self._problem, self._measurement.num_images, folder)
-        jax.config.update("jax_compilation_cache_dir", str(folder / "cache"))
+        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))
+        jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         slots = self._measurement.slots * self._measurement.devices
@@ -93,6 +95,7 @@ class WholeRun:
             },
             "seconds_of_one_call": seconds,
             "peak_device_bytes": peak,
+            "slots_used": self._engine.slots,
         }
 
     def _run(self, count: int) -> tuple[RunSummary, EngineStats, float]:

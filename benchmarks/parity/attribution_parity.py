@@ -11,6 +11,7 @@ the same float64 network. Appends one row per architecture.
 """
 
 import itertools
+import json
 import os
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ import torch
 import tyro
 
 from benchmarks.machine import commit
-from benchmarks.parity.rows import append_row
+from benchmarks.rows import append_row
 from converters import convert_state_dict, guess_architecture, head_of, read_state_dict
 from gaxjax.attribution.methods import attributions
 from gaxjax.attribution.objective import AxObjective, wanted_of
@@ -101,6 +102,7 @@ def main() -> None:
             "seconds": round(time.perf_counter() - started, 1),
         }
         append_row(row, settings.output)
+        print(json.dumps(row, indent=1))
 
 
 def _images(settings: Settings, size: int) -> np.ndarray:

@@ -7,6 +7,7 @@
 How long each takes is a workload of `python -m benchmarks run`.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pandas as pd
 import tyro
 
 from benchmarks.machine import commit
-from benchmarks.parity.rows import append_row
+from benchmarks.rows import append_row
 from gaxjax.report.statistics_tables import verdict
 from gaxjax.statistics import rows, run_statistics
 from gaxjax.store import read_header, read_heatmaps, read_scores
@@ -71,6 +72,7 @@ def main() -> None:
         "verdict_captum": verdict(run_statistics(read_scores(settings.captum))),
     }
     append_row(row, settings.output)
+    print(json.dumps(row, indent=1))
 
 
 def _differences(native: Path, captum: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ As `gaxjax verify` does it: the weights are read by torch alone, and every store
 and probability is computed again from the stored heatmaps.
 """
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import tyro
 
 from benchmarks.machine import commit
-from benchmarks.parity.rows import append_row
+from benchmarks.rows import append_row
 from gaxjax.reference.verify import verify_run
 from gaxjax.store import read_header, read_scores
 
@@ -84,6 +85,7 @@ def main() -> None:
         row["lowest_reached_score"] = float(scores["co_score"].to_numpy()[reached].min())
         row |= {name: session[name] for name in ("slots", "image_steps", "occupancy")}
     append_row(row, settings.output)
+    print(json.dumps(row, indent=1))
 
 
 if __name__ == "__main__":
