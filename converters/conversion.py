@@ -1,7 +1,6 @@
 """The whole way: a torchvision name or a file of torch weights → a gaxjax checkpoint."""
 
 import importlib.metadata
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from converters.torchvision_weights import (
 from gaxjax import checkpoint
 from gaxjax.checkpoint import CheckpointMetadata, Triple
 from gaxjax.errors import UserError
+from gaxjax.startup import cache_folder
 
 __all__ = ["cache_folder", "convert", "mean_and_std", "pretrained"]
 
@@ -147,11 +147,6 @@ def pretrained(name: str) -> Path:
     if not checkpoint.is_checkpoint(path):
         convert(name, path)
     return path
-
-
-def cache_folder() -> Path:
-    """Return ``$GAXJAX_CACHE``, or ``~/.cache/gaxjax`` where it is not set."""
-    return Path(os.environ.get("GAXJAX_CACHE") or Path.home() / ".cache" / "gaxjax")
 
 
 def _existing(source: str) -> Path:

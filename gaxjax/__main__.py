@@ -1,5 +1,5 @@
 """`python -m gaxjax`: the command line."""
 
-from gaxjax.cli import entry
+from gaxjax.startup import entry
 
 entry()

@@ -118,7 +118,7 @@ def _convolution(x: Array, kernel: Array) -> Array:
     tiles = lax.optimization_barrier(_patches(x, down, across))
     products = lax.dot_general(tiles, kernel, (((2,), (1,)), ((0,), (0,))))
     products = lax.optimization_barrier(products)
-    y = _tiles(products.reshape(_PATCH, _PATCH, batch, down, across, -1))
+    y = _tiles(products.reshape(_PATCH, _PATCH, batch, down, across, kernel.shape[2]))
     return y[:, :height, :width]
 
 
@@ -129,7 +129,7 @@ def _fold_images(
     if in_batched[1]:
         in_axes = tuple(0 if batched else None for batched in in_batched)
         return jax.vmap(_convolution.fun, in_axes=in_axes, axis_size=axis_size)(x, kernel), True
-    y = _convolution(x.reshape(-1, *x.shape[2:]), kernel)
+    y = _convolution(x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), kernel)
     return y.reshape(*x.shape[:2], *y.shape[1:]), True
 
 
@@ -138,9 +138,10 @@ def _patches(x: Array, down: int, across: int) -> Array:
     far = [_TILE * count + 1 - size for count, size in ((down, x.shape[1]), (across, x.shape[2]))]
     x = jnp.pad(x, ((0, 0), (1, far[0]), (1, far[1]), (0, 0)))
     rows = _combinations(_INPUT, [x[:, i : i + _TILE * down : _TILE] for i in range(_PATCH)])
+    tiles = x.shape[0] * down * across
     return jnp.stack(
         [
-            cell.reshape(-1, x.shape[-1])
+            cell.reshape(tiles, x.shape[-1])
             for row in rows
             for cell in _combinations(
                 _INPUT, [row[:, :, j : j + _TILE * across : _TILE] for j in range(_PATCH)]
