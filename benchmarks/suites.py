@@ -79,6 +79,10 @@ def _cpu() -> Iterator[Measurement]:
         for precision in ("float32", "bfloat16"):
             yield replace(fixed, contender=contender, precision=precision)
     yield replace(fixed, contender="torch-compile-max-autotune")
+    # As many steps as an image takes in the paper, and images in a row: what the engine costs.
+    steady = replace(fixed, num_images=24, max_steps=39, turns=2, warm_up_turns=0)
+    yield steady
+    yield replace(steady, contender="bare")
     for model in _OTHER_MODELS:
         other = replace(fixed, model=model)
         if model in ("resnet50", "vgg16"):  # minutes a turn
@@ -97,7 +101,8 @@ def _cpu() -> Iterator[Measurement]:
     yield replace(target, contender="torch-eager")
     yield replace(target, contender="torch-eager+refill")
     yield replace(target, contender="torch-eager+refill", precision="bfloat16")
-    yield replace(target, contender="released-input-only", slots=1, num_images=8)
+    for contender in ("released", "released-input-only"):
+        yield replace(target, contender=contender, slots=1)
 
     run = Measurement("end_to_end", "ours", "squeezenet1_0", slots=16, num_images=200, turns=2)
     yield replace(run, max_steps=200)
@@ -121,7 +126,8 @@ def _cpu() -> Iterator[Measurement]:
     first = Measurement("first_result", "cold", "squeezenet1_0", slots=8, num_images=8, turns=2)
     yield first
     yield replace(first, contender="warm")
-    yield Measurement("profile", "ours", "squeezenet1_0", slots=8, num_images=16, turns=1)
+    for model in ("resnet34", "squeezenet1_0"):
+        yield Measurement("profile", "ours", model, slots=8, num_images=16, turns=1)
 
 
 def _gpu() -> Iterator[Measurement]:

@@ -102,6 +102,9 @@ def convolution(
         Features in the dtype of ``x``. Matmul precision is the caller's
         (``jax.default_matmul_precision``).
 
+    Raises:
+        ValueError: ``x`` is smaller than the kernel.
+
     Example:
         >>> convolution(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8))).shape
         (1, 2, 2, 8)
@@ -117,6 +120,7 @@ def convolution(
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
         )
+    y = _not_empty(y, x)
     return y if bias is None else y + bias
 
 
@@ -142,6 +146,9 @@ def max_pool(
         Maxima in the dtype of ``x``. Of equal maxima the first in row order gets the gradient; a
         NaN counts as the largest.
 
+    Raises:
+        ValueError: ``x`` is smaller than the window.
+
     Example:
         >>> max_pool(jnp.ones((1, 4, 4, 3)), window=(3, 3), strides=(2, 2), ceil_mode=True).shape
         (1, 2, 2, 3)
@@ -152,7 +159,13 @@ def max_pool(
             x.shape[1:3], window, strides, padding, strict=True
         )
     )
-    return _rules.value.max_pool(x, window, strides, (top, left))
+    return _not_empty(_rules.value.max_pool(x, window, strides, (top, left)), x)
+
+
+def _not_empty(y: Array, x: Array) -> Array:
+    if 0 in y.shape[1:3]:
+        raise ValueError(f"a window does not fit into features of {x.shape[1]} × {x.shape[2]}")
+    return y
 
 
 def _overhang(size: int, window: int, stride: int, near: int, far: int) -> int:

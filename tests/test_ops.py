@@ -174,3 +174,12 @@ def test_bfloat16_in_is_bfloat16_out_and_back(operation):
     y, pullback = jax.vjp(operation, x)
     assert y.dtype == jnp.bfloat16
     assert pullback(y)[0].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+def test_features_too_small_for_a_window_are_an_error(strides):
+    small = features(2, 5, channels=3)
+    with pytest.raises(ValueError, match="2 × 5"):
+        ops.max_pool(small, window=(3, 3), strides=strides)
+    with pytest.raises(ValueError, match="2 × 5"):
+        ops.convolution(small, jnp.ones((3, 3, 3, 4)), strides=strides)
