@@ -190,20 +190,23 @@ class EngineConfig:
 
     Attributes:
         precision: Arithmetic of the network while optimising: float32, bfloat16, or highest
-            (float32 without TF32). auto: bfloat16 on a GPU, float32 elsewhere. Stored scores are
-            always re-evaluated in float32 at the highest precision.
+            (float32 without TF32 on a GPU and without Winograd's convolutions on a CPU). auto:
+            bfloat16 on a GPU, float32 elsewhere. Stored scores are always re-evaluated in float32
+            at the highest precision.
         slots: Images optimised side by side on each device; chosen from the memory when not given.
+            auto: by a sweep of about a minute, remembered for this device and model.
         devices: Local devices to use; all when not given.
         drain: Shrink through smaller slot counts when fewer images than slots remain.
     """
 
     precision: Precision = "auto"
-    slots: int | None = None
+    slots: int | Literal["auto"] | None = None
     devices: int | None = None
     drain: bool = True
 
     def __post_init__(self) -> None:
-        _require(self.slots is None or self.slots >= 1, "slots", self.slots, "at least 1")
+        fits = self.slots is None or self.slots == "auto" or self.slots >= 1
+        _require(fits, "slots", self.slots, "at least 1, or auto")
         _require(self.devices is None or self.devices >= 1, "devices", self.devices, "at least 1")
 
 

@@ -14,6 +14,7 @@ from gaxjax.objective import Objective
 
 _CPU_SLOTS = 16  # past this, more images a step no longer raise a CPU's rate
 _ACCELERATOR_SLOTS = 512
+_SWEPT_CPU, _SWEPT = 64, 2048  # most slots that a sweep tries
 _SHARE = 0.7  # of the free memory; the rest is for the compiler's scratch space
 _RESIDUAL_FACTOR = 2.0  # XLA's peak over the residuals of jax.vjp: convolution scratch, gradients
 
@@ -75,13 +76,24 @@ def choose_slots(
     Raises:
         UserError: not even one image fits.
     """
-    needed = config.slots
-    if num_images is not None:
-        needed = min(needed or num_images, max(1, -(-num_images // len(devices))))
-    if config.slots is not None and needed is not None:
-        return needed
-    most = _CPU_SLOTS if devices[0].platform == "cpu" else _ACCELERATOR_SLOTS
-    most = min(most, needed or most)
+    from gaxjax.sweep import swept_slots
+
+    needed = None if num_images is None else max(1, -(-num_images // len(devices)))
+    if isinstance(config.slots, int):
+        return min(config.slots, needed or config.slots)
+    on_cpu = devices[0].platform == "cpu"
+    if config.slots == "auto":
+        most = _fitting_slots(objective, image, devices, _SWEPT_CPU if on_cpu else _SWEPT)
+        found = swept_slots(objective, image, devices[0], most)
+        return min(found, needed or found)
+    most = _CPU_SLOTS if on_cpu else _ACCELERATOR_SLOTS
+    return _fitting_slots(objective, image, devices, min(most, needed or most))
+
+
+def _fitting_slots(
+    objective: Objective, image: jax.ShapeDtypeStruct, devices: list[jax.Device], most: int
+) -> int:
+    """Return the largest power of two up to `most` that fits the memory."""
     one, free = bytes_per_slot(objective, image), free_bytes(devices)
     if one > free:
         raise UserError(
@@ -89,8 +101,7 @@ def choose_slots(
             f"{objective.config.max_steps} needs about {one / 2**30:,.1f} GiB and "
             f"{free / 2**30:,.1f} GiB are free: give a smaller --size or --max-steps"
         )
-    fitting = int(_SHARE * free / one)
-    slots = max(1, min(most, fitting))
+    slots = max(1, min(most, int(_SHARE * free / one)))
     return int(2 ** (slots.bit_length() - 1))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-__all__ = ["HUGE_PAGES", "cache_folder", "entry"]
+__all__ = ["HUGE_PAGES", "cache_folder", "entry", "processor"]
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 """For ``GLIBC_TUNABLES``: ask the kernel for huge pages."""
@@ -58,12 +58,12 @@ def _pages_are_a_choice() -> bool:
 def keep_compiled_programs() -> None:
     """Let JAX keep compiled programs in the cache folder, for this kind of processor alone."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        kind = hashlib.sha256(_processor().encode()).hexdigest()[:12]
+        kind = hashlib.sha256(processor().encode()).hexdigest()[:12]
         folder = cache_folder() / "compiled" / kind
         jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return what programs for the host may depend on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

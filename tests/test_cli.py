@@ -81,7 +81,9 @@ def test_an_unknown_preset_suggests_the_nearest(capsys):
 
 
 def test_an_impossible_value_is_one_clear_line(capsys):
-    assert fails(capsys, *gax("--slots", "0")) == "gaxjax: --slots must be at least 1; got 0"
+    assert (
+        fails(capsys, *gax("--slots", "0")) == "gaxjax: --slots must be at least 1, or auto; got 0"
+    )
     assert fails(capsys, *gax("--target", "nan")) == (
         "gaxjax: --target must be a finite number; got nan"
     )

@@ -83,7 +83,7 @@ def test_an_unknown_setting_suggests_the_nearest():
             lambda: DataConfig(data="d", size=224, resize="crop", resize_size=200),
             r"at least --size \(224\), or the crop would leave the image; got 200",
         ),
-        (lambda: EngineConfig(slots=0), "--slots must be at least 1; got 0"),
+        (lambda: EngineConfig(slots=0), "--slots must be at least 1, or auto; got 0"),
         (lambda: StoreConfig(part_seconds=0.0), "--part-seconds must be above 0 seconds; got 0.0"),
     ],
 )

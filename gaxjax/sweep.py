@@ -1,0 +1,113 @@
+"""The slot count that a device does best with, by a short sweep, remembered in the cache folder."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gaxjax.heatmap import as_unit_range, initial_weights
+from gaxjax.memory import is_out_of_memory
+from gaxjax.objective import Objective
+from gaxjax.program import compiler_options
+from gaxjax.startup import cache_folder, processor
+from gaxjax.store import replacing
+
+__all__ = ["swept_slots"]
+
+_FEWEST = 4
+_GOOD_ENOUGH = 0.98  # of the best rate: of equal counts the smaller drains sooner
+_HOPELESS = 0.9  # of the best rate: larger counts are not tried
+_CALLS = 3
+
+
+def swept_slots(
+    objective: Objective, image: jax.ShapeDtypeStruct, device: jax.Device, most: int
+) -> int:
+    """Return the power of two, at most `most`, with the highest rate of image-steps.
+
+    The gradient of each count is compiled and called a few times: about a minute, once. What was
+    found is remembered for this kind of device, network, image size, precision and JAX.
+
+    Args:
+        objective: what a step differentiates.
+        image: one image as it is given.
+        device: where to try.
+        most: what fits the memory; a count that does not after all is passed over.
+    """
+    file = cache_folder() / "slots.json"
+    key = _key(objective, image, device)
+    known = _read(file)
+    if key not in known:
+        rates: dict[int, float] = {}
+        slots = min(_FEWEST, most)
+        while slots <= most and (not rates or rates[slots // 2] > _HOPELESS * max(rates.values())):
+            try:
+                rates[slots] = _rate(objective, image, slots, device)
+            except jax.errors.JaxRuntimeError as error:
+                if not is_out_of_memory(error) or not rates:
+                    raise
+                break
+            slots *= 2
+        best = max(rates.values())
+        known = _read(file) | {
+            key: min(slots for slots, rate in rates.items() if rate >= _GOOD_ENOUGH * best)
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps(known, indent=1))
+    return min(known[key], most)
+
+
+def _rate(
+    objective: Objective, image: jax.ShapeDtypeStruct, slots: int, device: jax.Device
+) -> float:
+    """Return the gradients a second of so many images side by side, at the best of a few calls."""
+    noise = np.random.default_rng(0).integers(0, 256, (slots, *image.shape))
+    images = jax.device_put(noise.astype(image.dtype), device)
+    start = jax.vmap(partial(initial_weights, config=objective.config))
+    weights = start(as_unit_range(images))
+    network = jax.device_put(objective.fast_weights(), device)
+    labels = jax.device_put(jnp.zeros(slots, jnp.int32), device)
+    baseline = jax.device_put(jnp.zeros(slots, jnp.float32), device)
+
+    def gradients(weights, network, images, labels, baseline):  # type: ignore[no-untyped-def]
+        gradient = jax.vmap(jax.grad(objective.loss_and_score, has_aux=True), (0, None, 0, 0, 0))
+        with objective.matmul_precision():
+            return gradient(weights, network, as_unit_range(images), labels, baseline)
+
+    arguments = weights, network, images, labels, baseline
+    step = jax.jit(gradients).lower(*arguments).compile(compiler_options(device))
+    jax.block_until_ready(step(*arguments))
+    seconds = []
+    for _ in range(_CALLS):
+        started = time.perf_counter()
+        jax.block_until_ready(step(*arguments))
+        seconds.append(time.perf_counter() - started)
+    return slots / min(seconds)
+
+
+def _key(objective: Objective, image: jax.ShapeDtypeStruct, device: jax.Device) -> str:
+    kind = device.device_kind
+    if device.platform == "cpu":
+        kind = f"{processor()} {len(os.sched_getaffinity(0))} cores"
+    shapes = [leaf.shape for leaf in jax.tree.leaves(objective.classifier.weights)]
+    versions = [importlib.metadata.version(name) for name in ("gaxjax", "jax", "jaxlib")]
+    settings = kind, shapes, objective.precision, versions
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+    size = " × ".join(map(str, image.shape))
+    return f"{device.device_kind}, {objective.classifier.name}, {size} {image.dtype}, {digest}"
+
+
+def _read(file: Path) -> dict[str, int]:
+    try:
+        known: dict[str, int] = json.loads(file.read_text())
+    except (OSError, ValueError):  # not there yet, or not ours any more
+        return {}
+    return known
