@@ -90,8 +90,15 @@ def by_machine(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 def by_group(rows: Iterable[Row]) -> list[list[Row]]:
-    """Divide rows by suite, device, and network with its images."""
-    return _divide(rows, lambda row: (row.get("suite", ""), row["device"], row["group"]))
+    """Divide rows by suite, device, network with its images, and at fixed steps their number."""
+    return _divide(
+        rows, lambda row: (row.get("suite", ""), row["device"], row["group"], fixed_steps(row))
+    )
+
+
+def fixed_steps(row: Row) -> str:
+    """Return how many steps each image takes, in words; nothing where that is not fixed."""
+    return f"{row['max_steps'] + 1} steps an image" if row["workload"] == "fixed_steps" else ""
 
 
 def _divide(rows: Iterable[Row], name: Any) -> list[list[Row]]:

@@ -26,6 +26,7 @@ from benchmarks.comparison import (
     arithmetic_of,
     by_group,
     failed,
+    fixed_steps,
     method_of,
     milliseconds_per_image,
     of_workload,
@@ -167,4 +168,5 @@ def _by_contender(rows: list[Row], unit: Unit) -> dict[str, list[Bar]]:
 
 
 def _title(rows: list[Row]) -> str:
-    return f"{problem(rows[0])}\n{rows[0]['device']}"
+    words = fixed_steps(rows[0]), rows[0]["device"]
+    return f"{problem(rows[0])}\n{', '.join(filter(None, words))}"

@@ -42,6 +42,8 @@ def _lines(rows: list[Row]) -> list[list[str]]:
             loops = [row for row in part if row["contender"].startswith("released")]
             released = [row for row in loops if row["contender"] == "released"] or loops
             torch = [row for row in part if row["contender"].startswith("torch")]
+            if not released and not torch:
+                continue  # ours and the bare step alone
             exact = [row for row in torch if arithmetic_of(row) == "float32"]
             lines.append(
                 [

@@ -31,6 +31,7 @@ from benchmarks.comparison import (
     by_machine,
     counterpart,
     failed,
+    fixed_steps,
     is_ours,
     method_of,
     milliseconds_per_image,
@@ -346,9 +347,13 @@ def _against_ours(rows: list[Row], unit: Unit) -> list[Column]:
 
 def _of_groups(rows: list[Row], block: Callable[[list[Row]], str]) -> str:
     """Write a table for each network on each machine."""
+
+    def title(row: Row) -> str:
+        words = problem(row), fixed_steps(row), f"on {row['device']}"
+        return ", ".join(filter(None, words))
+
     return "\n".join(
-        f"{problem(part[0])}, on {part[0]['device']}:\n\n{captioned(block(part), part)}"
-        for part in by_group(rows)
+        f"{title(part[0])}:\n\n{captioned(block(part), part)}" for part in by_group(rows)
     )
 
 
