@@ -23,7 +23,7 @@ _NONLINEAR = _LIKE_RELU | {
 
 
 class _Linear(ops.BackwardRules):
-    """Leave the known nonlinear operations out, so that what is left is the network's own."""
+    """Leave the known operations with a rule of their own out, so that what is left is the network's own."""
 
     def relu(self, x: Array) -> Array:
         return x
@@ -31,6 +31,14 @@ class _Linear(ops.BackwardRules):
     def max_pool(self, x: Array, window: tuple, strides: tuple, padding: ops.Padding) -> Array:
         shape = jax.eval_shape(lambda: ops.pool_winners(x, window, strides, padding)[0]).shape
         return jnp.zeros(shape, x.dtype)
+
+    def image_convolution(
+        self, x: Array, kernel: Array, stride: int, padding: ops.Padding
+    ) -> Array:
+        convolve = super().image_convolution
+        return jnp.zeros(
+            jax.eval_shape(lambda: convolve(x, kernel, stride, padding)).shape, x.dtype
+        )
 
 
 def check_nonlinearities(
