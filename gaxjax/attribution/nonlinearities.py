@@ -23,7 +23,7 @@ _NONLINEAR = _LIKE_RELU | {
 
 
 class _Linear(ops.BackwardRules):
-    """Leave the known operations with a rule of their own out, so that what is left is the network's own."""
+    """Leave the known operations out, so that what is left is the network's own."""
 
     def relu(self, x: Array) -> Array:
         return x
