@@ -53,7 +53,7 @@ class BackwardRules:
         return max_pool_by_winners(x, window, strides, padding)
 
     def image_convolution(self, x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
-        """Convolve an image at a stride; it is linear, and only its gradient is computed our way."""
+        """Convolve an image at a stride: linear, and only its gradient is computed our way."""
         return strided_image_convolution(x, kernel, stride, padding)
 
 
