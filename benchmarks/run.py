@@ -31,7 +31,7 @@ class Run:
     """Measure a suite, appending rows; the same command goes on where it was cut off.
 
     Attributes:
-        suite: quick: a minute, to see that all is well; cpu: two cores, 45 minutes; gpu: one H100.
+        suite: quick: a minute, to see that all is well; cpu: two cores, an hour; gpu: one H100.
         only: Measure only what matches one of these, such as "to_target*" or "*torch*".
         again: Measure also what this commit has rows of.
         minutes: Start nothing new after so many minutes.

@@ -67,7 +67,7 @@ def _quick() -> Iterator[Measurement]:
 
 
 def _cpu() -> Iterator[Measurement]:
-    """Two cores, about three quarters of an hour."""
+    """Two cores, a good hour."""
     fixed = Measurement("fixed_steps", "ours", slots=8, num_images=8, max_steps=11)
     yield fixed
     yield replace(fixed, repeat=1)

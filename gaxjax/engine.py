@@ -19,10 +19,11 @@ from gaxjax.config import EngineConfig, GaxConfig, Precision
 from gaxjax.data import Batch
 from gaxjax.errors import UserError
 from gaxjax.lanes import NOT_FINITE, REACHED, STEP_LIMIT, Report
-from gaxjax.memory import choose_slots, is_out_of_memory, local_devices
+from gaxjax.memory import is_out_of_memory, local_devices
 from gaxjax.objective import Baseline, Objective, Verified
 from gaxjax.prefetch import Prefetch
 from gaxjax.program import QUEUE_BLOCKS, Program
+from gaxjax.slots import choose_slots
 from gaxjax.solution import Outcome, Solution
 from gaxjax.stats import EngineStats
 

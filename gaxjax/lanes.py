@@ -196,11 +196,9 @@ def step(objective: Objective, network: PyTree, state: State) -> tuple[State, Re
     state = refill(objective.config, state)
     lanes = state.lanes
     images = as_unit_range(lanes.image)
-    gradient = jax.value_and_grad(objective.loss_and_score, has_aux=True)
-    with objective.matmul_precision():
-        (_, score), gradients = jax.vmap(gradient, in_axes=(0, None, 0, 0, 0))(
-            lanes.weights, network, images, lanes.label, lanes.baseline
-        )
+    score, gradients = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))(
+        lanes.weights, network, images, lanes.label, lanes.baseline
+    )
     running = jnp.sum(lanes.status == RUNNING)
     lanes = jax.vmap(partial(advance, objective.config))(lanes, score, gradients)
     state = state._replace(lanes=lanes)

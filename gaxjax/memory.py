@@ -1,4 +1,4 @@
-"""How many images fit side by side: bytes per slot from the model, slots from the memory."""
+"""Devices and their memory: what is free, and what one slot needs of it."""
 
 import dataclasses
 import os
@@ -7,15 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gaxjax.config import EngineConfig
 from gaxjax.errors import UserError
 from gaxjax.lanes import new_lane
 from gaxjax.objective import Objective
 
-_CPU_SLOTS = 16  # past this, more images a step no longer raise a CPU's rate
-_ACCELERATOR_SLOTS = 512
-_SWEPT_CPU, _SWEPT = 64, 2048  # most slots that a sweep tries
-_SHARE = 0.7  # of the free memory; the rest is for the compiler's scratch space
 _RESIDUAL_FACTOR = 2.0  # XLA's peak over the residuals of jax.vjp: convolution scratch, gradients
 
 
@@ -60,49 +55,6 @@ def bytes_per_slot(objective: Objective, image: jax.ShapeDtypeStruct) -> int:
         jax.eval_shape(residuals, lane.weights, network, floats, number, scalar)
     ) - _nbytes(network)
     return int(_RESIDUAL_FACTOR * max(kept, 0)) + 2 * _nbytes(lane) + 6 * _nbytes(image)
-
-
-def choose_slots(
-    objective: Objective,
-    config: EngineConfig,
-    image: jax.ShapeDtypeStruct,
-    devices: list[jax.Device],
-    num_images: int | None = None,
-) -> int:
-    """Return the slots per device: `config.slots`, or a power of two that fits the memory.
-
-    Never more than the images need; never fewer than one.
-
-    Raises:
-        UserError: not even one image fits.
-    """
-    from gaxjax.sweep import swept_slots
-
-    needed = None if num_images is None else max(1, -(-num_images // len(devices)))
-    if isinstance(config.slots, int):
-        return min(config.slots, needed or config.slots)
-    on_cpu = devices[0].platform == "cpu"
-    if config.slots == "auto":
-        most = _fitting_slots(objective, image, devices, _SWEPT_CPU if on_cpu else _SWEPT)
-        found = swept_slots(objective, image, devices[0], most)
-        return min(found, needed or found)
-    most = _CPU_SLOTS if on_cpu else _ACCELERATOR_SLOTS
-    return _fitting_slots(objective, image, devices, min(most, needed or most))
-
-
-def _fitting_slots(
-    objective: Objective, image: jax.ShapeDtypeStruct, devices: list[jax.Device], most: int
-) -> int:
-    """Return the largest power of two up to `most` that fits the memory."""
-    one, free = bytes_per_slot(objective, image), free_bytes(devices)
-    if one > free:
-        raise UserError(
-            f"one image of {image.shape[0]} × {image.shape[1]} with --max-steps "
-            f"{objective.config.max_steps} needs about {one / 2**30:,.1f} GiB and "
-            f"{free / 2**30:,.1f} GiB are free: give a smaller --size or --max-steps"
-        )
-    slots = max(1, min(most, int(_SHARE * free / one)))
-    return int(2 ** (slots.bit_length() - 1))
 
 
 def free_bytes(devices: list[jax.Device]) -> int:

@@ -76,10 +76,6 @@ class Objective:
             weights,
         )
 
-    def matmul_precision(self) -> AbstractContextManager[None]:
-        """Return the context in which to differentiate `loss_and_score`, backward pass included."""
-        return matmul_precision(self.precision)
-
     def baseline(self, network: PyTree, image: Image, label: Int[Array, ""]) -> Baseline:
         """Classify the plain image, in float32 at the highest precision."""
         with jax.default_matmul_precision("highest"):
@@ -105,6 +101,21 @@ class Objective:
         logits = self._augmented_logits(network, image, h, self.fast or self.classifier)
         score = weighted_logits(logits, label) - baseline
         return -score + similarity_loss(h, image, self.config), score
+
+    def score_and_gradients(
+        self,
+        weights: Weights,
+        network: PyTree,
+        image: Image,
+        label: Int[Array, ""],
+        baseline: Scalar,
+    ) -> tuple[Scalar, Weights]:
+        """Return the CO score, and the loss's gradients by `weights`: what a step computes."""
+        with matmul_precision(self.precision):  # of the backward pass as well
+            (_, score), gradients = jax.value_and_grad(self.loss_and_score, has_aux=True)(
+                weights, network, image, label, baseline
+            )
+        return score, gradients
 
     def verify(
         self,

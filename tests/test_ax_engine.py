@@ -1,10 +1,5 @@
 """The AX engine: scores, batches, memory, devices, and what a model cannot have."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -212,16 +207,9 @@ found, worker = t.ax()
 assert worker.stats.devices == 2 and worker.batch_size == 6
 np.save(sys.argv[1], [[s.co_score for s in found[i]] for i in sorted(found)])
 """
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "PYTHONPATH": str(Path(__file__).parent),
-    }
-    output = tmp_path / "two.npy"
-    subprocess.run(
-        [sys.executable, "-c", script, str(output)], env=environment, check=True, timeout=300
-    )
+    found = tiny.run_on_devices(2, script, tmp_path / "two.npy")
     expected = [[s.co_score for s in scored[i]] for i in sorted(scored)]
-    np.testing.assert_array_equal(np.load(output), np.array(expected))
+    np.testing.assert_array_equal(found, np.array(expected))
 
 
 def test_the_methods_share_their_forward_passes():

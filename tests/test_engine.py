@@ -1,11 +1,7 @@
 """The engine's contract: one outcome per image, true scores, and independence of neighbours."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -393,15 +389,7 @@ assert worker.stats.devices == 4, worker.stats
 np.savez(sys.argv[1], **{f"{i}": s.heatmap for i, s in found.items()},
          **{f"curve{i}": s.curve for i, s in found.items()})
 """
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "PYTHONPATH": str(Path(__file__).parent),
-    }
-    output = tmp_path / "four.npz"
-    subprocess.run(
-        [sys.executable, "-c", script, str(output)], env=environment, check=True, timeout=300
-    )
-    with np.load(output) as four:
+    with tiny.run_on_devices(4, script, tmp_path / "four.npz") as four:
         for index, solution in solved.items():
             np.testing.assert_array_equal(four[f"curve{index}"], solution.curve)
             np.testing.assert_array_equal(four[str(index)], solution.heatmap)

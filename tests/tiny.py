@@ -1,5 +1,10 @@
 """A tiny classifier and images for it: enough for the engine to have real work in milliseconds."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,3 +92,17 @@ def solve(
     by_image = {solution.index: solution for solution in found}
     assert len(by_image) == len(found), "an image has two solutions"
     return by_image, worker
+
+
+def run_on_devices(count, script, output):
+    """Run Python code in a process with so many CPU devices; return the NumPy file it writes.
+
+    The code finds the tests' modules, and the file's name in ``sys.argv[1]``.
+    """
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    command = [sys.executable, "-c", script, str(output)]
+    subprocess.run(command, env=environment, check=True, timeout=300)
+    return np.load(output)

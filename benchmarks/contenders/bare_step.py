@@ -80,10 +80,8 @@ class BareStep:
     def _one_step(self, network: Any, state: Any, image: Any, label: Any, baseline: Any) -> Any:
         weights, adam = state
         objective = self._objective
-        gradient = jax.value_and_grad(objective.loss_and_score, has_aux=True)
-        with objective.matmul_precision():
-            (_, score), gradients = jax.vmap(gradient, in_axes=(0, None, 0, 0, 0))(
-                weights, network, as_unit_range(image), label, baseline
-            )
+        score, gradients = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))(
+            weights, network, as_unit_range(image), label, baseline
+        )
         updates, adam = jax.vmap(lanes.adam(objective.config).update)(gradients, adam)
         return (jax.tree.map(jnp.add, weights, updates), adam), score

@@ -29,16 +29,17 @@ class _Linear(ops.BackwardRules):
         return x
 
     def max_pool(self, x: Array, window: tuple, strides: tuple, padding: ops.Padding) -> Array:
-        shape = jax.eval_shape(lambda: ops.pool_winners(x, window, strides, padding)[0]).shape
-        return jnp.zeros(shape, x.dtype)
+        return _zeros(super().max_pool, x, window, strides, padding)
 
     def image_convolution(
         self, x: Array, kernel: Array, stride: int, padding: ops.Padding
     ) -> Array:
-        convolve = super().image_convolution
-        return jnp.zeros(
-            jax.eval_shape(lambda: convolve(x, kernel, stride, padding)).shape, x.dtype
-        )
+        return _zeros(super().image_convolution, x, kernel, stride, padding)
+
+
+def _zeros(operation: Callable[..., Array], x: Array, *arguments: Any) -> Array:
+    """Return zeros in the shape of the operation's result, which is not traced into the network."""
+    return jnp.zeros(jax.eval_shape(lambda: operation(x, *arguments)).shape, x.dtype)
 
 
 def check_nonlinearities(

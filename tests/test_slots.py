@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from gaxjax import sweep
+from gaxjax import slots
 from gaxjax.cli import parse
 from gaxjax.config import EngineConfig, GaxConfig, from_dict, to_dict
 from gaxjax.objective import Objective
@@ -28,12 +28,12 @@ def tried(monkeypatch, tmp_path):
         return rates[slots]
 
     monkeypatch.setenv("GAXJAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sweep, "_rate", rate)
+    monkeypatch.setattr(slots, "_rate", rate)
     return counts
 
 
 def swept(objective=OBJECTIVE, most=128):
-    return sweep.swept_slots(objective, IMAGE, CPU, most)
+    return slots.swept_slots(objective, IMAGE, CPU, most)
 
 
 def test_the_fewest_slots_that_do_as_well_as_any_are_chosen(tried):
@@ -70,20 +70,20 @@ def test_a_damaged_memory_is_written_anew(tried, tmp_path):
 
 
 def test_a_count_that_does_not_fit_ends_the_sweep(monkeypatch, tried):
-    made_up = sweep._rate
+    made_up = slots._rate
 
     def rate(objective, image, slots, device):
         if slots == 16:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return made_up(objective, image, slots, device)
 
-    monkeypatch.setattr(sweep, "_rate", rate)
+    monkeypatch.setattr(slots, "_rate", rate)
     assert swept() == 8
 
 
 def test_the_engine_takes_what_a_real_sweep_finds(monkeypatch, tmp_path):
     monkeypatch.setenv("GAXJAX_CACHE", str(tmp_path))
-    monkeypatch.setattr("gaxjax.memory._SWEPT_CPU", 8)
+    monkeypatch.setattr("gaxjax.slots._SWEPT_CPU", 8)
     pixels = tiny.images(6)
     labels = tiny.predictions(pixels, tiny.classifier())
     found, engine = tiny.solve(pixels, labels, GaxConfig(max_steps=2), slots="auto")

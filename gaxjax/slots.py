@@ -1,4 +1,4 @@
-"""The slot count that a device does best with, by a short sweep, remembered in the cache folder."""
+"""How many images are optimised side by side: as asked, as many as fit, or by a short sweep."""
 
 import hashlib
 import importlib.metadata
@@ -12,19 +12,68 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gaxjax.config import EngineConfig
+from gaxjax.errors import UserError
 from gaxjax.heatmap import as_unit_range, initial_weights
-from gaxjax.memory import is_out_of_memory
+from gaxjax.memory import bytes_per_slot, free_bytes, is_out_of_memory
 from gaxjax.objective import Objective
 from gaxjax.program import compiler_options
 from gaxjax.startup import cache_folder, processor
 from gaxjax.store import replacing
 
-__all__ = ["swept_slots"]
+__all__ = ["choose_slots", "swept_slots"]
 
+_CPU_SLOTS = 16  # past this, more images a step no longer raise a CPU's rate
+_ACCELERATOR_SLOTS = 512
+_SHARE = 0.7  # of the free memory; the rest is for the compiler's scratch space
+
+# Of the sweep:
+_SWEPT_CPU, _SWEPT = 64, 2048  # most slots that are tried
 _FEWEST = 4
 _GOOD_ENOUGH = 0.98  # of the best rate: of equal counts the smaller drains sooner
 _HOPELESS = 0.9  # of the best rate: larger counts are not tried
 _CALLS = 3
+
+
+def choose_slots(
+    objective: Objective,
+    config: EngineConfig,
+    image: jax.ShapeDtypeStruct,
+    devices: list[jax.Device],
+    num_images: int | None = None,
+) -> int:
+    """Return the slots per device: `config.slots`, or a power of two that fits the memory.
+
+    Never more than the images need; never fewer than one.
+
+    Raises:
+        UserError: not even one image fits.
+    """
+    needed = None if num_images is None else max(1, -(-num_images // len(devices)))
+    if isinstance(config.slots, int):
+        return min(config.slots, needed or config.slots)
+    on_cpu = devices[0].platform == "cpu"
+    if config.slots == "auto":
+        most = _fitting_slots(objective, image, devices, _SWEPT_CPU if on_cpu else _SWEPT)
+        found = swept_slots(objective, image, devices[0], most)
+        return min(found, needed or found)
+    most = _CPU_SLOTS if on_cpu else _ACCELERATOR_SLOTS
+    return _fitting_slots(objective, image, devices, min(most, needed or most))
+
+
+def _fitting_slots(
+    objective: Objective, image: jax.ShapeDtypeStruct, devices: list[jax.Device], most: int
+) -> int:
+    """Return the largest power of two up to `most` that fits the memory."""
+    one, free = bytes_per_slot(objective, image), free_bytes(devices)
+    if one > free:
+        raise UserError(
+            f"one image of {image.shape[0]} × {image.shape[1]} with --max-steps "
+            f"{objective.config.max_steps} needs about {one / 2**30:,.1f} GiB and "
+            f"{free / 2**30:,.1f} GiB are free: give a smaller --size or --max-steps"
+        )
+    slots = max(1, min(most, int(_SHARE * free / one)))
+    return int(2 ** (slots.bit_length() - 1))
 
 
 def swept_slots(
@@ -78,9 +127,8 @@ def _rate(
     baseline = jax.device_put(jnp.zeros(slots, jnp.float32), device)
 
     def gradients(weights, network, images, labels, baseline):  # type: ignore[no-untyped-def]
-        gradient = jax.vmap(jax.grad(objective.loss_and_score, has_aux=True), (0, None, 0, 0, 0))
-        with objective.matmul_precision():
-            return gradient(weights, network, as_unit_range(images), labels, baseline)
+        step = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))
+        return step(weights, network, as_unit_range(images), labels, baseline)
 
     arguments = weights, network, images, labels, baseline
     step = jax.jit(gradients).lower(*arguments).compile(compiler_options(device))
