@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -19,12 +19,16 @@ from benchmarks.measurement import (
     Turn,
 )
 from benchmarks.problem import Problem
+from gaxjax import lanes
 from gaxjax.classifier import load_classifier
 from gaxjax.config import EngineConfig, GaxConfig, Precision
 from gaxjax.engine import Engine, make_objective
 from gaxjax.objective import Objective
+from gaxjax.program import Program
 from gaxjax.solution import Solution
 from gaxjax.stats import EngineStats
+
+_FORWARD_CALLS = 5
 
 
 def gax_config(measurement: Measurement) -> GaxConfig:
@@ -141,8 +145,9 @@ class EngineRun:
         return Turn(seconds, engine.stats.image_steps, count)
 
     def finish(self) -> Fields:
-        """Return what the last turn did."""
+        """Return what the last turn did, and at fixed steps what the two forward passes cost."""
         stats = self._engine.stats
+        forwards = self._forward_seconds() if self._measurement.workload == "fixed_steps" else {}
         everything = hashlib.sha256(
             "".join(self._hashes[index] for index in sorted(self._hashes)).encode()
         )
@@ -152,6 +157,8 @@ class EngineRun:
             "outcomes": dict(self._outcomes),
             "steps": sorted(self._steps),
             "occupancy": stats.occupancy,
+            "undrained_image_steps_per_s": stats.rate,
+            **forwards,
             "verify_batches": stats.verifications,
             "verify_batch_size": stats.verify_size,
             "classify_batches": stats.baselines,
@@ -160,11 +167,59 @@ class EngineRun:
             "results_sha256": everything.hexdigest() if self._hashes else None,
         }
 
+    def _forward_seconds(self) -> Fields:
+        """Time classification and verification alone, in seconds per image."""
+        program = self._engine.warm_up()
+        images, labels = self._problem.batch(np.arange(self._engine.batch_size))
+        state = filled_state(program, images, labels)
+        block = deal(program, images), deal(program, labels)
+        finished = program.collect[program.slots[0]](state)
+        calls: dict[str, tuple[Callable[[], Any], int]] = {
+            "classify_image_seconds": (
+                lambda: program.baseline(program.weights, *block),
+                program.slots[0],
+            ),
+            "verify_image_seconds": (
+                lambda: program.rescore(program.weights, finished),
+                program.verify_size,
+            ),
+        }
+        seconds = {}
+        for name, (call, images_each) in calls.items():
+            took = []
+            for _ in range(_FORWARD_CALLS):
+                started = time.perf_counter()
+                jax.block_until_ready(call())
+                took.append(time.perf_counter() - started)
+            seconds[name] = float(np.median(took)) / (images_each * program.num_devices)
+        return seconds
+
     def _solutions(self, count: int) -> Iterator[Solution]:
         return self._engine.run(self._problem.batches(np.arange(count), self._engine.batch_size))
 
     def _count_compilation(self, event: str, duration_secs: float, **_: str | int) -> None:
         self._compilations += event == "/jax/core/compile/backend_compile_duration"
+
+
+def deal(program: Program, rows: np.ndarray) -> jax.Array:
+    """Put one row for each slot on the devices: [devices, slots, ...]."""
+    return program.put(rows.reshape(program.num_devices, program.slots[0], *rows.shape[1:]))
+
+
+def filled_state(program: Program, images: np.ndarray, labels: np.ndarray) -> lanes.State:
+    """Return a state with one image waiting for each slot; the first step takes them up."""
+    devices, slots = program.num_devices, program.slots[0]
+    block = deal(program, images), deal(program, labels)
+    baseline = program.baseline(program.weights, *block)
+    state: lanes.State = program.enqueue(
+        program.empty_state(),
+        block[0],
+        deal(program, np.arange(devices * slots, dtype=np.int32)),
+        block[1],
+        baseline.weighted_logits,
+        program.put(np.full(devices, slots, np.int32)),
+    )
+    return state
 
 
 def _sha256(solution: Solution) -> str:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from benchmarks.contenders.device_trace import summarise
-from benchmarks.contenders.engine import make_engine, peak_device_bytes
+from benchmarks.contenders.engine import filled_state, make_engine, peak_device_bytes
 from benchmarks.measurement import (
     CHECKED_IMAGES,
     CHECKED_UPDATES,
@@ -76,26 +76,6 @@ class Profile:
             "peak_device_bytes": peak,
             "slots_used": self._program.slots[0],
         }
-
-
-def filled_state(program: Program, images: np.ndarray, labels: np.ndarray) -> lanes.State:
-    """Return a state with one image waiting for each slot; the first step takes them up."""
-    devices, slots = program.num_devices, program.slots[0]
-
-    def deal(rows: np.ndarray) -> jax.Array:
-        return program.put(rows.reshape(devices, slots, *rows.shape[1:]))
-
-    block = deal(images), deal(labels)
-    baseline = program.baseline(program.weights, *block)
-    state: lanes.State = program.enqueue(
-        program.empty_state(),
-        block[0],
-        deal(np.arange(devices * slots, dtype=np.int32)),
-        block[1],
-        baseline.weighted_logits,
-        program.put(np.full(devices, slots, np.int32)),
-    )
-    return state
 
 
 def time_steps(program: Program, state: lanes.State, count: int) -> tuple[lanes.State, float]:

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 import gaxjax.run
-from benchmarks.contenders.engine import jax_precision, peak_device_bytes
+from benchmarks.contenders.engine import filled_state, jax_precision, peak_device_bytes
 from benchmarks.contenders.first_result import image_files
-from benchmarks.contenders.profile import filled_state, time_steps
+from benchmarks.contenders.profile import time_steps
 from benchmarks.measurement import Fields, Measurement, Turn
 from benchmarks.problem import Problem
 from gaxjax.config import DataConfig, EngineConfig, GaxConfig, ModelConfig, RunConfig
