@@ -80,7 +80,7 @@ def _cpu() -> Iterator[Measurement]:
             yield replace(fixed, contender=contender, precision=precision)
     yield replace(fixed, contender="torch-compile-max-autotune")
     # As many steps as an image takes in the paper, and images in a row: what the engine costs.
-    steady = replace(fixed, num_images=24, max_steps=39, turns=2, warm_up_turns=0)
+    steady = replace(fixed, num_images=32, max_steps=39, turns=3, warm_up_turns=0)
     yield steady
     yield replace(steady, contender="bare")
     for model in _OTHER_MODELS:

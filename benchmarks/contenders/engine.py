@@ -108,6 +108,7 @@ class EngineRun:
         self._steps: list[int] = []
         self._hashes: dict[int, str] = {}
         self._compilations = 0
+        self._undrained: list[float] = []  # of every turn, warm-up turns included
 
     def prepare(self) -> Fields:
         """Compile everything, and run the first images for their scores."""
@@ -140,6 +141,7 @@ class EngineRun:
             if self._measurement.workload == "devices":
                 self._hashes[solution.index] = _sha256(solution)
         seconds = time.perf_counter() - started
+        self._undrained.append(engine.stats.rate)
         if self._measurement.workload == "to_target":
             count = self._outcomes["reached"] + self._outcomes["step_limit"]
         return Turn(seconds, engine.stats.image_steps, count)
@@ -157,7 +159,7 @@ class EngineRun:
             "outcomes": dict(self._outcomes),
             "steps": sorted(self._steps),
             "occupancy": stats.occupancy,
-            "undrained_image_steps_per_s": stats.rate,
+            "turn_undrained_image_steps_per_s": self._undrained,
             **forwards,
             "verify_batches": stats.verifications,
             "verify_batch_size": stats.verify_size,
