@@ -266,6 +266,13 @@ def test_a_manifest_with_wnids_uses_the_table(tmp_path):
     assert [record.label for record in opened(path, 2).records] == [1, 0]
 
 
+def test_a_manifest_may_hold_names_with_any_line_separator(tmp_path):
+    name = "a\u2028b\x0bc\x85.png"
+    paint(tmp_path / name)
+    path = manifest(tmp_path, f"path,label\n{name},0\n")
+    assert [r.image_id for r in opened(path).records] == [name]
+
+
 def test_a_missing_file_or_a_folder_in_a_manifest_is_unreadable_when_decoded(tmp_path):
     tree(tmp_path, x=1)
     path = manifest(tmp_path, "path,label\nx/000.png,0\nx/gone.png,0\nx,0\na\0b.png,0\n")
@@ -395,12 +402,12 @@ def assert_says(message: str, *parts: object) -> None:
 
 def test_a_missing_folder_is_named_with_what_was_expected(tmp_path):
     gone = tmp_path / "gone"
-    assert_says(complaint(gone), gone, "no such folder", "CSV file (path,label)")
+    assert_says(complaint(gone), gone, "no such folder", "CSV file (path,label)", ".npz")
     assert_says(complaint("digit"), "did you mean 'digits'?")
 
 
 def test_a_file_that_is_no_csv_is_refused(tmp_path):
-    assert_says(complaint(paint(tmp_path / "a.png")), "a.png is a file, but no .csv")
+    assert_says(complaint(paint(tmp_path / "a.png")), "a.png is a file, but no .csv or .npz")
 
 
 def test_an_empty_folder_and_one_without_images_are_refused(tmp_path):
@@ -422,7 +429,7 @@ def test_a_mixture_of_class_folders_and_loose_images_is_refused(tmp_path):
 def test_a_folder_of_splits_is_not_taken_for_classes(tmp_path):
     paint(tmp_path / "train/cat/a.png")
     paint(tmp_path / "test/cat/a.png")
-    assert_says(complaint(tmp_path, 2), "holds splits (test, train)", tmp_path / "test")
+    assert_says(complaint(tmp_path, 2), "holds splits (test, train)", "--split test")
 
 
 def test_a_class_count_that_does_not_fit_names_both_numbers(tmp_path):

@@ -4,14 +4,21 @@ from gaxjax.data.batching import Batch, batches
 from gaxjax.data.decode import UnreadableImageError
 from gaxjax.data.digits import load_digits_arrays
 from gaxjax.data.records import ImageRecord, ImageSet
-from gaxjax.data.sources import open_images
+from gaxjax.data.sources import open_images, splits_of
+from gaxjax.data.splits import Duplicates, Split, SplitImage, make_split, read_split
 
 __all__ = [
     "Batch",
+    "Duplicates",
     "ImageRecord",
     "ImageSet",
+    "Split",
+    "SplitImage",
     "UnreadableImageError",
     "batches",
     "load_digits_arrays",
+    "make_split",
     "open_images",
+    "read_split",
+    "splits_of",
 ]

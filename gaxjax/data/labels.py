@@ -3,6 +3,7 @@
 import csv
 import functools
 import importlib.resources
+import io
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -229,13 +230,18 @@ def read_text(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error.strerror}; give a readable file") from None
 
 
-def read_csv(path: Path, *, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, required cells without surrounding blanks) of a CSV file with a header.
+def read_csv(
+    path: Path, *, required: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, cells without surrounding blanks) of a CSV file with a header.
+
+    The cells are those of the required columns, and of the optional ones that the file has.
 
     Raises:
         UserError: unreadable file, missing column, empty cell, malformed CSV, or no row at all.
     """
-    reader = csv.reader(read_text(path).splitlines(keepends=True), strict=True)
+    # Not str.splitlines, which also breaks lines at characters such as U+2028 in a file's name.
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     columns = ",".join(required)
     try:
         header = [cell.strip() for cell in next(reader, [])]
@@ -246,7 +252,8 @@ def read_csv(path: Path, *, required: tuple[str, ...]) -> Iterator[tuple[int, di
                 f"{path} has no column {missing[0]!r}: its first line must name the columns "
                 f"{columns}; found {found}"
             )
-        at = {name: header.index(name) for name in required}
+        wanted = (*required, *(name for name in optional if name in header))
+        at = {name: header.index(name) for name in wanted}
         num_rows = 0
         for cells in reader:
             if not any(cell.strip() for cell in cells):

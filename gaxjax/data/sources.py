@@ -1,34 +1,25 @@
-"""Where images come from: class folders, a flat folder with labels, a CSV file, the digits."""
+"""Where images come from: folders, a CSV file, a MedMNIST file, the built-in digits."""
 
-import functools
 import os
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from gaxjax.config import DataConfig
 from gaxjax.data import digits
-from gaxjax.data.decode import HostImage, decode_file
-from gaxjax.data.labels import (
-    LabelSpace,
-    counted,
-    label_space,
-    manifest_label_space,
-    read_csv,
-    read_devkit_groundtruth,
-    read_kaggle_solution,
+from gaxjax.data.decode import HostImage
+from gaxjax.data.folders import open_folder, split_folders
+from gaxjax.data.labels import LabelSpace, manifest_label_space, read_csv
+from gaxjax.data.medmnist import open_medmnist
+from gaxjax.data.records import ImageSet, file_set, file_size, image_set
+from gaxjax.data.selection import (
+    SPLITS,
+    canonical_split,
+    chosen_split,
+    refuse_labels,
+    refuse_split,
 )
-from gaxjax.data.records import ImageSet, image_set
 from gaxjax.errors import UserError, nearest
-
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .png .bmp .webp .gif .tif .tiff .ppm .pgm".split()  # noqa: SIM905
-)
-"""File names that count as images, in any case; other files in a folder are passed over."""
-
-_SPLIT_NAMES = frozenset(
-    "train training val valid validation test testing".split()  # noqa: SIM905
-)
 
 
 def open_images(config: DataConfig, *, num_classes: int | None = None) -> ImageSet:
@@ -38,9 +29,15 @@ def open_images(config: DataConfig, *, num_classes: int | None = None) -> ImageS
 
     - a folder with one subfolder per class; labels follow the sorted folder names, or the table of
       1000 where the folders are ImageNet wnids (also when only some are present);
+    - a folder of splits (train, val, test) that each hold class folders, with `config.split`;
     - a flat folder of ImageNet's validation images, with `config.labels`;
-    - a CSV file with the columns `path` (relative to the file) and `label` (index or name);
+    - a CSV file with the columns `path` (relative to the file) and `label` (index or name); where
+      it has the column `split` too, with `config.split`;
+    - a MedMNIST file (`pneumoniamnist_224.npz`), with `config.split`;
     - `digits`: the 449 held-out images of scikit-learn's handwritten digits.
+
+    Labels are numbered over the whole source: neither `config.split` nor `config.classes` changes
+    them.
 
     Args:
         config: the images, the decode settings and the random draw.
@@ -58,150 +55,60 @@ def open_images(config: DataConfig, *, num_classes: int | None = None) -> ImageS
         '449 images of handwritten digits (held-out test split)'
     """
     if config.data == "digits":
-        _refuse_labels(config, "the built-in digits")
+        kind = "the built-in digits"
+        refuse_labels(config, kind)
+        refuse_split(config, f"{kind}, which are one held-out set")
         return _digits(config, num_classes)
     path = Path(config.data).expanduser()
     if path.is_dir():
-        return _folder(path, config, num_classes)
+        return open_folder(path, config, num_classes)
     if path.is_file() and path.suffix.lower() == ".csv":
-        _refuse_labels(config, "a CSV file, which has its own label column")
+        refuse_labels(config, "a CSV file, which has its own label column")
         return _manifest(path, config, num_classes)
-    expected = "a folder of images, a CSV file (path,label) or digits"
+    if path.is_file() and path.suffix.lower() == ".npz":
+        refuse_labels(config, "a MedMNIST file, which has its own labels")
+        return open_medmnist(path, config, num_classes)
+    expected = "a folder of images, a CSV file (path,label), a MedMNIST file (.npz) or digits"
     if path.exists():
-        raise UserError(f"--data {config.data} is a file, but no .csv; expected {expected}")
+        raise UserError(f"--data {config.data} is a file, but no .csv or .npz; expected {expected}")
     raise UserError(
         f"--data {config.data}: no such folder or file; expected {expected}"
         + nearest(config.data, ["digits"])
     )
 
 
-def _refuse_labels(config: DataConfig, kind: str) -> None:
-    if config.labels is not None:
-        raise UserError(
-            f"--labels {config.labels} goes with a flat ImageNet validation folder, but --data "
-            f"{config.data} is {kind}; leave --labels out"
-        )
+def splits_of(data: str) -> tuple[str, ...]:
+    """Return the splits that a source is divided into, as we write them; none where it is whole.
 
+    Raises:
+        UserError: an unreadable folder or CSV file.
 
-# --- Folders -------------------------------------------------------------------------------------
-
-
-def _folder(root: Path, config: DataConfig, num_classes: int | None) -> ImageSet:
-    """Tell class folders from a flat folder, and refuse a mixture: no image is passed over."""
-    class_names, flat = [], []
-    for entry in _entries(root):
-        if entry.is_dir():
-            class_names.append(entry.name)
-        elif _is_image(entry.name):
-            flat.append(entry.name)
-    in_classes = [(image_id, name) for name in class_names for image_id in _walk(root, name)]
-
-    if not flat and not in_classes:
-        raise UserError(
-            f"--data {root} holds no images (looked for {' '.join(sorted(IMAGE_SUFFIXES))}, hidden "
-            "files aside); give a folder with one subfolder of images per class"
-        )
-    if flat and in_classes:
-        raise UserError(
-            f"--data {root} mixes {counted(len(flat), 'image')} directly in it ({flat[0]}) with "
-            f"class folders ({in_classes[0][1]}); move those images into a class folder, or out "
-            "of it"
-        )
-    if flat:
-        return _flat_folder(root, flat, config, num_classes)
-    _refuse_labels(config, "a tree of class folders, whose names are the labels")
-    if set(map(str.lower, class_names)) <= _SPLIT_NAMES:
-        raise UserError(
-            f"--data {root} holds splits ({', '.join(class_names)}), not classes; give one of "
-            f"them, such as {root / class_names[0]}"
-        )
-    space = label_space(class_names, num_classes, noun="class folder", source=root)
-    present = len({name for _, name in in_classes})
-    arrangement = f"in {counted(present, 'class folder')}"
-    return _files(root, in_classes, space, config, arrangement)
-
-
-def _flat_folder(
-    root: Path, names: list[str], config: DataConfig, num_classes: int | None
-) -> ImageSet:
-    """Label a flat folder by Kaggle's solution file or by the devkit's groundtruth file."""
-    if config.labels is None:
-        raise UserError(
-            f"--data {root} holds {counted(len(names), 'image')} but no class folders; give "
-            "their labels by --labels (LOC_val_solution.csv or "
-            "ILSVRC2012_validation_ground_truth.txt), or sort them into one folder per class"
-        )
-    path = config.labels.expanduser()
-    if not path.is_file():
-        raise UserError(
-            f"--labels {path}: no such file; expected Kaggle's LOC_val_solution.csv or the "
-            "devkit's ILSVRC2012_validation_ground_truth.txt"
-        )
-    if path.suffix.lower() == ".csv":
-        wnid_of = read_kaggle_solution(path)
-        without = [name for name in names if Path(name).stem not in wnid_of]
-        if without:
-            raise UserError(
-                f"--labels {path} has no row for {len(without)} of the {len(names)} images in "
-                f"{root} (first: {without[0]}); add the rows or remove the images"
-            )
-        labelled = [(name, wnid_of[Path(name).stem]) for name in names]
-    else:
-        wnids = read_devkit_groundtruth(path)
-        if len(wnids) != len(names):
-            raise UserError(
-                f"--labels {path} has {len(wnids)} lines, but {root} holds {len(names)} images; "
-                "line i labels image i, so give the whole validation folder, or use Kaggle's "
-                "LOC_val_solution.csv, which names its images"
-            )
-        labelled = list(zip(names, wnids, strict=True))
-    space = label_space({wnid for _, wnid in labelled}, num_classes, noun="wnid", source=path)
-    return _files(root, labelled, space, config, f"in one folder, labels from {path.name}")
-
-
-def _walk(
-    root: Path, inside: str, ancestors: frozenset[tuple[int, int]] = frozenset()
-) -> Iterator[str]:
-    """Yield the images below `root/inside` as POSIX paths under `root`, following links.
-
-    Links are followed because subsets of ImageNet are often made of them; a link to a folder it
-    lies in is entered once, or the walk would not end.
+    Example:
+        >>> splits_of("digits")
+        ()
     """
-    status = (root / inside).stat()
-    here = (status.st_dev, status.st_ino)
-    if here in ancestors:
-        return
-    for entry in _entries(root / inside):
-        path = f"{inside}/{entry.name}"
-        if entry.is_dir():
-            yield from _walk(root, path, ancestors | {here})
-        elif _is_image(entry.name):
-            yield path
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """List what is in a folder by name, without hidden entries."""
-    try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise UserError(f"cannot read the folder {folder}: {error.strerror}") from None
-    return sorted(visible, key=lambda entry: entry.name)
-
-
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+    path = Path(data).expanduser()
+    found: Iterable[str] = ()
+    if path.is_dir():
+        found = split_folders(path)
+    elif path.is_file() and path.suffix.lower() == ".csv":
+        rows = read_csv(path, required=("path", "label"), optional=("split",))
+        found = [row["split"] for _, row in rows if "split" in row]
+    elif path.is_file() and path.suffix.lower() == ".npz":
+        found = SPLITS
+    return tuple(sorted(set(map(canonical_split, found))))
 
 
 # --- A CSV file ----------------------------------------------------------------------------------
 
 
 def _manifest(path: Path, config: DataConfig, num_classes: int | None) -> ImageSet:
-    """Read images and labels from a CSV file with the columns path and label."""
+    """Read images and labels from a CSV file with the columns path, label and perhaps split."""
     folder = Path(os.path.abspath(path.parent))
     line_of: dict[str, int] = {}
-    labelled = []
-    for line, row in read_csv(path, required=("path", "label")):
+    labelled: list[tuple[str, str]] = []
+    split_of: dict[str, str] = {}
+    for line, row in read_csv(path, required=("path", "label"), optional=("split",)):
         image_id = _id_under(folder, row["path"])
         if line_of.setdefault(image_id, line) != line:
             raise UserError(
@@ -209,10 +116,20 @@ def _manifest(path: Path, config: DataConfig, num_classes: int | None) -> ImageS
                 "one row per image"
             )
         labelled.append((image_id, row["label"]))
+        if "split" in row:
+            split_of[image_id] = canonical_split(row["split"])
+    # Over all rows, so that a split's classes are numbered as the whole set's are.
     space = manifest_label_space({text for _, text in labelled}, num_classes, source=path)
-    images = _files(folder, labelled, space, config, f"listed in {path.name}")
+    arrangement = f"listed in {path.name}"
+    if split_of:
+        split = chosen_split(config, sorted(set(split_of.values())))
+        labelled = [row for row in labelled if split_of[row[0]] == split]
+        arrangement += f", split {split}"
+    else:
+        refuse_split(config, "a CSV file without a column 'split'")
+    images = file_set(folder, labelled, space, config, arrangement)
     # One missing file is that image's outcome; all of them is a wrong folder.
-    if all(_file_size(folder, record.image_id) < 0 for record in images.records):
+    if all(file_size(folder, record.image_id) < 0 for record in images.records):
         raise UserError(
             f"{path}: none of its {len(images.records)} images exists (first: "
             f"{folder / images.records[0].image_id}); paths are taken relative to the CSV "
@@ -228,36 +145,7 @@ def _id_under(folder: Path, cell: str) -> str:
     return absolute.removeprefix(root) if absolute.startswith(root) else posixpath.normpath(cell)
 
 
-# --- Building the set ----------------------------------------------------------------------------
-
-
-def _files(
-    root: Path,
-    labelled: list[tuple[str, str]],
-    space: LabelSpace,
-    config: DataConfig,
-    arrangement: str,
-) -> ImageSet:
-    def read(image_id: str) -> HostImage:
-        return decode_file(
-            root / image_id,
-            size=config.size,
-            resize=config.resize,
-            resize_size=config.resize_size,
-        )
-
-    file_size: Callable[[str], int] = functools.partial(_file_size, root)
-    kind = f" ({space.kind})" if space.kind != "names" else ""
-    return image_set(
-        labelled, space, config, read=read, file_size=file_size, arrangement=arrangement + kind
-    )
-
-
-def _file_size(root: Path, image_id: str) -> int:
-    try:
-        return (root / image_id).stat().st_size
-    except (OSError, ValueError):  # ValueError: a NUL character in a manifest's path
-        return -1
+# --- The built-in digits -------------------------------------------------------------------------
 
 
 def _digits(config: DataConfig, num_classes: int | None) -> ImageSet:
