@@ -23,7 +23,9 @@ def read_state_dict(path: Path | str) -> dict[str, np.ndarray]:
     """Read the weights of a ``.pth``, ``.pt`` or ``.safetensors`` file.
 
     A dictionary that holds the state dict under ``state_dict``, ``model_state_dict``, ``model`` or
-    ``net`` is opened, and prefixes that all keys share (``module.``, ``model.``, ``net.``) go.
+    ``net`` is opened, and prefixes that all keys share (``module.``, ``model.``, ``net.``) go. A
+    ``backbone`` with a new head ``fc`` beside it, as the paper's X-ray models have it, becomes one
+    network: the backbone's own head, which that network never computes, is left out.
 
     Returns:
         Arrays by torch key. bfloat16, which NumPy lacks, becomes float32, which loses nothing.
@@ -47,7 +49,8 @@ def read_state_dict(path: Path | str) -> dict[str, np.ndarray]:
     else:
         raise UserError(f"{path} is no .pth, .pt or .safetensors file; save the state dict as one")
     tensors = _unwrapped(loaded, path)
-    return {key: _array(tensor) for key, tensor in _without_prefix(tensors).items()}
+    tensors = _with_its_head(_without_prefix(tensors))
+    return {key: _array(tensor) for key, tensor in tensors.items()}
 
 
 def file_sha256(path: Path | str) -> str:
@@ -108,6 +111,28 @@ def _without_prefix(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
         if all(key.startswith(prefix) for key in tensors):
             return _without_prefix({key[len(prefix) :]: t for key, t in tensors.items()})
     return tensors
+
+
+def _with_its_head(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Put the head of the paper's fine-tuned networks where torchvision's networks have theirs.
+
+    Their keys are ``backbone.*``, ``fc.weight`` (and ``fc.bias``), and ``iter``, a counter.
+    """
+    backbone = {
+        key.removeprefix("backbone."): tensor
+        for key, tensor in tensors.items()
+        if key.startswith("backbone.")
+    }
+    others = tensors.keys() - {f"backbone.{key}" for key in backbone}
+    if not backbone or "fc.weight" not in others or others - {"fc.weight", "fc.bias", "iter"}:
+        return tensors
+    heads_of = {"conv1.weight": "fc", "classifier.1.weight": "classifier.6"}  # ResNet, AlexNet
+    head = next((name for key, name in heads_of.items() if key in backbone), None)
+    if head is None:
+        return tensors
+    kept = {key: tensor for key, tensor in backbone.items() if not key.startswith(f"{head}.")}
+    heads = {key: tensors[key] for key in ("fc.weight", "fc.bias") if key in tensors}
+    return kept | {key.replace("fc", head): tensor for key, tensor in heads.items()}
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

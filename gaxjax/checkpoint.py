@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from gaxjax import models
@@ -36,13 +37,17 @@ __all__ = [
     "check_destination",
     "fingerprint",
     "is_checkpoint",
+    "latest_state",
     "load",
+    "load_state",
     "read_parity",
     "save",
+    "save_state",
 ]
 
 _FORMAT = 1
 _DESCRIPTION = "gaxjax.json"
+_STATE = "state.json"
 _WEIGHTS = "weights"
 
 Triple = tuple[float, float, float]
@@ -66,6 +71,8 @@ class CheckpointMetadata:
     """Height and width of its images, in pixels, unless told otherwise."""
     class_names: tuple[str, ...] | None = None
     """One name per class, in the order of the logits."""
+    validation_accuracy: float | None = None
+    """Share of the validation images classified correctly, where it was trained here."""
     source: str = ""
     """Name of the file it was converted from, or of torchvision's weights."""
     source_sha256: str = ""
@@ -147,7 +154,8 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
     path = Path(path).absolute()
     description = _read_description(path)
     metadata = _metadata(path, description)
-    _check_files(path, description)
+    if fault := _altered(path, description):
+        raise UserError(_damaged(path, fault))
     model = _abstract_model(metadata)
     expected = _weights(model)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -156,8 +164,7 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
         for name, leaf in expected.items()
     }
     try:
-        stored = ocp.metadata(path / _WEIGHTS).metadata
-        faults = _differences(stored, wanted)
+        faults = _differences(_stored(path), wanted)
         arrays = {} if faults else ocp.load(path / _WEIGHTS, wanted)
     except Exception as error:
         # Orbax and TensorStore raise many types; the files are whole, so this is another version's.
@@ -169,6 +176,86 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
         variable.set_value(arrays[_dotted(keys)])
     nnx.update(model, state)
     return model, metadata
+
+
+def save_state(folder: Path, state: PyTree, number: int) -> None:
+    """Keep a training state's arrays, whole or not at all; then remove the earlier ones.
+
+    Args:
+        folder: where states are kept, each in a folder of its own.
+        state: any pytree of arrays.
+        number: its place in order, larger than that of the state before.
+
+    Raises:
+        UserError: it cannot be written; the state before is still there.
+    """
+    path = folder.absolute() / f"{number:09d}"
+    temporary = path.with_suffix(".partial")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        temporary.mkdir(parents=True)
+        ocp.save(temporary / _WEIGHTS, _by_path(state))
+        (temporary / _STATE).write_text(json.dumps({"files": _hashes(temporary)}) + "\n")
+        os.sync()  # durable before the rename, so that a state that is there is whole
+        temporary.rename(path)
+    except (OSError, ValueError) as error:  # TensorStore says ValueError for a full disk
+        raise UserError(
+            f"cannot write the training state {path} ({_one_line(error)}): what was kept before is "
+            "safe; mend it and give the same command again to resume"
+        ) from error
+    for other in folder.iterdir():
+        if other.name != path.name:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def latest_state(folder: Path) -> Path | None:
+    """Return the last state that `save_state` kept in a folder, None where there is none."""
+    whole = [path for path in folder.glob("*") if (path / _STATE).is_file() and not path.suffix]
+    return max(whole, default=None)
+
+
+def load_state(path: Path, like: PyTree) -> PyTree:
+    """Read a state that `save_state` kept.
+
+    Args:
+        path: from `latest_state`.
+        like: a state of the same structure, shapes and types; its arrays are not used.
+
+    Raises:
+        UserError: damaged files, or another model's state.
+    """
+    path = path.absolute()
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        for name, leaf in _by_path(like).items()
+    }
+    try:
+        fault = _altered(path, json.loads((path / _STATE).read_text()))
+        faults = [fault] if fault else _differences(_stored(path), wanted)
+        if faults:
+            raise ValueError("; ".join(faults[:3]))
+        arrays = ocp.load(path / _WEIGHTS, wanted)
+    except Exception as error:  # as in `load`
+        raise UserError(
+            f"the training state {path} is damaged ({_one_line(error)}); remove that folder to "
+            "train anew"
+        ) from error
+    return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
+
+
+def _by_path(tree: PyTree) -> dict[str, Any]:
+    return {
+        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    return ocp.metadata(path / _WEIGHTS).metadata
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def check_destination(path: Path | str) -> None:
@@ -290,12 +377,14 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_files(path: Path, description: dict[str, Any]) -> None:
+def _altered(path: Path, description: dict[str, Any]) -> str | None:
+    """Return what is wrong with the first file that is not as it was written."""
     for name, sha256 in description["files"].items():
         if not (path / name).is_file():
-            raise UserError(_damaged(path, f"{name} is missing"))
+            return f"{name} is missing"
         if _file_sha256(path / name) != sha256:
-            raise UserError(_damaged(path, f"{name} is truncated or altered"))
+            return f"{name} is truncated or altered"
+    return None
 
 
 def _damaged(path: Path, reason: str) -> str:

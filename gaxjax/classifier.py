@@ -34,6 +34,7 @@ class Classifier:
         mean, std: per-channel normalisation in [0, 1] pixel units, or None where there is none.
         class_names: one name per class, or None.
         input_size: height and width of the images it was made for, in pixels, where known.
+        validation_accuracy: share of its validation images classified correctly, where known.
         name: for people.
         fingerprint: sha256 of weights and normalisation; a run resumes only with the same one.
         module: builds the NNX module of given weights, whose layers have names; None for another
@@ -47,6 +48,7 @@ class Classifier:
     std: tuple[float, ...] | None = None
     class_names: tuple[str, ...] | None = None
     input_size: int | None = None
+    validation_accuracy: float | None = None
     name: str = "classifier"
     fingerprint: str = ""
     module: Callable[[PyTree], nnx.Module] | None = None
@@ -112,6 +114,7 @@ def load_classifier(path: Path, *, fold: bool = True) -> Classifier:
         classifier,
         class_names=metadata.class_names,
         input_size=metadata.input_size,
+        validation_accuracy=metadata.validation_accuracy,
         name=metadata.architecture,
     )
 

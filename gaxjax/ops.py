@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -115,6 +116,8 @@ def convolution(
     """
     if x.shape[-1] <= _FEW_CHANNELS and groups == 1 and strides[0] == strides[1] > 1:
         y = _rules.value.image_convolution(x, kernel, strides[0], padding)
+    elif groups == 1 and (x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]):
+        y = _convolution_cell_by_cell(x, kernel, strides, padding)
     else:
         y = lax.conv_general_dilated(
             x,
@@ -126,6 +129,27 @@ def convolution(
         )
     y = _not_empty(y, x)
     return y if bias is None else y + bias
+
+
+def _convolution_cell_by_cell(
+    x: Array, kernel: Array, strides: tuple[int, int], padding: Padding
+) -> Array:
+    """Convolve features smaller than the window: a matrix product for each cell of the kernel.
+
+    XLA's CPU backend has no fast convolution of such features: 508 against 7.5 ms for 32 × 2 × 2 ×
+    512 and a 3 × 3 kernel.
+    """
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    counts = [
+        (size - length) // stride + 1
+        for size, length, stride in zip(x.shape[1:3], kernel.shape[:2], strides, strict=True)
+    ]
+    rows, columns = (max(count, 0) for count in counts)
+    y = jnp.zeros((x.shape[0], rows, columns, kernel.shape[3]), x.dtype)
+    for row, column in np.ndindex(*kernel.shape[:2]):
+        cells = x[:, row :: strides[0], column :: strides[1]][:, :rows, :columns]
+        y = y + cells @ kernel[row, column]
+    return y
 
 
 def max_pool(

@@ -76,3 +76,51 @@ class RunProgress:
                 f"{self._done:,} of {self._total:,} images · {rate} · about {left:,.0f} s left",
                 highlight=False,
             )
+
+
+class TrainingProgress:
+    """Shows steps of a known number done, with figures beside them; a context manager.
+
+    Args:
+        name: what is running, such as Training.
+        total: steps in all.
+        unit: what a step is, in the plural.
+        done: steps done before.
+    """
+
+    def __init__(self, name: str, total: int, unit: str, done: int = 0) -> None:
+        self._console = Console(stderr=True)
+        self._name, self._total, self._unit = name, total, unit
+        self._said = time.monotonic()
+        self._bar = Progress(
+            TextColumn(name),
+            MofNCompleteColumn(),
+            TextColumn(f"{unit}, {{task.fields[figures]}}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(name, total=total, completed=done, figures="starting")
+
+    def __enter__(self) -> "TrainingProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, done: int, figures: str) -> None:
+        """Say how many steps are done, and the figures to show beside."""
+        self._bar.update(self._task, completed=done, figures=figures)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said >= _PLAIN_SECONDS:
+            self._said = now
+            self._console.print(
+                f"{self._name}: {done:,} of {self._total:,} {self._unit} · {figures}",
+                highlight=False,
+            )

@@ -1,5 +1,6 @@
 """Reading torch files, the bijection and its faults, torchvision names, the whole conversion."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from converters.state_dict import file_sha256
 from gaxjax import checkpoint
 from gaxjax.errors import UserError
 from gaxjax.reference.random_weights import random_state_dict
+from gaxjax.reference.torch_models import torch_model
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,55 @@ def test_half_precision_weights_arrive_as_the_float32_of_the_same_value(tmp_path
         read = converters.read_state_dict(save(tmp_path / "half.pth", halves))
         model = converters.convert_state_dict(read, "small_resnet")
         np.testing.assert_array_equal(model.bn1.var[...], halves["bn1.running_var"].float())
+
+
+def released(backbone, features):
+    """A fine-tuned network as the paper's released code saves it: its own head beside a backbone's.
+
+    Its forward pass leaves out the backbone's last layer.
+    """
+    network = torch.nn.Module()
+    network.iter = torch.nn.Parameter(torch.tensor([2500.0], dtype=torch.float64), False)
+    network.backbone = backbone
+    network.fc = torch.nn.Linear(features, 2, bias=False)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "features", "head"),
+    [
+        ("resnet18", 512, "fc"),
+        pytest.param("alexnet", 4096, "classifier.6", marks=pytest.mark.slow),
+        pytest.param("resnet34", 512, "fc", marks=pytest.mark.slow),
+    ],
+)
+def test_the_papers_fine_tuned_networks_convert(tmp_path, architecture, features, head):
+    backbone = torch_model(
+        architecture, 1000, state_dict=random_state_dict(architecture, num_classes=1000)
+    )
+    network = released(backbone, features)
+    path = tmp_path / "tuned.pth"
+    torch.save({"net": network.state_dict(), "optimizer": {"state": {}}}, path)
+    metadata, parity = converters.convert(str(path), tmp_path / "tuned.ckpt", input_size=64)
+    assert (metadata.architecture, metadata.num_classes) == (architecture, 2)
+    assert (metadata.head_bias, metadata.mean) == (False, None)
+    assert parity["folded"]["logits"]["max_rel"] < 1e-4
+
+    pixels = np.random.default_rng(0).uniform(size=(2, 64, 64, 3)).astype(np.float32)
+    owner, _, name = head.rpartition(".")
+    with torch.no_grad():
+        setattr(backbone.get_submodule(owner), name, torch.nn.Identity())
+        expected = network.fc(backbone(torch.from_numpy(pixels.transpose(0, 3, 1, 2)))).numpy()
+    model, _ = checkpoint.load(tmp_path / "tuned.ckpt")
+    found = np.asarray(model(jnp.asarray(pixels)))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_backbone_with_other_things_beside_it_is_left_as_it_is(tmp_path, weights):
+    content = {f"backbone.{key}": value for key, value in tensors(weights).items()}
+    content |= {"fc.weight": torch.zeros(2, 64), "extra.weight": torch.zeros(3)}
+    read = converters.read_state_dict(save(tmp_path / "w.pth", content))
+    assert read.keys() == content.keys()
 
 
 def test_a_missing_file_says_so(tmp_path):

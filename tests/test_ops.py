@@ -98,6 +98,31 @@ def test_convolution_equals_torchs(window, stride, padding, groups):
     np.testing.assert_allclose(ours, nhwc(torchs), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 5), (4, 1), (3, 3)])
+@pytest.mark.parametrize(("window", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (5, 2, 2)])
+def test_convolutions_of_features_smaller_than_the_window_equal_torchs(
+    size, window, stride, padding
+):
+    x = features(*size)
+    kernel = jax.random.normal(jax.random.key(1), (window, window, 4, 5))
+    sides = ((padding, padding), (padding, padding))
+
+    @jax.jit
+    def ours(x, kernel):
+        return ops.convolution(x, kernel, strides=(stride, stride), padding=sides)
+
+    weight = torch.tensor(np.asarray(kernel).transpose(3, 2, 0, 1).copy(), requires_grad=True)
+    given = nchw(x).requires_grad_()
+    torchs = F.conv2d(given, weight, stride=stride, padding=padding)
+    y, pull = jax.vjp(ours, x, kernel)
+    np.testing.assert_allclose(y, nhwc(torchs.detach()), atol=1e-5)
+    upstream = jax.random.normal(jax.random.key(2), y.shape)
+    torchs.backward(nchw(upstream))
+    by_x, by_kernel = pull(upstream)
+    np.testing.assert_allclose(by_x, nhwc(given.grad), atol=1e-5)
+    np.testing.assert_allclose(by_kernel, weight.grad.numpy().transpose(2, 3, 1, 0), atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(32, 32), (33, 35), (34, 31)])
 @pytest.mark.parametrize(
     ("window", "stride", "padding"), [(7, 2, 3), (7, 2, 0), (3, 2, 0), (11, 4, 2), (3, 3, 1)]
