@@ -17,6 +17,9 @@ from gaxjax.flags import Command
 from gaxjax.interruption import interruptions
 
 STOPPED = 130
+_KEPT = dict.fromkeys(("gax", "ax"), "; finished images are stored, the same command resumes") | {
+    "finetune": "; the same command resumes from the last validation"
+}
 
 
 def entry() -> None:
@@ -60,8 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        resumes = given[:1] in (["gax"], ["ax"])
-        kept = "; finished images are stored, the same command resumes" if resumes else ""
+        kept = _KEPT.get(given[0] if given else "", "")
         print(f"\ngaxjax: stopped{kept}", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:  # `gaxjax … | head`

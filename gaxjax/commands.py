@@ -6,13 +6,30 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gaxjax.errors import UserError
-from gaxjax.flags import Ax, Command, Convert, Demo, Evaluate, Gax, Statistics, Verify
+from gaxjax.flags import (
+    Ax,
+    Command,
+    Convert,
+    Demo,
+    Evaluate,
+    Finetune,
+    Gax,
+    Report,
+    Statistics,
+    Toy,
+    Verify,
+    View,
+)
+
+if TYPE_CHECKING:
+    from gaxjax.evaluate import Evaluation
+    from gaxjax.snapshots import SnapshotSummary
 
 DIFFERS = 1
 PROGRESS_COLUMNS = (
@@ -49,14 +66,22 @@ def execute(command: Command, given: Sequence[str]) -> int:
             _convert(command)
         case Evaluate():
             _evaluate(command, given)
+        case Finetune():
+            _finetune(command)
+        case Toy():
+            _toy(command)
         case Gax():
             _gax(command)
         case Ax():
             _ax(command)
         case Verify():
             return _verify(command)
+        case Report():
+            _report(command)
         case Statistics():
             _statistics(command)
+        case View():
+            _view(command)
     return 0
 
 
@@ -112,27 +137,97 @@ def _evaluate(command: Evaluate, given: Sequence[str]) -> None:
     from gaxjax.data import open_images
     from gaxjax.evaluate import evaluate
 
+    output = command.output and _checked_output(command.output, (".json",))
     classifier = open_classifier(command.model)
     images = open_images(command.data, num_classes=classifier.num_classes)
     result = evaluate(classifier, images, threads=command.data.decode_threads)
-    readable = result.num_images - result.num_unreadable
-    if not readable:
+    if not result.num_images:
         raise UserError(f"none of the images of {command.data.data} could be read")
     _note_size(classifier.input_size, command.data.size)
+    _print_evaluation(
+        result, classifier.class_names or images.label_names, classifier.validation_accuracy
+    )
+    if output is not None:
+        figures = {"model": command.model.model, "data": images.name, **result.to_dict()}
+        _write(output, json.dumps(figures, indent=2) + "\n")
+        _console.print(f"Wrote {output}  all figures", markup=False)
+    words = shlex.join(_without(given[1:], "--output"))
+    _console.print(f"Next: gaxjax gax {words} --output RUN", markup=False)
+
+
+def _print_evaluation(
+    result: "Evaluation", names: tuple[str, ...] | None, validation_accuracy: float | None
+) -> None:
+    from gaxjax.report.evaluation_tables import render
+
     _console.print(
-        f"{result.num_correct} of {readable} images correct "
-        f"({result.num_correct / readable:.1%}), "
+        f"{result.num_correct} of {result.num_images} images correct ({result.accuracy:.1%}), "
         f"mean probability of the right class {result.mean_probability:.3f}"
     )
     if result.num_unreadable:
         _console.print(f"{result.num_unreadable} images could not be read")
-    _console.print(f"Next: gaxjax gax {shlex.join(given[1:])} --output RUN", markup=False)
+    if result.num_classes == 2:
+        _tables.print(*render(result, names or ("0", "1"), validation_accuracy))
+
+
+def _finetune(command: Finetune) -> None:
+    from gaxjax.finetune import run_finetune
+
+    config, output = command.config, command.output
+    summary = run_finetune(
+        config, output, note=lambda text: _console.print(f"Note: {text}", markup=False)
+    )
+    reached = "reached" if summary.target_met else "did NOT reach"
+    _console.print(
+        f"{summary.iterations:,} iterations {reached} the validation accuracy of "
+        f"{config.validation_accuracy:g}: {summary.validation_accuracy:.4f}"
+    )
+    split = "val"
+    if summary.test is not None:
+        split = "test"
+        _print_evaluation(summary.test, summary.class_names, summary.validation_accuracy)
+    flags = ["--model", str(summary.model), "--data", summary.data, "--split", split]
+    flags += ["--size", str(config.size)]
+    flags += ["--resize", config.resize] * (config.resize != "squash")
+    _wrote(
+        (summary.model, "the trained classifier"),
+        (output / "curve.csv", "loss and validation accuracy"),
+        (output / "finetune.json", "settings and all figures"),
+        next_command=f"gaxjax gax {shlex.join(flags)} --bias --output RUN",
+    )
+
+
+def _toy(command: Toy) -> None:
+    from gaxjax.toy import run_toy
+
+    files = run_toy(command.output)
+    _wrote(
+        *((file, _TOY_FILES[file.suffix]) for file in files),
+        next_command="gaxjax demo",
+    )
+
+
+_TOY_FILES = {".csv": "its data", ".png": "the figure", ".svg": "the figure"}
+
+
+def _without(words: Sequence[str], flag: str) -> list[str]:
+    """Return a command line's words without a flag and its value."""
+    kept, skip = [], False
+    for word in words:
+        if skip or word == flag or word.startswith(f"{flag}="):
+            skip = not skip and word == flag
+            continue
+        kept.append(word)
+    return kept
 
 
 def _gax(command: Gax) -> None:
     from gaxjax.run import explain_nothing_correct, run_gax
+    from gaxjax.snapshots import describe_disk
     from gaxjax.stats import EngineStats
 
+    if command.run.snapshots.snapshots:
+        _console.print(f"Note: {describe_disk(command.run)}")
     summary = run_gax(command.run, command.output)
     if summary.resumed:
         _console.print(f"{summary.resumed:,} images were done before")
@@ -149,7 +244,29 @@ def _gax(command: Gax) -> None:
     if nothing:
         raise UserError(nothing)
     heatmaps = command.run.store.heatmaps
-    _wrote((summary.output, _what(heatmaps)), next_command=_check_or_tell(summary, heatmaps))
+    files = [(summary.output, _what(heatmaps))]
+    next_command = _check_or_tell(summary, heatmaps)
+    if summary.snapshots is not None:
+        files += _tell_snapshots(summary.snapshots, summary.output)
+        if summary.snapshots.image_ids:
+            words = ["gaxjax", "view", str(summary.output), summary.snapshots.image_ids[0]]
+            next_command = shlex.join(words)
+    _wrote(*files, next_command=next_command)
+
+
+def _tell_snapshots(found: "SnapshotSummary", run: Path) -> list[tuple[Path, str]]:
+    """Say what is missing or differs; return the files that were written."""
+    for image_id, reason in found.left_out.items():
+        _console.print(f"Note: no snapshots of {image_id}: {reason}", markup=False)
+    if found.difference:
+        _console.print(
+            f"Note: replayed scores differ from the stored ones by up to {found.difference:.2g}"
+        )
+    if not found.image_ids:
+        return []
+    count = len(found.image_ids)
+    what = f"{found.rows:,} heatmaps along the way of {count:,} image{'s' * (count != 1)}"
+    return [(run / "snapshots.parquet", what)]
 
 
 def _ax(command: Ax) -> None:
@@ -216,6 +333,20 @@ def _verify(command: Verify) -> int:
     return 0 if result.passed else DIFFERS
 
 
+def _report(command: Report) -> None:
+    from gaxjax.report.page import write_report
+
+    written = write_report(command.runs, command.output, num_pictures=command.num_pictures)
+    for note in written.notes:
+        _console.print(f"Note: {note}", markup=False)
+    size = f"{written.num_bytes / 1e6:.1f} MB"
+    _wrote(
+        (written.page, f"the report, {size}, nothing else needed: open it in a browser"),
+        (written.folder, f"its {written.num_figures} figures as PNG, SVG and CSV"),
+        next_command=f"gaxjax verify {shlex.quote(str(command.runs[0]))} --num-images 20",
+    )
+
+
 def _statistics(command: Statistics) -> None:
     import csv
     import io
@@ -258,6 +389,24 @@ def _statistics(command: Statistics) -> None:
     )
 
 
+def _view(command: View) -> None:
+    from gaxjax.report.viewer import SUFFIXES, read_film, save_film, show_film
+
+    save = command.save and _checked_output(command.save, SUFFIXES, flag="--save")
+    film = read_film(command.run, command.image, data=command.data)
+    if film.note:
+        _console.print(f"Note: {film.note}", markup=False)
+    run = shlex.quote(str(command.run))
+    if save is None:
+        show_film(film)
+        again = f"gaxjax view {run} {shlex.quote(film.image_id)} --save FILE.gif"
+        _console.print(f"Next: {again}", markup=False)
+        return
+    count = save_film(film, save)
+    what = "the final state" if save.suffix == ".png" else f"{count} frame{'s' * (count != 1)}"
+    _wrote((save, f"{film.image_id}: {what}"), next_command=f"gaxjax statistics {run}")
+
+
 def _print_gap(run: Path) -> None:
     from gaxjax.report.statistics_tables import render
     from gaxjax.statistics import run_statistics
@@ -282,11 +431,11 @@ def _print_outcomes(outcomes: dict[str, int], what: str) -> None:
     _console.print(f"{total:,} {what}: {counts}")
 
 
-def _checked_output(path: Path, suffixes: tuple[str, ...]) -> Path:
+def _checked_output(path: Path, suffixes: tuple[str, ...], *, flag: str = "--output") -> Path:
     """Refuse a place that cannot be written, or that holds something else, before the work."""
     if path.suffix not in suffixes or path.name == "run.json":
         raise UserError(
-            f"--output {path} must end in {' or '.join(suffixes)}, and not be a run's run.json"
+            f"{flag} {path} must end in {' or '.join(suffixes)}, and not be a run's run.json"
         )
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UserError(f"cannot write {path}: its folder is missing or not writable")
@@ -294,7 +443,7 @@ def _checked_output(path: Path, suffixes: tuple[str, ...]) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    from gaxjax.store import replacing
+    from gaxjax.folder import replacing
 
     try:
         with replacing(path) as temporary:

@@ -68,8 +68,13 @@ class DataConfig:
     """Which images, and how a file becomes an array of pixels.
 
     Attributes:
-        data: Images: a folder with one subfolder per class, a flat folder (with --labels), a CSV
-            file with the columns path and label, or the built-in set `digits`.
+        data: Images: a folder with one subfolder per class, a folder of splits (with --split), a
+            flat folder (with --labels), a CSV file with the columns path and label (and split), a
+            MedMNIST file such as pneumoniamnist_224.npz, or the built-in set `digits`.
+        split: Split to take where --data is divided into splits: train, val or test. Labels do not
+            depend on it.
+        classes: Keep only images of these classes, by name, such as NORMAL; all when not given.
+            Labels do not depend on it.
         labels: Labels of a flat ImageNet validation folder: Kaggle's LOC_val_solution.csv, or the
             devkit's ILSVRC2012_validation_ground_truth.txt with meta.mat beside it.
         size: Height and width of the decoded image, in pixels.
@@ -83,6 +88,8 @@ class DataConfig:
     """
 
     data: str
+    split: str | None = None
+    classes: tuple[str, ...] = ()
     labels: Path | None = None
     size: int = 256
     resize: Literal["squash", "crop"] = "squash"
@@ -92,6 +99,13 @@ class DataConfig:
     decode_threads: int = 4
 
     def __post_init__(self) -> None:
+        _require(isinstance(self.classes, tuple), "classes", self.classes, "a tuple of names")
+        _require(
+            len(set(self.classes)) == len(self.classes),
+            "classes",
+            " ".join(self.classes),
+            "without repetition",
+        )
         _require(self.size >= 1, "size", self.size, "at least 1 pixel")
         _require(
             self.resize_size is None or self.resize == "crop",
@@ -335,13 +349,38 @@ class StoreConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SnapshotConfig:
+    """Heatmaps along the way, of a few images; nothing here changes what a run finds.
+
+    Attributes:
+        snapshots: Keep heatmaps along the way for this many images: the first that were optimised,
+            in the order of their names. A finished run gets them when its command is given again.
+        snapshot_every: One after every so many updates; also the first, the last and the stored
+            one.
+        snapshot_scores: CO scores: also the first step whose score is at least each.
+    """
+
+    snapshots: int = 0
+    snapshot_every: int = 5
+    snapshot_scores: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.snapshots >= 0, "snapshots", self.snapshots, "at least 0")
+        _require(self.snapshot_every >= 1, "snapshot_every", self.snapshot_every, "at least 1")
+        for score in self.snapshot_scores:
+            _require(abs(score) < float("inf"), "snapshot_scores", score, "finite numbers")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One bulk GAX run: model, images, method, engine, store.
+    """One bulk GAX run: model, images, method, engine, store, snapshots.
 
     Attributes:
         preset: Whole settings by name; flags given besides override them. default: as documented
             here. paper: the paper's text (score space raw). released: the released ImageNet code's
             quick commands (score space released, target 15).
+        first_correct: Stop at the n-th image that the model classifies correctly, in the order of
+            their names; all when not given.
     """
 
     model: ModelConfig
@@ -349,7 +388,13 @@ class RunConfig:
     gax: GaxConfig = field(default_factory=GaxConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
     preset: Preset = "default"
+    first_correct: int | None = None
+
+    def __post_init__(self) -> None:
+        wanted = self.first_correct
+        _require(wanted is None or wanted >= 1, "first_correct", wanted, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,6 +405,8 @@ class AxRunConfig:
         preset: Whole settings by name; flags given besides override them. default: as documented
             here. paper: the paper's text (score space raw). released: the released ImageNet code
             (score space released).
+        first_correct: Stop at the n-th image that the model classifies correctly, in the order of
+            their names; all when not given.
     """
 
     model: ModelConfig
@@ -368,6 +415,100 @@ class AxRunConfig:
     batch: BatchConfig = field(default_factory=BatchConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     preset: Preset = "default"
+    first_correct: int | None = None
+
+    def __post_init__(self) -> None:
+        wanted = self.first_correct
+        _require(wanted is None or wanted >= 1, "first_correct", wanted, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """How a classifier is trained (paper §3, "Experimental Method and Datasets").
+
+    Attributes:
+        data: Images in splits: a folder with train, test and perhaps val, each holding one folder
+            per class; a CSV file with the columns path, label and split; or a MedMNIST .npz file.
+        architecture: Backbone by name, such as resnet34 or alexnet; it gets a new head.
+        weights: What the backbone starts from: a checkpoint made by `gaxjax convert`, a
+            torchvision name, or a state dict, without its head; at random when not given.
+        head_bias: Give the new head a bias; the paper's has none.
+        normalization: How pixels enter the network. none: as they are, in [0, 1], as the paper's
+            X-ray models take them. imagenet: by torchvision's mean and std.
+        size: Height and width of the images, in pixels.
+        resize: squash: resize to size × size, as the paper does. crop: resize the short side to
+            size, then cut the centre.
+        validation: Share of a folder's training and validation images that becomes the new
+            validation split, per class.
+        seed: Seed of the split, the new weights, the batches and dropout.
+        learning_rate: Adam's learning rate.
+        beta1: Adam's decay of the first moment.
+        beta2: Adam's decay of the second moment.
+        adam_eps: Adam's term against division by zero.
+        weight_decay: Factor of the weights added to their gradients (the paper: none; the released
+            code: 1e-5).
+        batch_size: Images per iteration, drawn with replacement.
+        validate_every: Validate, and keep the state for resuming, after this many iterations.
+        validation_accuracy: Stop as soon as the validation accuracy is at least this: 0.99 for the
+            paper's variant _1, 0.8 for its _sub.
+        min_iterations: Never stop before so many iterations.
+        max_iterations: Stop after so many iterations in any case.
+        precision: Arithmetic of training: float32, or TF32 where a GPU has it; highest: float32.
+        decode_threads: Threads that decode images.
+    """
+
+    data: str
+    architecture: str = "resnet34"
+    weights: str | None = None
+    head_bias: bool = False
+    normalization: Literal["none", "imagenet"] = "none"
+    size: int = 256
+    resize: Literal["squash", "crop"] = "squash"
+    validation: float = 0.2
+    seed: int = 0
+    learning_rate: float = 1e-3
+    beta1: float = 0.5
+    beta2: float = 0.999
+    adam_eps: float = 1e-8
+    weight_decay: float = 0.0
+    batch_size: int = 32
+    validate_every: int = 100
+    validation_accuracy: float = 0.99
+    min_iterations: int = 2400
+    max_iterations: int = 240_000
+    precision: Literal["float32", "highest"] = "float32"
+    decode_threads: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("size", "batch_size", "validate_every", "decode_threads", "max_iterations"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("seed", "min_iterations"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        _require(
+            self.min_iterations <= self.max_iterations,
+            "min_iterations",
+            self.min_iterations,
+            f"at most --max-iterations ({self.max_iterations})",
+        )
+        for name in ("beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        _require(0 < self.validation < 1, "validation", self.validation, "between 0 and 1")
+        _require(
+            0 < self.validation_accuracy <= 1,
+            "validation_accuracy",
+            self.validation_accuracy,
+            "above 0 and at most 1",
+        )
+        finite = float("inf")
+        for name in ("learning_rate", "adam_eps"):
+            value = getattr(self, name)
+            _require(0 < value < finite, name, value, "a finite number above 0")
+        _require(
+            0 <= self.weight_decay < finite,
+            "weight_decay",
+            self.weight_decay,
+            "a finite number, at least 0",
+        )
 
 
 AX_PRESETS: dict[Preset, AxConfig] = {

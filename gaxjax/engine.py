@@ -123,7 +123,7 @@ class Engine:
         self.devices = local_devices(config.devices)
         self.objective = make_objective(classifier, gax, config.precision, self.devices[0])
         self._image = jax.ShapeDtypeStruct(image_shape, image_dtype)
-        self._heatmap_dtype = jnp.dtype(heatmap_dtype)
+        self.heatmap_dtype = jnp.dtype(heatmap_dtype)
         self._drain = config.drain
         self.slots = choose_slots(self.objective, config, self._image, self.devices, num_images)
         self.stats = EngineStats()
@@ -147,7 +147,7 @@ class Engine:
                     slots=self.slots,
                     drain=self._drain,
                     image=self._image,
-                    heatmap_dtype=self._heatmap_dtype,
+                    heatmap_dtype=self.heatmap_dtype,
                 )
             except jax.errors.JaxRuntimeError as error:
                 self._halve(error)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from gaxjax.config import AxRunConfig, DataConfig, ModelConfig, RunConfig
+from gaxjax.config import AxRunConfig, DataConfig, FinetuneConfig, ModelConfig, RunConfig
 
 __all__ = [
     "Ax",
@@ -14,9 +14,13 @@ __all__ = [
     "Convert",
     "Demo",
     "Evaluate",
+    "Finetune",
     "Gax",
+    "Report",
     "Statistics",
+    "Toy",
     "Verify",
+    "View",
 ]
 
 
@@ -57,10 +61,38 @@ class Convert:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Count how many images a model classifies correctly."""
+    """Tell how well a model classifies images; of two classes also precision, recall and AUROC.
+
+    Attributes:
+        output: JSON file for all figures, the confusion matrix among them.
+    """
 
     model: ModelConfig
     data: DataConfig
+    output: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune:
+    """Train a backbone with a new head on images in splits; the same command resumes.
+
+    Attributes:
+        output: Folder for the trained checkpoint, the split, the curve and the figures.
+    """
+
+    config: FinetuneConfig
+    output: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy:
+    """Draw the paper's two-dimensional example: Figs. 1 and 6, and the data behind them.
+
+    Attributes:
+        output: Folder for the figures (PNG, SVG) and their data (CSV).
+    """
+
+    output: Path = Path("gaxjax-toy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +144,22 @@ class Verify:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Report:
+    """Draw an HTML page of stored runs: figures, tables, a gallery, and the heatmaps' evolution.
+
+    Attributes:
+        runs: Folders of GAX and AX runs.
+        output: The page, one file; its figures go to a folder beside it (PNG, SVG, CSV).
+        num_pictures: Show the pictures of about so many heatmaps in the gallery; every one makes
+            the page some 10 KB larger.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    output: Path = Path("report.html")
+    num_pictures: int = 200
+
+
+@dataclass(frozen=True, kw_only=True)
 class Statistics:
     """Tell how far correct and wrong predictions lie apart in a run, per method.
 
@@ -130,12 +178,34 @@ class Statistics:
     output: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Show how one image's heatmap grew, with a slider; or save it as an animation.
+
+    Attributes:
+        run: Folder of a GAX run.
+        image: Id of the image, such as digits/0042, or an ending that only one image has.
+        save: Write a .gif or .mp4 of all snapshots, or a .png of the final state, and open no
+            window.
+        data: Where the run's images are now, if they were moved.
+    """
+
+    run: tyro.conf.Positional[Path]
+    image: tyro.conf.Positional[str]
+    save: Path | None = None
+    data: str | None = None
+
+
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Finetune, tyro.conf.subcommand("finetune")]
     | Annotated[Gax, tyro.conf.subcommand("gax")]
     | Annotated[Ax, tyro.conf.subcommand("ax")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Statistics, tyro.conf.subcommand("statistics")]
+    | Annotated[View, tyro.conf.subcommand("view")]
+    | Annotated[Toy, tyro.conf.subcommand("toy")]
 )

@@ -194,13 +194,8 @@ def step(objective: Objective, network: PyTree, state: State) -> tuple[State, Re
         state: donated by the engine.
     """
     state = refill(objective.config, state)
-    lanes = state.lanes
-    images = as_unit_range(lanes.image)
-    score, gradients = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))(
-        lanes.weights, network, images, lanes.label, lanes.baseline
-    )
-    running = jnp.sum(lanes.status == RUNNING)
-    lanes = jax.vmap(partial(advance, objective.config))(lanes, score, gradients)
+    running = jnp.sum(state.lanes.status == RUNNING)
+    lanes = image_steps(objective, network, state.lanes)
     state = state._replace(lanes=lanes)
     pending = state.parked.status > RUNNING
     taken = (lanes.status != EMPTY) | (state.parked.status != EMPTY)
@@ -212,6 +207,15 @@ def step(objective: Objective, network: PyTree, state: State) -> tuple[State, Re
         admitted=state.queue.head,
     )
     return state, report
+
+
+def image_steps(objective: Objective, network: PyTree, lanes: Lane) -> Lane:
+    """Do one image-step in every running lane; arguments as for `step`."""
+    images = as_unit_range(lanes.image)
+    score, gradients = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))(
+        lanes.weights, network, images, lanes.label, lanes.baseline
+    )
+    return jax.vmap(partial(advance, objective.config))(lanes, score, gradients)
 
 
 def advance(config: GaxConfig, lane: Lane, score: Array, gradients: Weights) -> Lane:

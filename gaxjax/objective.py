@@ -126,14 +126,18 @@ class Objective:
         baseline: Scalar,
     ) -> Verified:
         """Score a finished heatmap, as it is stored, in float32 at the highest precision."""
-        with jax.default_matmul_precision("highest"):
-            logits = self._augmented_logits(network, image, heatmap, self.classifier)
+        logits = self.verified_logits(network, image, heatmap)
         return Verified(
             co_score=weighted_logits(logits, label) - baseline,
             similarity_loss=similarity_loss(heatmap, image, self.config),
             probability=jax.nn.softmax(logits)[label],
             prediction=jnp.argmax(logits).astype(jnp.int32),
         )
+
+    def verified_logits(self, network: PyTree, image: Image, heatmap: Image) -> Float[Array, " C"]:
+        """Return the augmented image's logits, in float32 at the highest precision."""
+        with jax.default_matmul_precision("highest"):
+            return self._augmented_logits(network, image, heatmap, self.classifier)
 
     def _augmented_logits(
         self, network: PyTree, image: Image, h: Image, classifier: Classifier

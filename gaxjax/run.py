@@ -22,7 +22,9 @@ from gaxjax.config import AxRunConfig, RunConfig, to_dict
 from gaxjax.data import Batch, ImageSet, batches, open_images
 from gaxjax.engine import Engine
 from gaxjax.errors import UserError
+from gaxjax.evaluate import baselines
 from gaxjax.progress import RunProgress
+from gaxjax.snapshots import SnapshotSummary, take_snapshots
 from gaxjax.solution import Outcome, Solution
 from gaxjax.stats import BatchStats, EngineStats
 from gaxjax.store import Result, Store, read_scores
@@ -41,6 +43,7 @@ class RunSummary:
         outcomes: rows per outcome, over all sessions of the run.
         resumed: images that earlier sessions had done.
         stats: of this session; None when nothing was left to do.
+        snapshots: which ones the run has, where some were asked for.
     """
 
     output: Path
@@ -48,6 +51,7 @@ class RunSummary:
     outcomes: Counter[str]
     resumed: int
     stats: EngineStats | BatchStats | None
+    snapshots: SnapshotSummary | None = None
 
 
 @runtime_checkable
@@ -69,15 +73,14 @@ class _Worker(Protocol):
 def run_gax(config: RunConfig, output: Path) -> RunSummary:
     """Run GAX over an image set into a store; the same call resumes a run that was cut off.
 
-    Every image of the set ends with exactly one row.
+    Every image of the set ends with exactly one row. Snapshots, where asked for, come last.
 
     Raises:
         UserError: bad input; the output folder holds another run or is in use; nothing was
             classified correctly; the disk is full. What was committed stays.
     """
     classifier = open_classifier(config.model)
-    images = open_images(config.data, num_classes=classifier.num_classes)
-    check_image_size(classifier, config.data.size)
+    images = _chosen_images(config, classifier)
     engine = Engine(
         classifier,
         config.gax,
@@ -87,7 +90,12 @@ def run_gax(config: RunConfig, output: Path) -> RunSummary:
         num_images=len(images.records),
     )
     method = to_dict(config.gax) | {"precision": engine.objective.precision}
-    return _run("gax", config, output, classifier, images, engine, method, device=_device(engine))
+    summary = _run(
+        "gax", config, output, classifier, images, engine, method, device=_device(engine)
+    )
+    if not config.snapshots.snapshots:
+        return summary
+    return replace(summary, snapshots=take_snapshots(engine, config.snapshots, images, output))
 
 
 def run_ax(config: AxRunConfig, output: Path) -> RunSummary:
@@ -99,8 +107,7 @@ def run_ax(config: AxRunConfig, output: Path) -> RunSummary:
         UserError: as `run_gax`; no such layer; the captum backend without torch.
     """
     classifier = open_classifier(config.model, fold=False)
-    images = open_images(config.data, num_classes=classifier.num_classes)
-    check_image_size(classifier, config.data.size)
+    images = _chosen_images(config, classifier)
     engine: Any
     if config.ax.backend == "captum":
         engine = _captum_engine(config, classifier)
@@ -123,6 +130,27 @@ def run_ax(config: AxRunConfig, output: Path) -> RunSummary:
     if "deep_lift" not in config.ax.chosen_methods:
         method = {name: value for name, value in method.items() if "deep_lift" not in name}
     return _run("ax", config, output, classifier, images, engine, method, device=device)
+
+
+def _chosen_images(config: RunConfig | AxRunConfig, classifier: Classifier) -> ImageSet:
+    """Open the images, which fit the classifier; only the first ones with `first_correct`."""
+    images = open_images(config.data, num_classes=classifier.num_classes)
+    check_image_size(classifier, config.data.size)
+    wanted = config.first_correct
+    if wanted is None:
+        return images
+    last = 0
+    method = config.gax if isinstance(config, RunConfig) else config.ax
+    for positions, labels, baseline in baselines(
+        classifier, images, threads=config.data.decode_threads, score_space=method.score_space
+    ):
+        correct = positions[baseline.prediction == labels]
+        if len(correct) >= wanted:
+            last = int(correct[wanted - 1]) + 1
+            break
+        wanted -= len(correct)
+    kept = images.records[: last or None]
+    return replace(images, records=kept, name=f"the first {len(kept)} of {images.name}")
 
 
 def _captum_engine(config: AxRunConfig, classifier: Classifier) -> Any:
@@ -177,6 +205,8 @@ def _run(
         "resize": config.data.resize,
         "data": f"{images.name} {images.fingerprint[:16]}",
     }
+    if config.first_correct is not None:
+        identity["first correct"] = config.first_correct
     header = {
         "command": command,
         "config": to_dict(_with_whole_paths(config)),

@@ -14,12 +14,12 @@ import numpy as np
 
 from gaxjax.config import EngineConfig
 from gaxjax.errors import UserError
+from gaxjax.folder import replacing
 from gaxjax.heatmap import as_unit_range, initial_weights
 from gaxjax.memory import bytes_per_slot, free_bytes, is_out_of_memory
 from gaxjax.objective import Objective
 from gaxjax.program import compiler_options
 from gaxjax.startup import cache_folder, processor
-from gaxjax.store import replacing
 
 __all__ = ["choose_slots", "swept_slots"]
 

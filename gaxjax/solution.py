@@ -77,6 +77,12 @@ class Solution:
     heatmap_scale: float | None = None
     reason: str | None = None
 
+    def _repr_png_(self) -> bytes | None:
+        """Show itself in a notebook: heatmap, curve and scores."""
+        from gaxjax.report.notebook import solution_png
+
+        return solution_png(self)
+
 
 @dataclass(frozen=True)
 class Solutions(Sequence[Solution]):
@@ -141,6 +147,12 @@ class Solutions(Sequence[Solution]):
         counts = {outcome: self.outcome.count(outcome) for outcome in Outcome}
         said = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
         return f"Solutions({len(self)} images: {said or 'none'})"
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook: a small table."""
+        from gaxjax.report.notebook import solutions_html
+
+        return solutions_html(self)
 
 
 def _stack(values: list[float | None]) -> Float[np.ndarray, " N"]:

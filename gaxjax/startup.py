@@ -13,7 +13,7 @@ __all__ = ["HUGE_PAGES", "cache_folder", "entry", "processor"]
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 """For ``GLIBC_TUNABLES``: ask the kernel for huge pages."""
 
-_COMPUTING = ("gax", "ax", "demo")
+_COMPUTING = ("gax", "ax", "demo", "finetune")
 _KERNEL_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 

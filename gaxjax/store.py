@@ -9,12 +9,9 @@ A part is written after its heatmaps are durable, and renamed into place; a heat
 part is overwritten by the next one. Pandas, DuckDB and xarray read all of it without us.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ import tensorstore as ts
 from jaxtyping import Float
 
 from gaxjax.errors import UserError
+from gaxjax.folder import lock, refuse_another, refuse_strangers, replacing
 from gaxjax.solution import Solution
 
 FORMAT = 2
@@ -103,8 +101,8 @@ class Store:
     ) -> None:
         path = path.resolve()  # TensorStore takes no ".." in a path
         self.path = path
-        _refuse_strangers(path)
-        self._lock = _lock(path)
+        refuse_strangers(path, "run.json")
+        self._lock = lock(path)
         try:
             self._open(identity, header)
             if heatmap_dtype is not None:
@@ -112,7 +110,7 @@ class Store:
             self._heatmaps: Any = (
                 None
                 if heatmap_dtype is None
-                else _open_heatmaps(
+                else open_heatmap_array(
                     path / "heatmaps.zarr", (num_heatmaps, *image_shape), heatmap_dtype
                 )
             )
@@ -124,7 +122,7 @@ class Store:
         path = self.path
         if (path / "run.json").exists():
             self.header = read_header(path)
-            _refuse_another(path, self.header["identity"], identity)
+            refuse_another(path, self.header["identity"], identity)
         else:
             self.header = {"format": FORMAT, "identity": identity, **header, "sessions": []}
             self.write_header()
@@ -276,6 +274,15 @@ def read_heatmaps(path: Path | str, rows: Iterable[int]) -> Float[np.ndarray, "N
     folder = Path(path).resolve() / "heatmaps.zarr"
     if not folder.exists():
         raise UserError(f"{path} stores no heatmaps: it was run with --heatmaps none")
+    return read_heatmap_rows(folder, rows)
+
+
+def read_heatmap_rows(folder: Path, rows: Iterable[int]) -> Float[np.ndarray, "N H W 3"]:
+    """Return rows of a Zarr array of heatmaps, in the stored type.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
     try:
         array = ts.open(_spec(folder), open=True, read=True).result()
         return np.asarray(array[list(rows)].read().result())
@@ -283,72 +290,12 @@ def read_heatmaps(path: Path | str, rows: Iterable[int]) -> Float[np.ndarray, "N
         raise _damaged(folder, error) from None
 
 
-def _refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    if there.get("command") != here.get("command"):
-        raise UserError(
-            f"{path} holds a run of gaxjax {there.get('command')}: choose another --output"
-        )
-    differing = [
-        f"{name} is {there.get(name)} there and {here.get(name)} here"
-        for name in {**there, **here}
-        if there.get(name) != here.get(name)
-    ]
-    if differing:
-        raise UserError(
-            f"{path} holds another run: {'; '.join(differing)}. "
-            "Choose another --output, or give the same settings to resume it"
-        )
-
-
-def _refuse_strangers(path: Path) -> None:
-    if not path.is_dir() or (path / "run.json").exists():
-        return
-    ours = {".lock", "run.json.tmp"}  # the latter if killed while writing the first header
-    strangers = [entry.name for entry in path.iterdir() if entry.name not in ours]
-    if strangers:
-        raise UserError(
-            f"output folder {path} is not empty and holds no gaxjax run "
-            f"(found {sorted(strangers)[0]}): choose another --output"
-        )
-
-
-def _lock(path: Path) -> Any:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("a")
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"output {path} is a file; expected a folder to write to") from None
-    except OSError as error:
-        raise UserError(f"cannot write to output folder {path}: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise UserError(f"{path} is in use by another gaxjax process") from None
-    return lock
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary file to write, then make it durable and put it in `path`'s place."""
-    temporary = path.with_name(path.name + ".tmp")
-    yield temporary
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def _spec(folder: Path) -> dict[str, Any]:
     return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(folder)}}
 
 
-def _open_heatmaps(folder: Path, shape: tuple[int, ...], dtype: str) -> Any:
-    """Open the heatmap array, made when missing; `float16` halves the disk, at 2^-11 relative."""
+def open_heatmap_array(folder: Path, shape: tuple[int, ...], dtype: str) -> Any:
+    """Open a heatmap array, made when missing; `float16` halves the disk, at 2^-11 relative."""
     metadata = {
         "shape": list(shape),
         "data_type": dtype,

@@ -1,5 +1,8 @@
 """GAX over arrays, as in a notebook, with models of the user's own."""
 
+import dataclasses
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,3 +163,32 @@ def test_weights_are_arguments_and_not_constants():
     jaxpr = jax.make_jaxpr(model.apply)(model.weights, shape)
     assert jaxpr.consts == []
     assert len(jax.tree.leaves(model.weights)) == 3
+
+
+def test_a_solution_shows_itself_as_a_picture(solutions):
+    from PIL import Image
+
+    png = solutions[0]._repr_png_()
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 2 * picture.height
+    scored = dataclasses.replace(solutions[0], method="saliency", curve=None, steps=None)
+    with Image.open(io.BytesIO(scored._repr_png_())) as without_curve:
+        assert without_curve.width < picture.width
+    unread = gaxjax.Solution(0, gaxjax.Outcome.UNREADABLE, label=-1, reason="truncated")
+    assert unread._repr_png_() is None
+
+
+def test_solutions_show_themselves_as_a_table_of_the_first_ten(solutions):
+    html = solutions._repr_html_()
+    assert html.startswith("<p>6 images: 6 reached</p><table>")
+    assert html.count("<tr>") == 1 + 6
+    assert f"<td>{solutions[2].co_score:.2f}</td>" in html
+    unread = gaxjax.Solution(0, gaxjax.Outcome.UNREADABLE, label=-1, reason="<b>&truncated")
+    many = gaxjax.Solutions((unread,) + solutions.items * 2)
+    html = many._repr_html_()
+    assert html.count("<tr>") == 1 + 10
+    assert html.endswith("<p>… and 3 more</p>")
+    assert "<p>13 images: 12 reached, 1 unreadable</p>" in html
+    assert "<td>&lt;b&gt;&amp;truncated</td>" in html
+    assert "<p>0 images: none</p>" in gaxjax.Solutions(())._repr_html_()

@@ -20,8 +20,9 @@ from gaxjax.config import (
     RunConfig,
     StoreConfig,
 )
+from gaxjax.data import open_images
 from gaxjax.errors import UserError
-from gaxjax.evaluate import evaluate
+from gaxjax.evaluate import baselines, evaluate
 from gaxjax.run import run_gax
 from gaxjax.store import read_header, read_heatmaps, read_scores
 
@@ -202,11 +203,55 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing_committed(model, tmp_pa
     assert len(rows_by_id(tmp_path / "run")) == 32
 
 
+def test_a_run_stops_at_the_nth_image_that_is_classified_correctly(model, finished, tmp_path):
+    rows = sorted(rows_by_id(finished.output).values(), key=lambda row: row["image_id"])
+    right = [i for i, row in enumerate(rows) if row["correct"]]
+    assert len(right) >= 3, "the digits' labels no longer fit by chance"
+    config = dataclasses.replace(run_config(model), first_correct=3)
+    run_gax(config, tmp_path / "three")
+    found = sorted(rows_by_id(tmp_path / "three"))
+    assert found == [row["image_id"] for row in rows[: right[2] + 1]]
+    header = read_header(tmp_path / "three")
+    assert header["data"]["num_images"] == right[2] + 1
+    with pytest.raises(UserError, match="first correct is 3 there and 2 here"):
+        run_gax(dataclasses.replace(config, first_correct=2), tmp_path / "three")
+    everything = dataclasses.replace(config, first_correct=61)
+    assert run_gax(everything, tmp_path / "all").num_images == 60
+    with pytest.raises(UserError, match="--first-correct must be at least 1; got 0"):
+        dataclasses.replace(config, first_correct=0)
+
+
+def test_the_first_correct_images_are_correct_in_the_runs_own_score_space(tmp_path):
+    net = models.build("small_resnet", num_classes=10, rngs=nnx.Rngs(3))
+    metadata = checkpoint.CheckpointMetadata(
+        architecture="small_resnet", num_classes=10, input_size=16, mean=(1.0,) * 3, std=(0.2,) * 3
+    )
+    checkpoint.save(tmp_path / "net.ckpt", net, metadata)
+    config = run_config(tmp_path / "net.ckpt")
+    classifier = open_classifier(config.model)
+    images = open_images(config.data, num_classes=10)
+
+    def correct(space):
+        found = baselines(classifier, images, score_space=space)
+        return [
+            position
+            for positions, labels, baseline in found
+            for position in positions[baseline.prediction == labels].tolist()
+        ]
+
+    wanted = {space: correct(space) for space in ("normalized", "raw")}
+    assert wanted["normalized"] != wanted["raw"]
+    number = next(i for i, (a, b) in enumerate(zip(*wanted.values(), strict=False)) if a != b)
+    for space, positions in wanted.items():
+        method = dataclasses.replace(config.gax, score_space=space, max_steps=0)
+        here = dataclasses.replace(config, gax=method, first_correct=number + 1)
+        summary = run_gax(here, tmp_path / space)
+        assert summary.num_images == positions[number] + 1, space
+
+
 def test_evaluation_counts_correct_images_as_gax_does(model):
     config = dataclasses.replace(run_config(model), gax=GaxConfig(max_steps=0))
     classifier = open_classifier(config.model)
-    from gaxjax.data import open_images
-
     images = open_images(config.data, num_classes=10)
     result = evaluate(classifier, images)
     shown = np.stack([images.load(i) for i in range(60)]).astype(np.float32) / 255

@@ -1,0 +1,218 @@
+"""What the page's gallery sorts, filters and shows: all rows' numbers, some rows' pictures."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gaxjax.errors import UserError
+from gaxjax.report.drawing import title_of
+from gaxjax.report.pictures import heatmap_picture, image_picture
+from gaxjax.report.runs import Images, StoredRun
+
+__all__ = ["MOST_ROWS", "Names", "gallery", "spread"]
+
+MOST_ROWS = 100_000
+"""Rows that a page can sort and filter at once."""
+
+SIZE = 96
+"""Height and width of a gallery's pictures, in pixels."""
+
+_CURVE_POINTS = 200
+
+
+class Names:
+    """Texts by number: each is written once into the page."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._places: dict[str, int] = {}
+
+    def place(self, text: str) -> int:
+        """Return a text's number, a new one for a new text."""
+        if text not in self._places:
+            self._places[text] = len(self.texts)
+            self.texts.append(text)
+        return self._places[text]
+
+
+def gallery(
+    runs: Sequence[StoredRun], images: Sequence[Images], num_pictures: int
+) -> dict[str, Any]:
+    """Return the gallery's data, ready for JSON; undefined numbers are None.
+
+    Args:
+        runs: the runs, in the page's order.
+        images: of each run, its images.
+        num_pictures: about so many heatmaps get pictures, over all runs.
+
+    Raises:
+        UserError: there are too many rows for a page, or heatmaps are damaged.
+
+    Example:
+        >>> gallery(runs, images, 200)["columns"]["score"][:3]
+        [48.12, 48.03, None]
+    """
+    total = sum(len(run.scores) for run in runs)
+    if total > MOST_ROWS:
+        raise UserError(
+            f"these runs have {total:,} rows, and a page holds at most {MOST_ROWS:,}: report fewer "
+            "runs at once, or AX runs of fewer images, methods or operations"
+        )
+    ids, classes, methods, outcomes = Names(), Names(), Names(), Names()
+    columns: dict[str, list[Any]] = {
+        name: []
+        for name in (
+            *("run", "image", "label", "prediction", "after", "method", "outcome"),
+            *("correct", "steps", "score", "before", "later"),
+        )
+    }
+    pictures: dict[str, Any] = {"images": {}, "heatmaps": {}, "rows": {}}
+    for number, (run, load) in enumerate(zip(runs, images, strict=True)):
+        rows = run.scores.to_pylist()
+        first = len(columns["run"])
+        for row in rows:
+            _append(columns, row, number, run, ids, classes, methods, outcomes)
+        _add_pictures(pictures, run, load, rows, first, number, num_pictures // len(runs))
+    return {
+        "runs": [
+            {
+                "name": run.name,
+                "gax": run.is_gax,
+                "scale": run.pixel_scale(),
+                "target": getattr(getattr(run.config, "gax", None), "target", None),
+            }
+            for run in runs
+        ],
+        "images": ids.texts,
+        "classes": classes.texts,
+        "methods": methods.texts,
+        "outcomes": outcomes.texts,
+        "columns": columns,
+        "pictures": pictures,
+    }
+
+
+def _append(
+    columns: dict[str, list[Any]],
+    row: dict[str, Any],
+    number: int,
+    run: StoredRun,
+    ids: Names,
+    classes: Names,
+    methods: Names,
+    outcomes: Names,
+) -> None:
+    def class_of(index: int | None) -> int | None:
+        return None if index is None else classes.place(run.class_name(index))
+
+    title = title_of(row["method"], row["layer"]).replace("\n", " ")
+    values = {
+        "run": number,
+        "image": ids.place(row["image_id"]),
+        "label": class_of(row["label"]),
+        "prediction": class_of(row["prediction"]),
+        "after": class_of(row["prediction_after"]),
+        "method": methods.place(f"{title} [{row['operation']}]"),
+        "outcome": outcomes.place(row["outcome"].replace("_", " ")),
+        "correct": None if row["correct"] is None else int(row["correct"]),
+        "steps": row["steps"],
+        "score": rounded(row["co_score"]),
+        "before": rounded(row["probability_before"]),
+        "later": rounded(row["probability_after"]),
+    }
+    for name, column in columns.items():
+        column.append(values[name])
+
+
+def rounded(value: float | None) -> float | None:
+    """Shorten a number to five digits; None where it is not finite, which JSON cannot carry."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
+
+
+def _add_pictures(
+    pictures: dict[str, Any],
+    run: StoredRun,
+    load: Images,
+    rows: list[dict[str, Any]],
+    first: int,
+    number: int,
+    budget: int,
+) -> None:
+    """Add the pictures of chosen images: each with all its heatmaps, within the budget."""
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        if row["heatmap_row"] is not None:
+            places.setdefault(row["image_id"], []).append(place)
+    if not places:
+        return
+    each = max(len({rows[place]["heatmap_row"] for place in found}) for found in places.values())
+    chosen = choose([rows[found[0]] for found in places.values()], budget // each)
+    wanted = [place for row in chosen for place in places[row["image_id"]]]
+    numbers = sorted({rows[place]["heatmap_row"] for place in wanted})
+    for start in range(0, len(numbers), 64):  # a shard's worth in memory at a time
+        part = numbers[start : start + 64]
+        for heatmap_row, heatmap in zip(part, run.heatmaps(part), strict=True):
+            pictures["heatmaps"][f"{number}-{heatmap_row}"] = heatmap_picture(heatmap, SIZE)
+    for row in chosen:
+        pixels = load(row["image_id"])
+        if pixels is not None:
+            key = f"{number}-{row['image_id']}"
+            pictures["images"][key] = image_picture(pixels, SIZE)
+    for place in wanted:
+        row = rows[place]
+        image = f"{number}-{row['image_id']}"
+        pictures["rows"][str(first + place)] = {
+            "image": image if image in pictures["images"] else None,
+            "heatmap": f"{number}-{row['heatmap_row']}",
+            "operation": row["operation"],
+            "curve": _thinned(row["curve"]),
+        }
+
+
+def _thinned(curve: list[float] | None) -> list[list[int | float | None]] | None:
+    """Return [step, score] pairs of a curve, at most so many, the last among them."""
+    if not curve:
+        return None
+    steps = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), _CURVE_POINTS)).round())
+    return [[int(step), rounded(curve[int(step)])] for step in steps]
+
+
+def choose(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Choose rows worth a picture: extremes of score, steps and gain, then evenly by score.
+
+    Example:
+        >>> [row["steps"] for row in choose(rows, 3)]
+        [5, 571, 2]
+    """
+    if count >= len(rows):
+        return rows
+
+    def by(value: Iterable[float | None]) -> list[int]:
+        keys = [(-math.inf if v is None or not math.isfinite(v) else v) for v in value]
+        return sorted(range(len(rows)), key=lambda place: (keys[place], rows[place]["image_id"]))
+
+    def gain(row: dict[str, Any]) -> float | None:
+        before, after = row["probability_before"], row["probability_after"]
+        return None if before is None or after is None else after - before
+
+    score = by(row["co_score"] for row in rows)
+    orders = [score, by(row["steps"] for row in rows), by(map(gain, rows))]
+    extremes = max(1, count // 12)
+    places = [place for order in orders for place in (*order[:extremes], *order[-extremes:])]
+    # One of every outcome, and of right and wrong predictions, is to be seen.
+    kinds = {(row["outcome"], row["correct"]): i for i, row in reversed(list(enumerate(rows)))}
+    wanted = list(dict.fromkeys([*kinds.values(), *places]))[:count]
+    for place in (*spread(score, count), *score):
+        if len(wanted) >= count:
+            break
+        if place not in wanted:
+            wanted.append(place)
+    return [rows[place] for place in wanted]
+
+
+def spread(items: Sequence[Any], count: int) -> list[Any]:
+    """Take so many items, evenly from the first to the last."""
+    places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
+    return [items[place] for place in places] if len(items) else []

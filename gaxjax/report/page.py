@@ -1,0 +1,161 @@
+"""`gaxjax report`: one self-contained page, and beside it each figure as PNG, SVG and CSV.
+
+The page makes no request: scripts, styles and pictures are inside it, and its content security
+policy lets nothing else run, whatever the names in the data look like.
+"""
+
+import base64
+import csv
+import hashlib
+import importlib.metadata
+import importlib.resources
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from gaxjax.errors import UserError
+from gaxjax.folder import replacing
+from gaxjax.report.evolution import evolutions, left_out
+from gaxjax.report.gallery import gallery
+from gaxjax.report.pictures import color_table
+from gaxjax.report.runs import StoredRun, images_of, load_runs
+from gaxjax.report.sections import Figure, course_figures, facts, run_figures, statistics_tables
+from gaxjax.report.statistics_tables import verdict
+
+__all__ = ["Written", "write_report"]
+
+_SCRIPTS = ("pictures.js", "gallery.js", "viewer.js")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a report wrote: the page, the folder of figures, their number, the page's bytes."""
+
+    page: Path
+    folder: Path
+    num_figures: int
+    num_bytes: int
+    notes: tuple[str, ...]
+
+
+def write_report(runs: Sequence[Path], output: Path, *, num_pictures: int = 200) -> Written:
+    """Draw a report of stored runs; nothing but small pictures of the images is computed.
+
+    Args:
+        runs: folders of GAX and AX runs.
+        output: the page, an .html file; the figures go to `<name>_figures` beside it.
+        num_pictures: about so many heatmaps get pictures in the gallery.
+
+    Raises:
+        UserError: a run is missing, damaged or empty, or the output cannot be written.
+
+    Example:
+        >>> write_report([Path("gax-run"), Path("ax-run")], Path("report.html")).num_figures
+        8
+    """
+    if output.suffix not in (".html", ".htm"):
+        raise UserError(f"--output {output} must end in .html")
+    if num_pictures < 0:
+        raise UserError(f"--num-pictures must be at least 0; got {num_pictures}")
+    if output.is_dir() or not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
+        raise UserError(f"cannot write {output}: its folder is missing or not writable")
+    stored = load_runs(tuple(runs))
+    figures, context = _contents(stored, num_pictures)
+    folder = output.with_name(f"{output.stem}_figures")
+    page = _render(context | {"folder": folder.name}).encode()
+    try:
+        folder.mkdir(exist_ok=True)
+        for figure in figures:
+            _write(folder / f"{figure.name}.png", figure.drawing.png)
+            _write(folder / f"{figure.name}.svg", figure.drawing.svg.encode())
+            _write(folder / f"{figure.name}.csv", _csv(figure.rows))
+        _write(output, page)
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or output}: {error.strerror}") from None
+    notes = tuple(f"{run['name']}: {note}" for run in context["runs"] for note in run["notes"])
+    return Written(output, folder, len(figures), len(page), notes)
+
+
+def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], dict[str, Any]]:
+    """Draw all figures, and gather what the page's template wants."""
+    opened = [images_of(run) for run in runs]
+    # What reads most comes first: damage shows before anything is drawn.
+    data = gallery(runs, [load for load, _ in opened], num_pictures)
+    evolving = [
+        found
+        for number, (run, (load, _)) in enumerate(zip(runs, opened, strict=True))
+        for found in evolutions(run, load, number)
+    ]
+    data |= {"evolutions": evolving, "colors": color_table()}
+    course = course_figures(runs)
+    drawn, sections = list(course), []
+    for run, (load, note) in zip(runs, opened, strict=True):
+        figures = run_figures(run, load)
+        drawn += figures
+        sections.append(
+            facts(run, [*([note] if note else []), *left_out(run)])
+            | {
+                "gax": run.is_gax,
+                "figures": figures,
+                "tables": statistics_tables(run),
+                "verdict": "" if run.is_gax else verdict(run.statistics),
+            }
+        )
+    return drawn, {
+        "title": " and ".join(run.name for run in runs),
+        "runs": sections,
+        "course": course,
+        "data": data,
+        "num_rows": len(data["columns"]["run"]),
+        "num_shown": len(data["pictures"]["rows"]),
+        "version": importlib.metadata.version("gaxjax"),
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _render(context: dict[str, Any]) -> str:
+    templates = importlib.resources.files("gaxjax.report") / "templates"
+
+    def read(name: str) -> str:
+        return (templates / name).read_text(encoding="utf-8")
+
+    script = "\n".join(map(read, _SCRIPTS))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FunctionLoader(read),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment.get_template("report.html").render(
+        **context,
+        script=Markup(script),
+        style=Markup(read("report.css")),
+        policy=(
+            f"default-src 'none'; script-src 'sha256-{digest}'; "
+            "style-src 'unsafe-inline'; img-src data:"
+        ),
+        markup=lambda figure: Markup(figure.markup),
+    )
+
+
+def _csv(rows: list[dict[str, Any]]) -> bytes:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue().encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

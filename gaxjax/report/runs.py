@@ -1,0 +1,253 @@
+"""A stored run as a report reads it: header, rows and, where the files still exist, its images."""
+
+import functools
+import json
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gaxjax.config import AX_PRESETS, PRESETS, AxRunConfig, RunConfig, from_dict
+from gaxjax.data import UnreadableImageError, open_images
+from gaxjax.data.decode import HostImage
+from gaxjax.errors import UserError
+from gaxjax.statistics import Statistics, run_statistics
+from gaxjax.store import read_header, read_heatmaps, read_scores
+
+__all__ = ["Images", "StoredRun", "command_line", "images_of", "load_runs"]
+
+_NEEDED = ("command", "data", "model", "sessions", "status")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One run's folder, read once.
+
+    Attributes:
+        path: the folder.
+        name: the folder's name, with its parent's where two runs would share it.
+        key: the name made fit for files and HTML ids, another one for each run of a report.
+        header: run.json. config: its settings. scores: all committed rows.
+        statistics: of the rows.
+        class_names: of the classifier, where its checkpoint still tells.
+    """
+
+    path: Path
+    name: str
+    key: str
+    header: dict[str, Any]
+    config: RunConfig | AxRunConfig
+    scores: pa.Table = field(repr=False)
+    statistics: Statistics = field(repr=False)
+    class_names: tuple[str, ...] | None = field(default=None, repr=False)
+
+    @property
+    def is_gax(self) -> bool:
+        """Whether heatmaps were optimised, not taken from existing methods."""
+        return isinstance(self.config, RunConfig)
+
+    @property
+    def num_found(self) -> int:
+        """Images that have their rows."""
+        return len(set(self.scores["image_id"].to_pylist()))
+
+    @property
+    def num_wanted(self) -> int:
+        """Images of the run's image set."""
+        return int(self.header["data"]["num_images"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether every image has its rows."""
+        return self.header["status"] == "complete" and self.num_found >= self.num_wanted
+
+    @functools.cached_property
+    def _label_names(self) -> dict[int, str]:
+        pairs = zip(
+            self.scores["label"].to_pylist(), self.scores["label_name"].to_pylist(), strict=True
+        )
+        return {label: name for label, name in pairs if name}
+
+    def class_name(self, index: int | None) -> str:
+        """Name a class: by the classifier, else by its images' label, else by its number."""
+        if index is None:
+            return ""
+        if self.class_names is not None and 0 <= index < len(self.class_names):
+            return self.class_names[index]
+        return self._label_names.get(index, f"class {index}")
+
+    def pixel_scale(self) -> tuple[list[float], list[float]]:
+        """Return the mean and std of the space where heatmap and image meet; 0 and 1 are pixels.
+
+        Only AX in the released score space adds its heatmaps to normalised images.
+        """
+        model = self.header["model"]
+        if self.is_gax or model.get("mean") is None or self._score_space != "released":
+            return [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
+        return list(model["mean"]), list(model["std"])
+
+    @property
+    def _score_space(self) -> str:
+        config = self.config
+        return (config.gax if isinstance(config, RunConfig) else config.ax).score_space
+
+    def heatmaps(self, rows: list[int]) -> np.ndarray:
+        """Read stored heatmaps, [N, H, W, 3] in float32.
+
+        Raises:
+            UserError: one is missing or damaged.
+        """
+        if not (self.path / "heatmaps.zarr").exists():
+            raise UserError(
+                f"{self.path}/heatmaps.zarr is missing, but the scores name heatmaps in it: "
+                "restore it, or compute the run again"
+            )
+        found = read_heatmaps(self.path, rows).astype(np.float32)
+        for row, heatmap in zip(rows, found, strict=True):
+            if not np.isfinite(heatmap).all():
+                raise UserError(
+                    f"{self.path}/heatmaps.zarr is damaged (row {row} is missing): restore it, or "
+                    "compute the run again"
+                )
+        return found
+
+
+def load_runs(paths: tuple[Path, ...]) -> list[StoredRun]:
+    """Read several runs; each gets a name of its own.
+
+    Raises:
+        UserError: a run is missing, damaged or empty, or given twice.
+    """
+    whole = [path.resolve() for path in paths]
+    if not whole:
+        raise UserError("give the folder of at least one run, such as: gaxjax report RUN")
+    for path in whole:
+        if whole.count(path) > 1:
+            raise UserError(f"{path} is given twice: give each run once")
+    names = [path.name for path in whole]
+    names = [
+        f"{path.parent.name}/{path.name}" if names.count(path.name) > 1 else path.name
+        for path in whole
+    ]
+    names = [
+        name if names.count(name) == 1 else str(path)
+        for path, name in zip(whole, names, strict=True)
+    ]
+    keys: list[str] = []
+    for name in names:
+        key = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[-60:] or "run"
+        keys.append(key if key not in keys else f"{key}-{len(keys) + 1}")
+    return [load_run(path, *pair) for path, *pair in zip(whole, names, keys, strict=True)]
+
+
+def load_run(path: Path, name: str, key: str) -> StoredRun:
+    """Read a run under a name and a key.
+
+    Raises:
+        UserError: it is missing, damaged, or holds no scores yet.
+    """
+    header = read_header(path)
+    missing = [key for key in _NEEDED if key not in header]
+    if missing or not {"name", "num_images"} <= header["data"].keys():
+        raise UserError(
+            f"{path}/run.json is damaged (it lacks {missing[0] if missing else 'data'}): restore "
+            "it or start anew"
+        )
+    config_type: Any = AxRunConfig if header["command"] == "ax" else RunConfig
+    try:
+        config = from_dict(config_type, header["config"])
+    except TypeError as error:
+        raise UserError(
+            f"{path}/run.json is damaged (config: {error}): restore it or start anew"
+        ) from None
+    scores = read_scores(path)
+    if not len(scores):
+        raise UserError(f"{path} holds no scores yet: give its command again, to go on, first")
+    return StoredRun(
+        path,
+        name,
+        key,
+        header,
+        config,
+        scores,
+        run_statistics(scores),
+        _class_names(config.model.model, header["model"].get("num_classes")),
+    )
+
+
+def _class_names(model: str, num_classes: int | None) -> tuple[str, ...] | None:
+    """Read the class names beside a checkpoint's weights, where they are; they only decorate."""
+    try:
+        names = json.loads((Path(model) / "gaxjax.json").read_text())["metadata"]["class_names"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    fits = isinstance(names, list) and len(names) == num_classes
+    return tuple(map(str, names)) if fits else None
+
+
+# --- The images, for small pictures only ---------------------------------------------------------
+
+Images = Callable[[str], HostImage | None]
+"""Gives the image with an id, or None where its file is not there any more."""
+
+
+def images_of(run: StoredRun) -> tuple[Images, str | None]:
+    """Open a run's images; also return a line for the reader where they cannot be shown."""
+    try:
+        found = open_images(run.config.data, num_classes=run.header["model"].get("num_classes"))
+    except UserError as error:
+        return (lambda _: None), f"Its images cannot be shown: {error}"
+    if found.fingerprint != run.header["data"].get("fingerprint"):
+        return (
+            lambda _: None
+        ), f"Its images are not shown: those in {run.config.data.data} have changed since the run"
+
+    def load(image_id: str) -> HostImage | None:
+        try:
+            return found.read(image_id)
+        except UnreadableImageError:
+            return None
+
+    return load, None
+
+
+# --- The command that makes the run again --------------------------------------------------------
+
+
+def command_line(run: StoredRun) -> str:
+    """Rebuild the command from the stored settings; flags at their defaults are left out.
+
+    Example:
+        >>> command_line(load_runs((Path("run"),))[0])
+        'gaxjax gax --model resnet34.ckpt --data val --bias --output run'
+    """
+    config = run.config
+    presets: dict[Any, Any] = PRESETS if run.is_gax else AX_PRESETS
+    words = ["gaxjax", run.header["command"]]
+    for section in fields(config):
+        value = getattr(config, section.name)
+        if not is_dataclass(value):
+            words += _flag(section.name, value, section.default)
+            continue
+        default = presets[config.preset] if section.name in ("gax", "ax") else type(value)
+        for setting in fields(value):
+            usual = getattr(default, setting.name, setting.default)
+            words += _flag(setting.name, getattr(value, setting.name), usual)
+    return shlex.join([*words, "--output", str(run.path)])
+
+
+def _flag(name: str, value: Any, default: Any) -> list[str]:
+    if value == default or value is None:
+        return []
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, tuple):
+        return [f"--{flag}", *map(str, value)]
+    text = str(value)
+    return [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
