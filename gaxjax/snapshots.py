@@ -10,8 +10,8 @@ is not kept.
 
 import json
 import shutil
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -170,13 +170,7 @@ def take_snapshots(
         chosen = _choose(run, config.snapshots)
         left_out: dict[str, str] = {}
         watched = _watch(chosen, config, images, left_out)
-        try:
-            return _take(engine, watched, run, {"asked": asked, "left_out": left_out}, images)
-        except (OSError, ValueError) as error:  # TensorStore says ValueError for a full disk
-            raise UserError(
-                f"could not write snapshots ({str(error).splitlines()[0]}): the run's results are "
-                "safe; mend it and give the same command again"
-            ) from error
+        return _take(engine, watched, run, {"asked": asked, "left_out": left_out}, images)
 
 
 def _choose(run: Path, count: int) -> list[_Stored]:
@@ -241,11 +235,12 @@ def _take(
                     about["left_out"][stored.image_id] = reason
                     continue
                 differences.append(_difference(stored.curve, replayed.curve))
-                if array is None:
-                    shape = (rows, *one.image.shape)
-                    array = open_heatmap_array(run.resolve() / _ARRAY, shape, "float16")
                 place = range(len(columns["row"]), len(columns["row"]) + len(one.steps))
-                array[place.start : place.stop].write(replayed.heatmaps).result()
+                with _writing():
+                    if array is None:
+                        shape = (rows, *one.image.shape)
+                        array = open_heatmap_array(run.resolve() / _ARRAY, shape, "float16")
+                    array[place.start : place.stop].write(replayed.heatmaps).result()
                 seen = replay.see(one, replayed)
                 columns["image_id"] += [stored.image_id] * len(place)
                 columns["step"] += one.steps
@@ -262,9 +257,20 @@ def _take(
     table = table.sort_by([("image_id", "ascending"), ("step", "ascending")])
     table = table.replace_schema_metadata({_ABOUT: json.dumps(about)})
     if len(table):
-        with replacing(run / _TABLE) as temporary:
+        with _writing(), replacing(run / _TABLE) as temporary:
             pq.write_table(table, temporary, compression="zstd")
     return _summary(table)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # TensorStore says ValueError for a full disk
+        raise UserError(
+            f"could not write snapshots ({str(error).splitlines()[0]}): the run's results are "
+            "safe; mend it and give the same command again"
+        ) from error
 
 
 def _departure(stored: _Stored, found: Replayed, run: Path, *, exactly: bool) -> str | None:

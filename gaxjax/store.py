@@ -5,6 +5,8 @@
       scores/part-*.parquet  one row per image, committed part by part
       heatmaps.zarr          [rows, H, W, 3], Zarr v3, sharded; a row's number is in the scores
 
+Heatmaps along the way lie beside them: `snapshots.py`.
+
 A part is written after its heatmaps are durable, and renamed into place; a heatmap row without a
 part is overwritten by the next one. Pandas, DuckDB and xarray read all of it without us.
 """

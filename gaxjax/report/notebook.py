@@ -27,11 +27,12 @@ def solution_png(solution: "Solution") -> bytes | None:
     panels = 3 * (heatmap is not None) + (curve is not None)
     widths = [1.0] * (3 * (heatmap is not None)) + [1.5] * (curve is not None)
     figure = Figure(figsize=(2.3 * sum(widths) + 0.6, 2.9), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False, width_ratios=widths)[0]
+    axes = list(figure.subplots(1, panels, squeeze=False, width_ratios=widths)[0])
     if heatmap is not None:
         values = heatmap.astype("float32")
         drawn = draw_channels(axes[:3], values, abs_max(values))
-        figure.colorbar(drawn[0], ax=list(axes[:3]), shrink=0.8, aspect=30, pad=0.01)
+        bar = figure.colorbar(drawn[0], ax=axes[:3], shrink=0.8, aspect=30, pad=0.01)
+        bar.ax.tick_params(labelsize=8)
         axes[1].set_xlabel(f"abs max {abs_max(values):.3f}", fontsize=9)
     if curve is not None:
         axis = axes[-1]
@@ -40,6 +41,7 @@ def solution_png(solution: "Solution") -> bytes | None:
             axis.plot([solution.steps], [solution.co_score], "o", color=NOW, markersize=5)
         axis.set_title("CO score", fontsize=10)
         axis.set_xlabel("updates", fontsize=9)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(_caption(solution), fontsize=10, ha="left", x=0.01)

@@ -25,8 +25,9 @@ from gaxjax.folder import replacing
 from gaxjax.report.evolution import evolutions, left_out
 from gaxjax.report.gallery import gallery
 from gaxjax.report.pictures import color_table
+from gaxjax.report.run_figures import Figure, course_figures, run_figures
 from gaxjax.report.runs import StoredRun, images_of, load_runs
-from gaxjax.report.sections import Figure, course_figures, facts, run_figures, statistics_tables
+from gaxjax.report.sections import facts, statistics_tables
 from gaxjax.report.statistics_tables import verdict
 
 __all__ = ["Written", "write_report"]
@@ -74,7 +75,7 @@ def write_report(runs: Sequence[Path], output: Path, *, num_pictures: int = 200)
         folder.mkdir(exist_ok=True)
         for figure in figures:
             _write(folder / f"{figure.name}.png", figure.drawing.png)
-            _write(folder / f"{figure.name}.svg", figure.drawing.svg.encode())
+            _write(folder / f"{figure.name}.svg", figure.drawing.svg_file.encode())
             _write(folder / f"{figure.name}.csv", _csv(figure.rows))
         _write(output, page)
     except OSError as error:
@@ -109,7 +110,7 @@ def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], d
             }
         )
     return drawn, {
-        "title": " and ".join(run.name for run in runs),
+        "title": ", ".join(run.name for run in runs),
         "runs": sections,
         "course": course,
         "data": data,

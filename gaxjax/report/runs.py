@@ -21,7 +21,7 @@ from gaxjax.store import read_header, read_heatmaps, read_scores
 
 __all__ = ["Images", "StoredRun", "command_line", "images_of", "load_runs"]
 
-_NEEDED = ("command", "data", "model", "sessions", "status")
+_NEEDED = {"command": str, "data": dict, "model": dict, "sessions": list, "status": str}
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def load_run(path: Path, name: str, key: str) -> StoredRun:
         UserError: it is missing, damaged, or holds no scores yet.
     """
     header = read_header(path)
-    missing = [key for key in _NEEDED if key not in header]
+    missing = [key for key, kind in _NEEDED.items() if not isinstance(header.get(key), kind)]
     if missing or not {"name", "num_images"} <= header["data"].keys():
         raise UserError(
             f"{path}/run.json is damaged (it lacks {missing[0] if missing else 'data'}): restore "

@@ -1,25 +1,18 @@
-"""A report's parts in words, tables and figures: what was run, how it ended, what it shows."""
+"""A report's words and tables: what was run, how to run it again, how it ended and separates."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from gaxjax.config import to_dict
-from gaxjax.report import drawing, figures
-from gaxjax.report.drawing import Drawing, Panel
-from gaxjax.report.gallery import spread
-from gaxjax.report.pictures import augmented, robust_limit
-from gaxjax.report.runs import Images, StoredRun, command_line
-from gaxjax.report.statistics_tables import render
+from gaxjax.report.runs import StoredRun, command_line
+from gaxjax.report.statistics_tables import render, verdict
 
-__all__ = ["Figure", "course_figures", "facts", "run_figures", "statistics_tables"]
+__all__ = ["facts", "statistics_tables"]
 
-_PANELS = 5
 _MEANINGS = {
     "reached": "the verified score is at least the target",
     "step_limit": "not reached within the allowed updates; the best heatmap is kept",
@@ -29,22 +22,6 @@ _MEANINGS = {
     "scored": "the heatmap has its verified score",
     "zero_heatmap": "the attribution is zero at every pixel",
 }
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure: its files' stem, the words beside it, the drawing, and the rows of its CSV."""
-
-    name: str
-    title: str
-    caption: str
-    drawing: Drawing
-    rows: list[dict[str, Any]]
-
-    @property
-    def markup(self) -> str:
-        """What stands for it in the page."""
-        return self.drawing.inline(self.name, f"{self.title}. {self.caption}")
 
 
 # --- What was run --------------------------------------------------------------------------------
@@ -65,12 +42,11 @@ def facts(run: StoredRun, notes: Sequence[str]) -> dict[str, Any]:
         )
     return {
         "name": run.name,
-        "id": run.key,
+        "id": f"run-{run.key}",
         "kind": "GAX: heatmaps optimised" if run.is_gax else "AX: heatmaps of existing methods",
         "notes": notes,
         "command": command_line(run),
         "facts": list(_facts(run, session)),
-        "unit": "images" if run.is_gax else "heatmaps with their operation",
         "outcomes": [
             {
                 "name": name.replace("_", " "),
@@ -132,8 +108,10 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
 
 
 def statistics_tables(run: StoredRun) -> list[dict[str, Any]]:
-    """Return the tables of `gaxjax statistics` as plain cells, the verdict first."""
-    return [_plain(table) for table in render(run.statistics)]
+    """Return the tables of `gaxjax statistics` as plain cells, without the verdict."""
+    tables = [_plain(table) for table in render(run.statistics)]
+    tables[0]["legend"] = tables[0]["legend"].removesuffix(verdict(run.statistics)).strip()
+    return tables
 
 
 def _plain(table: Table) -> dict[str, Any]:
@@ -152,183 +130,3 @@ def _plain(table: Table) -> dict[str, Any]:
             for cells in zip(*(column.cells for column in table.columns), strict=True)
         ],
     }
-
-
-# --- Figures -------------------------------------------------------------------------------------
-
-
-def run_figures(run: StoredRun, load: Images) -> list[Figure]:
-    """Draw one run's figures: of AX the scores' boxes and histograms, of both the heatmaps.
-
-    Raises:
-        UserError: stored heatmaps are damaged.
-    """
-    found = [] if run.is_gax else list(_score_figures(run))
-    return found + list(_heatmap_figures(run, load))
-
-
-def _score_figures(run: StoredRun) -> Iterator[Figure]:
-    name, methods = run.key, run.statistics.methods
-    boxes = figures.boxes(run.scores, run.statistics)
-    if not boxes:
-        return
-    layers = {box.layer for box in boxes if box.layer}
-    # Several layers have a figure to themselves, as in the paper; the first stands for the method.
-    first = next((method.layer for method in methods if method.layer in layers), None)
-    shown = [box for box in boxes if box.layer in (None, first)]
-    caption = (
-        "Boxes hold the middle half, whiskers reach to the furthest score within 1.5 box heights, "
-        "dots and crosses lie beyond. The arrow leads from the median of the wrong predictions to "
-        "that of the correct ones. Scores above 0 favour the right class."
-    )
-    yield Figure(
-        f"{name}-scores",
-        f"CO scores of existing methods, {run.name}",
-        caption,
-        drawing.draw_boxes(shown, [m for m in methods if m.layer in (None, first)]),
-        figures.all_rows(shown),
-    )
-    if len(layers) > 1:
-        layered = [box for box in boxes if box.layer]
-        yield Figure(
-            f"{name}-layers",
-            f"CO scores by layer, {run.name}",
-            "Layer Grad-CAM at several layers. " + caption,
-            drawing.draw_boxes(layered, [m for m in methods if m.layer]),
-            figures.all_rows(layered),
-        )
-    histograms = figures.histograms(run.scores, run.statistics)
-    yield Figure(
-        f"{name}-histograms",
-        f"Histograms of CO scores, {run.name}",
-        "Shares of the correct and of the wrong predictions, each adding up to 1. The outer bins "
-        "hold the half percent beyond them, too.",
-        drawing.draw_histograms(histograms),
-        figures.all_rows(histograms),
-    )
-
-
-def course_figures(runs: Sequence[StoredRun]) -> list[Figure]:
-    """Draw the course of all GAX runs together: curves, updates, probabilities."""
-    gax = [run for run in runs if run.is_gax]
-    targets = {run.name: run.config.gax.target for run in gax if hasattr(run.config, "gax")}
-    curves = [figures.curves(run.name, run.scores, targets[run.name]) for run in gax]
-    steps = [figures.steps(run.name, run.scores) for run in gax]
-    likely = [figures.probabilities(run.name, run.scores) for run in gax]
-    found = []
-    if drawn := [part for part in curves if part]:
-        beyond = max(len(line) - 1 for part in drawn for line in part.lines)
-        found.append(
-            Figure(
-                "curves",
-                "CO score while optimising",
-                "One thin line an image, as measured while optimising; an image stops where it "
-                "reaches the target, and counts with its last score from there on. The axis ends "
-                "where 99 of 100 images of the slowest run have stopped; the longest line has "
-                f"{beyond:,} updates.",
-                drawing.draw_curves(drawn),
-                figures.all_rows(drawn),
-            )
-        )
-    if taken := [part for part in steps if part]:
-        found.append(
-            Figure(
-                "steps",
-                "Updates behind the heatmaps",
-                "How many Adam updates the stored heatmaps took.",
-                drawing.draw_steps(taken),
-                figures.all_rows(taken),
-            )
-        )
-    if known := [part for part in likely if part]:
-        found.append(
-            Figure(
-                "probabilities",
-                "Probability of the right class",
-                "Softmax at the groundtruth class, of the plain image and of the image with its "
-                "heatmap.",
-                drawing.draw_probabilities(known),
-                figures.all_rows(known),
-            )
-        )
-    return found
-
-
-def _heatmap_figures(run: StoredRun, load: Images) -> Iterator[Figure]:
-    rows = [
-        row
-        for row in run.scores.to_pylist()
-        if row["heatmap_row"] is not None and row["co_score"] is not None
-    ]
-    if not rows:
-        return
-    if run.is_gax:
-        rows.sort(key=lambda row: (row["steps"], row["image_id"]))
-        yield _panels(run, load, spread(rows, _PANELS), "heatmaps", "from the fewest updates on")
-        return
-    # Of an image predicted correctly and of one predicted wrongly, that of the median score.
-    first = [row for row in rows if row["method"] == rows[0]["method"]]
-    for correct, words in ((True, "correct"), (False, "wrong")):
-        kind = sorted(
-            (row for row in first if row["correct"] is correct), key=lambda row: row["co_score"]
-        )
-        if kind:
-            image = kind[len(kind) // 2]["image_id"]
-            mine = {r["heatmap_row"]: r for r in reversed(rows) if r["image_id"] == image}
-            shown = [mine[number] for number in sorted(mine)]
-            yield _panels(run, load, shown, f"heatmaps-{words}", f"a {words} prediction")
-
-
-def _panels(
-    run: StoredRun, load: Images, rows: list[dict[str, Any]], name: str, which: str
-) -> Figure:
-    heatmaps = run.heatmaps([row["heatmap_row"] for row in rows])
-    # Optimised heatmaps are compared; attributions, a few peaks each, are made visible one by one.
-    common = float(np.abs(heatmaps).max()) or 1.0
-    panels = []
-    for row, heatmap in zip(rows, heatmaps, strict=True):
-        image = load(row["image_id"])
-        together = (
-            None
-            if image is None
-            else augmented(image, heatmap, row["operation"], run.pixel_scale())
-        )
-        title = run.class_name(row["label"])
-        if not run.is_gax:
-            title = drawing.title_of(row["method"], row["layer"])
-        notes = (
-            f"p = {_short(row['probability_before'])}",
-            f"p = {_short(row['probability_after'])}, score {row['co_score']:.2f}"
-            + (f"\nafter {row['steps']} updates" if run.is_gax else f" [{row['operation']}]"),
-        )
-        limit = common if run.is_gax else robust_limit(heatmap)
-        panels.append(Panel(_wrapped(title), image, heatmap, together, limit, notes))
-    about = f" Groundtruth: {run.class_name(rows[0]['label'])}." if not run.is_gax else ""
-    scale = "all panels share one colour scale"
-    if not run.is_gax:
-        scale = "the channels of a row share a colour scale, which ends where 99.5 % of it lie"
-    return Figure(
-        f"{run.key}-{name}",
-        f"Heatmaps, {which}, {run.name}",
-        f"Red raises a pixel's channel, blue lowers it; {scale}. p is the probability of the right "
-        f"class.{about}",
-        drawing.draw_panels(panels),
-        [
-            {
-                "image_id": row["image_id"],
-                "label": run.class_name(row["label"]),
-                **{key: row[key] for key in ("method", "layer", "operation", "steps", "co_score")},
-                **{key: row[key] for key in ("probability_before", "probability_after")},
-                "abs_max": float(np.abs(heatmap).max()),
-            }
-            for row, heatmap in zip(rows, heatmaps, strict=True)
-        ],
-    )
-
-
-def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _wrapped(text: str, width: int = 22) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

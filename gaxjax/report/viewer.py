@@ -236,7 +236,7 @@ class _Board:
                 drawn, cax=figure.add_axes((left, 0.115, width, 0.015)), orientation="horizontal"
             )
             bar.ax.tick_params(labelsize=8)
-            bar.ax.locator_params(nbins=5)
+            bar.ax.locator_params(nbins=5 if width > 0.2 else 2)
         self._draw_curve(curve)
         self.status = figure.text(0.985, 0.975, "", ha="right", va="top", fontsize=12)
 
@@ -250,10 +250,12 @@ class _Board:
             drawn.set_clim(-limit, limit)
         self.abs_max.set_text(f"abs max {limit:.3f}")
         change = self._change(place)
-        limit = abs_max(change)
+        limit = abs_max(change) if place else 1.0
         self.change.set_data(change)
         self.change.set_clim(-limit, limit)
-        self.change_abs_max.set_text(f"mean of R, G, B; abs max {np.abs(change).max():.3f}")
+        self.change_abs_max.set_text(
+            f"mean of R, G, B; abs max {limit:.3f}" if place else "no earlier snapshot"
+        )
         self.now.set_data([frame.step], [frame.co_score])
         self.status.set_text(f"step {frame.step} · CO score {frame.co_score:.2f}")
         self._draw_bars(frame)
@@ -280,6 +282,7 @@ class _Board:
         (self.now,) = axis.plot([], [], "o", color=NOW, markersize=7)
         axis.set_ylim(top=1.12 * max(film.target, float(np.nanmax(film.curve)), 1e-6))
         axis.set_xlim(-0.04 * len(film.curve), 1.04 * len(film.curve))
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
 
