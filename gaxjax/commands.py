@@ -136,9 +136,15 @@ def _evaluate(command: Evaluate, given: Sequence[str]) -> None:
     from gaxjax.classifier import open_classifier
     from gaxjax.data import open_images
     from gaxjax.evaluate import evaluate
+    from gaxjax.report.evaluation_tables import FORMATS, table_1, written
 
-    output = command.output and _checked_output(command.output, (".json",))
+    output = command.output and _checked_output(command.output, (".json", *FORMATS))
     classifier = open_classifier(command.model)
+    if output is not None and output.suffix in FORMATS and classifier.num_classes != 2:
+        raise UserError(
+            f"--output {output}: Table 1 is of two classes, the model has "
+            f"{classifier.num_classes}; give a .json file"
+        )
     images = open_images(command.data, num_classes=classifier.num_classes)
     result = evaluate(classifier, images, threads=command.data.decode_threads)
     if not result.num_images:
@@ -147,10 +153,16 @@ def _evaluate(command: Evaluate, given: Sequence[str]) -> None:
     _print_evaluation(
         result, classifier.class_names or images.label_names, classifier.validation_accuracy
     )
-    if output is not None:
+    if output is not None and output.suffix == ".json":
         figures = {"model": command.model.model, "data": images.name, **result.to_dict()}
         _write(output, json.dumps(figures, indent=2) + "\n")
         _console.print(f"Wrote {output}  all figures", markup=False)
+    elif output is not None:
+        name = Path(command.model.model).name
+        _write(
+            output, written(table_1(result, classifier.validation_accuracy), name, output.suffix)
+        )
+        _console.print(f"Wrote {output}  Table 1", markup=False)
     words = shlex.join(_without(given[1:], "--output"))
     _console.print(f"Next: gaxjax gax {words} --output RUN", markup=False)
 
@@ -172,6 +184,9 @@ def _print_evaluation(
 
 def _finetune(command: Finetune) -> None:
     from gaxjax.finetune import run_finetune
+    from gaxjax.folder import replacing
+    from gaxjax.report.evaluation_tables import FORMATS, table_1, written
+    from gaxjax.report.learning_curve import draw_learning_curve
 
     config, output = command.config, command.output
     summary = run_finetune(
@@ -182,16 +197,26 @@ def _finetune(command: Finetune) -> None:
         f"{summary.iterations:,} iterations {reached} the validation accuracy of "
         f"{config.validation_accuracy:g}: {summary.validation_accuracy:.4f}"
     )
-    split = "val"
+    split, table = "val", []
     if summary.test is not None:
         split = "test"
         _print_evaluation(summary.test, summary.class_names, summary.validation_accuracy)
+        if summary.test.num_classes == 2:
+            table = [(output / f"table1{ending}", "Table 1") for ending in FORMATS]
+            figures = table_1(summary.test, summary.validation_accuracy)
+            for file, _ in table:
+                _write(file, written(figures, output.name, file.suffix))
+    for file_format in ("png", "svg"):
+        with replacing(output / f"curve.{file_format}") as temporary:
+            wanted = config.validation_accuracy
+            draw_learning_curve(summary.curve, wanted, temporary, file_format)
     flags = ["--model", str(summary.model), "--data", summary.data, "--split", split]
     flags += ["--size", str(config.size)]
     flags += ["--resize", config.resize] * (config.resize != "squash")
     _wrote(
         (summary.model, "the trained classifier"),
-        (output / "curve.csv", "loss and validation accuracy"),
+        (output / "curve.csv", "loss and validation accuracy; drawn in curve.png and curve.svg"),
+        *table,
         (output / "finetune.json", "settings and all figures"),
         next_command=f"gaxjax gax {shlex.join(flags)} --bias --output RUN",
     )

@@ -49,6 +49,7 @@ class FinetuneSummary:
         validation_accuracy: at the last of them, in [0, 1].
         target_met: whether that is what was wanted.
         test: Table 1's figures on the test split, None where there is none.
+        curve: curve.csv's rows: `iteration`, `loss`, `validation_accuracy`, `seconds`.
     """
 
     model: Path
@@ -58,6 +59,7 @@ class FinetuneSummary:
     validation_accuracy: float
     target_met: bool
     test: Evaluation | None
+    curve: list[dict[str, Any]]
 
 
 def run_finetune(
@@ -121,7 +123,7 @@ def run_finetune(
         )
     names = train.label_names or tuple(map(str, range(train.num_classes)))
     met = accuracy >= config.validation_accuracy
-    return FinetuneSummary(path, data, names, iterations, accuracy, met, test)
+    return FinetuneSummary(path, data, names, iterations, accuracy, met, test, log.curve)
 
 
 # --- Data ----------------------------------------------------------------------------------------

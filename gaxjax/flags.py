@@ -64,7 +64,8 @@ class Evaluate:
     """Tell how well a model classifies images; of two classes also precision, recall and AUROC.
 
     Attributes:
-        output: JSON file for all figures, the confusion matrix among them.
+        output: File for the figures: .json for all, the confusion matrix among them; .md, .tex or
+            .csv for Table 1 of a model with two classes.
     """
 
     model: ModelConfig

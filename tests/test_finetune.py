@@ -25,6 +25,7 @@ from gaxjax.errors import UserError
 from gaxjax.evaluate import Evaluation, evaluate
 from gaxjax.finetune import run_finetune
 from gaxjax.models.layers import Dropout, Linear
+from gaxjax.report.evaluation_tables import written
 from gaxjax.training import Trainer, batch_rows
 
 SIZE = 16
@@ -345,7 +346,36 @@ def test_impossible_settings_are_named(xray, changes, message):
         settings(xray, **changes)
 
 
-# --- Table 1 -------------------------------------------------------------------------------------
+# --- Table 1 and the learning curve --------------------------------------------------------------
+
+
+def test_table_1_as_markdown_latex_and_csv():
+    figures = {"accuracy": 0.8, "recall": None, "val. acc.": 0.99}
+    assert written(figures, "a_1|b", ".md") == (
+        "| model | accuracy | recall | val. acc. |\n"
+        "| --- | ---: | ---: | ---: |\n"
+        "| a_1\\|b | 0.800 | – | 0.990 |\n"
+    )
+    latex = written(figures, "a_1 & b", ".tex")
+    assert "model & accuracy & recall & val. acc. \\\\\n" in latex
+    assert "a\\_1 \\& b & 0.800 & -- & 0.990 \\\\\n" in latex
+    assert written(figures, "x,y", ".csv") == ('model,accuracy,recall,val. acc.\n"x,y",0.8,,0.99\n')
+
+
+def test_the_finetune_command_writes_table_1_and_its_curve(trained, xray, capsys):
+    output = trained.model.parent
+    words = f"--architecture small_resnet --size {SIZE} --batch-size 8 --validate-every 5"
+    words += " --min-iterations 20 --max-iterations 20 --decode-threads 1"
+    assert main(["finetune", "--data", str(xray), "--output", str(output), *words.split()]) == 0
+    printed = capsys.readouterr().out
+    assert "20 iterations" in printed
+    assert printed.splitlines()[-1].endswith(f"--split test --size {SIZE} --bias --output RUN")
+    row = (output / "table1.csv").read_text().splitlines()[1].split(",")
+    assert float(row[1]) == trained.test.accuracy
+    assert float(row[-1]) == trained.validation_accuracy
+    with Image.open(output / "curve.png") as picture:
+        assert picture.size[0] > 500
+    assert (output / "curve.svg").read_text().count("<svg") == 1
 
 
 def test_precision_recall_and_auroc_equal_scikit_learns():
