@@ -98,8 +98,10 @@ def test_convolution_equals_torchs(window, stride, padding, groups):
     np.testing.assert_allclose(ours, nhwc(torchs), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 5), (4, 1), (3, 3)])
-@pytest.mark.parametrize(("window", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (5, 2, 2)])
+@pytest.mark.parametrize(
+    ("size", "window", "stride", "padding"),
+    [((1, 1), 3, 1, 1), ((2, 2), 3, 2, 1), ((2, 5), 3, 1, 1), ((4, 1), 5, 2, 2)],
+)
 def test_convolutions_of_features_smaller_than_the_window_equal_torchs(
     size, window, stride, padding
 ):

@@ -100,7 +100,7 @@ def differences(ours, theirs):
 CASES = [
     ("small_resnet", 16, False, {}, 0.0),
     ("small_resnet", 16, True, {"mean": MEAN, "std": STD}, 1e-2),
-    ("resnet18", 32, False, {}, 0.0),
+    pytest.param("resnet18", 32, False, {}, 0.0, marks=pytest.mark.slow),
     pytest.param("alexnet", 64, True, {}, 0.0, marks=pytest.mark.slow),
     pytest.param("resnet34", 64, False, {}, 0.0, marks=pytest.mark.slow),
 ]
