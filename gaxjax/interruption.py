@@ -30,6 +30,7 @@ def interruptions() -> Iterator[Callable[[], bool]]:
         yield _interrupted.is_set
     finally:
         signal.signal(signal.SIGINT, before)
+        _interrupted.clear()  # or the next call in this process would stop at its first check
 
 
 def check() -> None:

@@ -270,6 +270,7 @@ def test_an_interruption_that_got_lost_still_stops_the_run(capsys, model, tmp_pa
     assert main(arguments) == 130
     assert "finished images are stored" in capsys.readouterr().err
     assert len(read_scores(tmp_path / "run")) == 5
+    interruption.check()  # forgotten afterwards: the next call in this process is another
 
 
 def test_the_core_never_imports_torch():
