@@ -3,7 +3,6 @@
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +10,7 @@ from flax import nnx
 
 from converters.rules import IGNORED, rules
 from gaxjax import models
+from gaxjax.checkpoint import named_weights
 from gaxjax.errors import UserError
 
 __all__ = ["convert_state_dict", "guess_architecture", "head_of", "torch_state_dict"]
@@ -70,7 +70,7 @@ def torch_state_dict(model: nnx.Module, architecture: str) -> dict[str, np.ndarr
         >>> torch_state_dict(model, metadata.architecture)["fc.weight"].shape
         (1000, 512)
     """
-    leaves = _leaves(model)
+    leaves = named_weights(model)
     state_dict: dict[str, np.ndarray] = {}
     for name, leaf in leaves.items():
         key, array = _torch_array(name, np.asarray(leaf), architecture)
@@ -80,7 +80,9 @@ def torch_state_dict(model: nnx.Module, architecture: str) -> dict[str, np.ndarr
             layer = key.removesuffix(".running_mean")
             state_dict[f"{layer}.num_batches_tracked"] = np.zeros((), np.int64)
     num_classes, head_bias = head_of(state_dict, architecture)
-    expected = _leaves(models.abstract(architecture, num_classes=num_classes, head_bias=head_bias))
+    expected = named_weights(
+        models.abstract(architecture, num_classes=num_classes, head_bias=head_bias)
+    )
     wrong = {(name, leaf.shape) for name, leaf in leaves.items()} ^ {
         (name, leaf.shape) for name, leaf in expected.items()
     }
@@ -182,12 +184,6 @@ def _torch_array(name: str, leaf: np.ndarray, architecture: str) -> tuple[str, n
     raise AssertionError(f"{name} {leaf.shape} has no place in a torch {architecture}")
 
 
-def _leaves(model: nnx.Module) -> dict[str, Any]:
-    """The weights (or their shapes) by dotted name; random streams are no weights."""
-    state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
-    return {".".join(map(str, keys)): leaf.get_value() for keys, leaf in nnx.to_flat_state(state)}
-
-
 def _report(faults: list[str], state_dict: Mapping[str, np.ndarray], architecture: str) -> str:
     scores = _fits(state_dict)
     best = max(scores, key=lambda name: scores[name])
@@ -204,7 +200,7 @@ def _report(faults: list[str], state_dict: Mapping[str, np.ndarray], architectur
 
 @functools.cache
 def _leaf_shapes(architecture: str) -> dict[str, tuple[int, ...]]:
-    leaves = _leaves(models.abstract(architecture, num_classes=1))
+    leaves = named_weights(models.abstract(architecture, num_classes=1))
     return {name: leaf.shape for name, leaf in leaves.items()}
 
 

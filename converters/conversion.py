@@ -14,14 +14,12 @@ from converters.torchvision_weights import (
     is_torchvision_name,
 )
 from gaxjax import checkpoint
-from gaxjax.checkpoint import CheckpointMetadata, Triple
+from gaxjax.checkpoint import IMAGENET_MEAN, IMAGENET_STD, CheckpointMetadata, Triple
 from gaxjax.errors import UserError
 from gaxjax.startup import cache_folder
 
 __all__ = ["cache_folder", "convert", "mean_and_std", "pretrained"]
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 _IMAGENET_CLASSES = 1000
 
 _MAX_LOGIT_DIFFERENCE = 1e-3
@@ -127,7 +125,7 @@ def mean_and_std(normalization: str, num_classes: int) -> tuple[Triple | None, T
     if normalization == "imagenet" or (
         normalization == "auto" and num_classes == _IMAGENET_CLASSES
     ):
-        return _IMAGENET_MEAN, _IMAGENET_STD
+        return IMAGENET_MEAN, IMAGENET_STD
     return None, None
 
 

@@ -33,6 +33,8 @@ from gaxjax import models
 from gaxjax.errors import UserError
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "CheckpointMetadata",
     "check_destination",
     "fingerprint",
@@ -40,6 +42,7 @@ __all__ = [
     "latest_state",
     "load",
     "load_state",
+    "named_weights",
     "read_parity",
     "save",
     "save_state",
@@ -51,6 +54,10 @@ _STATE = "state.json"
 _WEIGHTS = "weights"
 
 Triple = tuple[float, float, float]
+
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+"""torchvision's normalisation of RGB pixels in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +120,8 @@ def save(
     """
     path = Path(path).absolute()
     check_destination(path)
-    weights = {name: jnp.asarray(array) for name, array in _weights(model).items()}
-    expected = _weights(_abstract_model(metadata))
+    weights = {name: jnp.asarray(array) for name, array in named_weights(model).items()}
+    expected = named_weights(_abstract_model(metadata))
     assert {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in expected.items()}, (
         f"the model is no {metadata.architecture} with {metadata.num_classes} classes"
     )
@@ -157,7 +164,7 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
     if fault := _altered(path, description):
         raise UserError(_damaged(path, fault))
     model = _abstract_model(metadata)
-    expected = _weights(model)
+    expected = named_weights(model)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -280,7 +287,7 @@ def read_parity(path: Path | str) -> dict[str, Any] | None:
 def fingerprint(model: nnx.Module) -> str:
     """Return the SHA-256 of all weights with their names, shapes and types, in hexadecimal."""
     digest = hashlib.sha256()
-    for name, array in sorted(_weights(model).items()):
+    for name, array in sorted(named_weights(model).items()):
         host = np.ascontiguousarray(array)
         digest.update(f"{name} {host.shape} {host.dtype}\n".encode())
         digest.update(host.reshape(-1).view(np.uint8).data)
@@ -291,8 +298,8 @@ def _dotted(keys: tuple[Any, ...]) -> str:
     return ".".join(str(key) for key in keys)
 
 
-def _weights(model: nnx.Module) -> dict[str, Any]:
-    """The arrays (or shapes) of a model by dotted name; random streams are not weights."""
+def named_weights(model: nnx.Module) -> dict[str, Any]:
+    """Return a model's arrays (or shapes) by dotted name; random streams are not weights."""
     state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
     return {_dotted(keys): leaf.get_value() for keys, leaf in nnx.to_flat_state(state)}
 

@@ -33,7 +33,6 @@ from gaxjax.training_log import TrainingLog, versions
 
 __all__ = ["FinetuneSummary", "run_finetune"]
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MAY_CHANGE = ("min_iterations", "max_iterations", "validation_accuracy", "decode_threads")
 
 
@@ -86,7 +85,9 @@ def run_finetune(
         train, validation = (_open(config, data, split) for split in ("train", "val"))
         model, start = _model_to_start_from(config, train.num_classes)
         mean, std = (
-            (_IMAGENET_MEAN, _IMAGENET_STD) if config.normalization == "imagenet" else (None, None)
+            (checkpoint.IMAGENET_MEAN, checkpoint.IMAGENET_STD)
+            if config.normalization == "imagenet"
+            else (None, None)
         )
         log = TrainingLog(
             output,
@@ -236,7 +237,7 @@ def _model_to_start_from(config: FinetuneConfig, num_classes: int) -> tuple[nnx.
         )
     assert given.module is not None
     head = f"{models.head_name(config.architecture)}."
-    source = _leaves(given.module(given.weights))
+    source = checkpoint.named_weights(given.module(given.weights))
     state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
     for keys, leaf in nnx.to_flat_state(state):
         name = ".".join(map(str, keys))
@@ -244,11 +245,6 @@ def _model_to_start_from(config: FinetuneConfig, num_classes: int) -> tuple[nnx.
             leaf.set_value(source[name])
     nnx.update(model, state)
     return model, given.fingerprint[:16]
-
-
-def _leaves(model: nnx.Module) -> dict[str, jax.Array]:
-    flat = nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
-    return {".".join(map(str, keys)): leaf.get_value() for keys, leaf in flat}
 
 
 def _identity(
