@@ -14,9 +14,9 @@ from converters.torchvision_weights import (
     is_torchvision_name,
 )
 from gaxjax import checkpoint
+from gaxjax.cache import cache_folder
 from gaxjax.checkpoint import IMAGENET_MEAN, IMAGENET_STD, CheckpointMetadata, Triple
 from gaxjax.errors import UserError
-from gaxjax.startup import cache_folder
 
 __all__ = ["cache_folder", "convert", "mean_and_std", "pretrained"]
 

@@ -29,7 +29,7 @@ from gaxjax.flags import (
 
 if TYPE_CHECKING:
     from gaxjax.evaluate import Evaluation
-    from gaxjax.snapshots import SnapshotSummary
+    from gaxjax.snapshot_store import SnapshotSummary
 
 DIFFERS = 1
 PROGRESS_COLUMNS = (
@@ -88,14 +88,15 @@ def execute(command: Command, given: Sequence[str]) -> int:
 def _demo(command: Demo) -> None:
     from gaxjax.demo import run_demo
 
-    summary, picture = run_demo(command.output, _console)
+    summary, report = run_demo(command.output, _console)
     _print_outcomes(summary.outcomes, "images")
     _print_gap(command.output / "ax")
     _wrote(
         (summary.output, "GAX: scores (Parquet) and heatmaps (Zarr)"),
         (command.output / "ax", "AX: scores and heatmaps of six existing methods"),
         (command.output / "digits.ckpt", "the trained classifier"),
-        (picture, "five digits, their heatmaps and curves: open it"),
+        (report.folder, f"{report.num_figures} figures as PNG, SVG and CSV"),
+        (report.page, "all of it on one page: open it in a browser"),
         next_command="gaxjax convert WEIGHTS.pth --output MODEL.ckpt",
     )
 
@@ -251,7 +252,7 @@ def _gax(command: Gax) -> None:
     from gaxjax.snapshots import describe_disk
     from gaxjax.stats import EngineStats
 
-    if command.run.snapshots.snapshots:
+    if command.run.snapshots.most_images:
         _console.print(f"Note: {describe_disk(command.run)}")
     summary = run_gax(command.run, command.output)
     if summary.resumed:
@@ -324,7 +325,7 @@ def _what(heatmaps: str) -> str:
 def _check_or_tell(summary: Any, heatmaps: str) -> str:
     run = shlex.quote(str(summary.output))
     if heatmaps == "none":
-        return f"gaxjax statistics {run}"
+        return f"gaxjax report {run}"
     return f"gaxjax verify {run}" + (" --num-images 20" if summary.num_images > 20 else "")
 
 
@@ -353,7 +354,7 @@ def _verify(command: Verify) -> int:
         _console.print(line, markup=False)
     _wrote(
         (output, "every figure of this verification"),
-        next_command=f"gaxjax statistics {shlex.quote(str(command.run))}",
+        next_command=f"gaxjax report {shlex.quote(str(command.run))}",
     )
     return 0 if result.passed else DIFFERS
 
@@ -361,7 +362,9 @@ def _verify(command: Verify) -> int:
 def _report(command: Report) -> None:
     from gaxjax.report.page import write_report
 
-    written = write_report(command.runs, command.output, num_pictures=command.num_pictures)
+    written = write_report(
+        command.runs, command.output, num_pictures=command.num_pictures, data=command.data
+    )
     for note in written.notes:
         _console.print(f"Note: {note}", markup=False)
     size = f"{written.num_bytes / 1e6:.1f} MB"
@@ -410,17 +413,18 @@ def _statistics(command: Statistics) -> None:
         )
     _wrote(
         (output, "the tables' figures"),
-        next_command=f"gaxjax verify {shlex.quote(str(command.run))}",
+        next_command=f"gaxjax report {shlex.quote(str(command.run))}",
     )
 
 
 def _view(command: View) -> None:
-    from gaxjax.report.viewer import SUFFIXES, read_film, save_film, show_film
+    from gaxjax.report.film import read_film
+    from gaxjax.report.viewer import SUFFIXES, save_film, show_film
 
     save = command.save and _checked_output(command.save, SUFFIXES, flag="--save")
     film = read_film(command.run, command.image, data=command.data)
-    if film.note:
-        _console.print(f"Note: {film.note}", markup=False)
+    for note in film.notes:
+        _console.print(f"Note: {note}", markup=False)
     run = shlex.quote(str(command.run))
     if save is None:
         show_film(film)
@@ -429,7 +433,7 @@ def _view(command: View) -> None:
         return
     count = save_film(film, save)
     what = "the final state" if save.suffix == ".png" else f"{count} frame{'s' * (count != 1)}"
-    _wrote((save, f"{film.image_id}: {what}"), next_command=f"gaxjax statistics {run}")
+    _wrote((save, f"{film.image_id}: {what}"), next_command=f"gaxjax report {run}")
 
 
 def _print_gap(run: Path) -> None:

@@ -355,14 +355,21 @@ class SnapshotConfig:
     Attributes:
         snapshots: Keep heatmaps along the way for this many images: the first that were optimised,
             in the order of their names. A finished run gets them when its command is given again.
+        snapshot_images: Also for these images, by id or an ending that only one image has.
         snapshot_every: One after every so many updates; also the first, the last and the stored
             one.
         snapshot_scores: CO scores: also the first step whose score is at least each.
     """
 
     snapshots: int = 0
+    snapshot_images: tuple[str, ...] = ()
     snapshot_every: int = 5
     snapshot_scores: tuple[float, ...] = ()
+
+    @property
+    def most_images(self) -> int:
+        """How many images get some, at most."""
+        return self.snapshots + len(self.snapshot_images)
 
     def __post_init__(self) -> None:
         _require(self.snapshots >= 0, "snapshots", self.snapshots, "at least 0")

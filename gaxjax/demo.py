@@ -12,9 +12,16 @@ from flax import nnx
 from rich.console import Console
 
 from gaxjax import checkpoint, models
-from gaxjax.config import AxRunConfig, DataConfig, GaxConfig, ModelConfig, RunConfig
+from gaxjax.config import (
+    AxRunConfig,
+    DataConfig,
+    GaxConfig,
+    ModelConfig,
+    RunConfig,
+    SnapshotConfig,
+)
 from gaxjax.data import load_digits_arrays
-from gaxjax.report import draw_examples
+from gaxjax.report.page import Written, write_report
 from gaxjax.run import RunSummary, run_ax, run_gax
 
 SIZE = 32
@@ -22,11 +29,11 @@ _ARCHITECTURE = "small_resnet"
 _EPOCHS, _BATCH = 6, 64
 
 
-def run_demo(output: Path, console: Console) -> tuple[RunSummary, Path]:
-    """Train a small residual net on digits, run GAX and AX on the held-out ones, draw a picture.
+def run_demo(output: Path, console: Console) -> tuple[RunSummary, Written]:
+    """Train a small residual net on digits, run GAX and AX on the held-out ones, write a report.
 
     Returns:
-        The GAX run's summary and the picture's path; the AX run lies beside it, in `ax`.
+        The GAX run's summary and what the report wrote; the AX run lies beside it, in `ax`.
     """
     trained = output / "digits.ckpt"
     if not checkpoint.is_checkpoint(trained):
@@ -40,13 +47,14 @@ def run_demo(output: Path, console: Console) -> tuple[RunSummary, Path]:
         model=ModelConfig(model=str(trained)),
         data=DataConfig(data="digits", size=SIZE),
         gax=GaxConfig(bias=True),  # digits are mostly black, and black pixels need the bias
+        snapshots=SnapshotConfig(snapshots=8, snapshot_every=1),
     )
     summary = run_gax(config, output / "run")
     console.print("Scoring the heatmaps of six existing methods …")
     run_ax(AxRunConfig(model=config.model, data=config.data), output / "ax")
-    picture = output / "examples.png"
-    draw_examples(output / "run", picture)
-    return summary, picture
+    console.print("Drawing the report …")
+    report = write_report([output / "run", output / "ax"], output / "report.html")
+    return summary, report
 
 
 def _train(path: Path) -> float:

@@ -27,7 +27,7 @@ from gaxjax.data import ImageSet, batches, make_split, open_images, read_split, 
 from gaxjax.errors import UserError
 from gaxjax.evaluate import Evaluation, evaluate
 from gaxjax.memory import is_out_of_memory
-from gaxjax.progress import TrainingProgress
+from gaxjax.progress import StepProgress
 from gaxjax.training import Trainer, TrainState, batch_rows
 from gaxjax.training_log import TrainingLog, versions
 
@@ -188,7 +188,7 @@ def _arrays(images: ImageSet, threads: int, what: str) -> tuple[jax.Array, jax.A
     pixels = np.empty((total, images.size, images.size, 3), np.uint8)
     labels = np.empty(total, np.int32)
     done = 0
-    with TrainingProgress(f"Reading {what}", total, unit="images") as progress:
+    with StepProgress(f"Reading {what}", total, unit="images") as progress:
         for batch in batches(images, batch_size=64, threads=threads):
             interruption.check()
             for position, reason in batch.unreadable:
@@ -291,7 +291,7 @@ def _trained(
     earlier = log.curve[-1]["seconds"] if log.curve else 0.0
     started = time.monotonic()
     losses: list[jax.Array] = []
-    with TrainingProgress("Training", config.max_iterations, "iterations", iteration) as progress:
+    with StepProgress("Training", config.max_iterations, "iterations", iteration) as progress:
         while not _is_over(config, iteration, accuracy):
             interruption.check()
             rows = batch_rows(config, iteration, len(labels))

@@ -29,7 +29,7 @@ class Demo:
     """Train a small net on handwritten digits and explain it: no download, under two minutes.
 
     Attributes:
-        output: Folder for the checkpoint, the run and the picture.
+        output: Folder for the checkpoint, the runs and the report.
     """
 
     output: Path = Path("gaxjax-demo")
@@ -153,11 +153,13 @@ class Report:
         output: The page, one file; its figures go to a folder beside it (PNG, SVG, CSV).
         num_pictures: Show the pictures of about so many heatmaps in the gallery; every one makes
             the page some 10 KB larger.
+        data: Where the runs' images are now, if they were moved.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     output: Path = Path("report.html")
     num_pictures: int = 200
+    data: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ class RunProgress:
             )
 
 
-class TrainingProgress:
+class StepProgress:
     """Shows steps of a known number done, with figures beside them; a context manager.
 
     Args:
@@ -102,7 +102,7 @@ class TrainingProgress:
         )
         self._task = self._bar.add_task(name, total=total, completed=done, figures="starting")
 
-    def __enter__(self) -> "TrainingProgress":
+    def __enter__(self) -> "StepProgress":
         self._bar.start()
         return self
 

@@ -19,12 +19,13 @@ from gaxjax import interruption
 from gaxjax.attribution.engine import AxEngine
 from gaxjax.classifier import Classifier, check_image_size, open_classifier
 from gaxjax.config import AxRunConfig, RunConfig, to_dict
-from gaxjax.data import Batch, ImageSet, batches, open_images
+from gaxjax.data import Batch, ImageSet, batches, find_image, open_images
 from gaxjax.engine import Engine
 from gaxjax.errors import UserError
 from gaxjax.evaluate import baselines
 from gaxjax.progress import RunProgress
-from gaxjax.snapshots import SnapshotSummary, take_snapshots
+from gaxjax.snapshot_store import SnapshotSummary
+from gaxjax.snapshots import take_snapshots
 from gaxjax.solution import Outcome, Solution
 from gaxjax.stats import BatchStats, EngineStats
 from gaxjax.store import Result, Store, read_scores
@@ -81,6 +82,8 @@ def run_gax(config: RunConfig, output: Path) -> RunSummary:
     """
     classifier = open_classifier(config.model)
     images = _chosen_images(config, classifier)
+    for name in config.snapshots.snapshot_images:  # a wrong name is said before hours of work
+        find_image(name, [record.image_id for record in images.records], config.data.data)
     engine = Engine(
         classifier,
         config.gax,
@@ -93,7 +96,7 @@ def run_gax(config: RunConfig, output: Path) -> RunSummary:
     summary = _run(
         "gax", config, output, classifier, images, engine, method, device=_device(engine)
     )
-    if not config.snapshots.snapshots:
+    if not config.snapshots.most_images:
         return summary
     return replace(summary, snapshots=take_snapshots(engine, config.snapshots, images, output))
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gaxjax.cache import cache_folder, processor
 from gaxjax.config import EngineConfig
 from gaxjax.errors import UserError
 from gaxjax.folder import replacing
@@ -19,7 +20,6 @@ from gaxjax.heatmap import as_unit_range, initial_weights
 from gaxjax.memory import bytes_per_slot, free_bytes, is_out_of_memory
 from gaxjax.objective import Objective
 from gaxjax.program import compiler_options
-from gaxjax.startup import cache_folder, processor
 
 __all__ = ["choose_slots", "swept_slots"]
 

@@ -1,8 +1,4 @@
-"""Heatmaps along the way: a few images of a finished run, replayed and watched.
-
-    RUN/
-      snapshots.zarr     [rows, H, W, 3], float16, Zarr v3
-      snapshots.parquet  one row per snapshot; written last, so that it stands for all of it
+"""Takes heatmaps along the way: a few images of a finished run, replayed and watched.
 
 A replay is held against the run: what does not go through the stored scores to the stored heatmap
 is not kept.
@@ -10,9 +6,8 @@ is not kept.
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,66 +19,31 @@ from jaxtyping import Float
 
 from gaxjax import interruption
 from gaxjax.config import RunConfig, SnapshotConfig, to_dict
-from gaxjax.data import ImageSet, UnreadableImageError
+from gaxjax.data import ImageSet, UnreadableImageError, find_image
 from gaxjax.engine import Engine
 from gaxjax.errors import UserError
 from gaxjax.folder import lock, replacing
-from gaxjax.progress import TrainingProgress
+from gaxjax.progress import StepProgress
 from gaxjax.replay import Replay, Replayed, Watched
-from gaxjax.store import open_heatmap_array, read_heatmap_rows, read_heatmaps, read_scores
+from gaxjax.snapshot_store import (
+    ABOUT,
+    ARRAY,
+    SCHEMA,
+    TABLE,
+    SnapshotSummary,
+    has_snapshots,
+    read_about,
+    read_snapshots,
+    summarise,
+)
+from gaxjax.store import open_heatmap_array, read_heatmaps, read_scores
 
-__all__ = [
-    "SCHEMA",
-    "SnapshotSummary",
-    "describe_disk",
-    "has_snapshots",
-    "read_class_names",
-    "read_snapshot_heatmaps",
-    "read_snapshots",
-    "read_summary",
-    "snapshot_steps",
-    "take_snapshots",
-]
-
-_TABLE, _ARRAY = "snapshots.parquet", "snapshots.zarr"
-_ABOUT = b"gaxjax"  # key of the table's metadata: what was asked for, and what is missing
+__all__ = ["describe_disk", "snapshot_steps", "take_snapshots"]
 
 # Off the CPU a replay differs in its last bits, which the optimisation amplifies.
 _CURVE_TOLERANCE = 0.05  # of the curve's range
 _SCORE_TOLERANCE = 1.0  # bfloat16 scores near 100 err by about 0.4
 _HEATMAP_TOLERANCE = 0.02  # mean difference of the final heatmap, whose values lie in (-1, 1)
-
-SCHEMA = pa.schema(
-    [
-        pa.field("image_id", pa.string(), nullable=False),
-        pa.field("step", pa.int32(), nullable=False),
-        pa.field("co_score", pa.float32(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("top_classes", pa.list_(pa.int32()), nullable=False),
-        pa.field("top_probabilities", pa.list_(pa.float32()), nullable=False),
-    ]
-)
-"""One row per snapshot, by image and step: the heatmap after `step` updates lies at `row` of
-snapshots.zarr, and `co_score` is verified, in float32, of the heatmap as it lies there. The
-classes are the most probable ones of the augmented image, up to five; probabilities in [0, 1]."""
-
-
-@dataclass(frozen=True)
-class SnapshotSummary:
-    """Which snapshots a run has.
-
-    Attributes:
-        image_ids: images that have some, in order.
-        rows: snapshots in all.
-        left_out: why a chosen image has none, by its id.
-        difference: largest difference between a replayed and a stored curve, as a CO score; 0 on
-            a CPU.
-    """
-
-    image_ids: tuple[str, ...]
-    rows: int
-    left_out: dict[str, str]
-    difference: float
 
 
 class _Stored(NamedTuple):
@@ -94,9 +54,6 @@ class _Stored(NamedTuple):
     steps: int
     curve: np.ndarray
     heatmap_row: int | None
-
-
-# -- before the run -----------------------------------------------------------------------------
 
 
 def snapshot_steps(curve: Float[np.ndarray, " T"], final: int, config: SnapshotConfig) -> list[int]:
@@ -127,7 +84,7 @@ def describe_disk(config: RunConfig) -> str:
 
     Of heatmaps before their compression, which saves a little.
     """
-    wanted, every = config.snapshots.snapshots, config.snapshots.snapshot_every
+    wanted, every = config.snapshots.most_images, config.snapshots.snapshot_every
     count = min(wanted, config.data.num_images or wanted)
     heatmap = 2 * 3 * config.data.size**2
     longest = config.gax.max_steps
@@ -139,20 +96,17 @@ def describe_disk(config: RunConfig) -> str:
     )
 
 
-# -- after the run ------------------------------------------------------------------------------
-
-
 def take_snapshots(
     engine: Engine, config: SnapshotConfig, images: ImageSet, run: Path
 ) -> SnapshotSummary:
-    """Replay the first images that a finished run optimised, and keep heatmaps along the way.
+    """Replay some images that a finished run optimised, and keep heatmaps along the way.
 
     What an earlier call of the same settings kept stays; that of other settings is replaced. An
     image whose replay does not go the way of the run is left out, and the summary says why.
 
     Args:
         engine: of the run: its settings and its slots.
-        config: how many images, and which steps.
+        config: which images, and which steps.
         images: the run's.
         run: the run's folder, complete.
 
@@ -163,24 +117,33 @@ def take_snapshots(
         asked = to_dict(config)
         if has_snapshots(run):
             found = read_snapshots(run)
-            if _about(found)["asked"] == asked:
-                return _summary(found)
-        (run / _TABLE).unlink(missing_ok=True)
-        shutil.rmtree(run / _ARRAY, ignore_errors=True)
-        chosen = _choose(run, config.snapshots)
+            if read_about(found)["asked"] == asked:
+                return summarise(found)
+        (run / TABLE).unlink(missing_ok=True)
+        shutil.rmtree(run / ARRAY, ignore_errors=True)
         left_out: dict[str, str] = {}
+        chosen = _choose(run, config, left_out)
         watched = _watch(chosen, config, images, left_out)
         return _take(engine, watched, run, {"asked": asked, "left_out": left_out}, images)
 
 
-def _choose(run: Path, count: int) -> list[_Stored]:
-    """Return the first images with a heatmap, in the order of their names."""
-    scores = read_scores(run, columns=_Stored._fields)
-    scores = scores.filter(pc.is_valid(scores["steps"])).sort_by("image_id")
-    return [
-        _Stored(**(row | {"curve": np.array(row["curve"], np.float32)}))
-        for row in scores.slice(0, count).to_pylist()
-    ]
+def _choose(run: Path, config: SnapshotConfig, left_out: dict[str, str]) -> list[_Stored]:
+    """Return the first optimised images, in the order of their names, and those asked for."""
+    scores = read_scores(run, columns=[*_Stored._fields, "outcome"]).sort_by("image_id")
+    image_ids = scores["image_id"].to_pylist()
+    optimised = scores.filter(pc.is_valid(scores["steps"]))
+    chosen = set(optimised["image_id"].to_pylist()[: config.snapshots])
+    chosen |= {find_image(name, image_ids, run) for name in config.snapshot_images}
+    found = []
+    for row in scores.filter(
+        pc.is_in(scores["image_id"], pa.array(sorted(chosen), pa.string()))
+    ).to_pylist():
+        outcome = row.pop("outcome")
+        if row["steps"] is None:
+            left_out[row["image_id"]] = f"it was not optimised ({outcome})"
+        else:
+            found.append(_Stored(**(row | {"curve": np.array(row["curve"], np.float32)})))
+    return found
 
 
 def _watch(
@@ -219,7 +182,7 @@ def _take(
     rows = sum(len(one.steps) for _, one in watched)
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     differences, done, array = [0.0], 0, None
-    with TrainingProgress("Snapshots", total, "steps") as progress:
+    with StepProgress("Snapshots", total, "steps") as progress:
 
         def advance() -> None:
             nonlocal done
@@ -239,7 +202,7 @@ def _take(
                 with _writing():
                     if array is None:
                         shape = (rows, *one.image.shape)
-                        array = open_heatmap_array(run.resolve() / _ARRAY, shape, "float16")
+                        array = open_heatmap_array(run.resolve() / ARRAY, shape, "float16")
                     array[place.start : place.stop].write(replayed.heatmaps).result()
                 seen = replay.see(one, replayed)
                 columns["image_id"] += [stored.image_id] * len(place)
@@ -255,11 +218,11 @@ def _take(
     about["difference"] = max(differences)
     table = pa.table(columns, schema=SCHEMA)
     table = table.sort_by([("image_id", "ascending"), ("step", "ascending")])
-    table = table.replace_schema_metadata({_ABOUT: json.dumps(about)})
+    table = table.replace_schema_metadata({ABOUT: json.dumps(about)})
     if len(table):
-        with _writing(), replacing(run / _TABLE) as temporary:
+        with _writing(), replacing(run / TABLE) as temporary:
             pq.write_table(table, temporary, compression="zstd")
-    return _summary(table)
+    return summarise(table)
 
 
 @contextmanager
@@ -298,77 +261,6 @@ def _difference(a: Float[np.ndarray, " T"], b: Float[np.ndarray, " T"]) -> float
     if np.any(finite != np.isfinite(b)):
         return float("inf")
     return float(np.abs(a[finite] - b[finite]).max(initial=0.0))
-
-
-# -- reading ------------------------------------------------------------------------------------
-
-
-def has_snapshots(run: Path | str) -> bool:
-    """Return whether a run has snapshots."""
-    return (Path(run) / _TABLE).exists()
-
-
-def read_snapshots(run: Path | str) -> pa.Table:
-    """Return a run's snapshots, one row each, ordered by image and step; columns as in `SCHEMA`.
-
-    Raises:
-        UserError: the run has none, or the table is damaged.
-
-    Example:
-        >>> frame = read_snapshots("run").to_pandas()
-    """
-    path = Path(run) / _TABLE
-    if not path.exists():
-        raise UserError(
-            f"{run} has no snapshots: give its gaxjax gax command again with --snapshots 8"
-        )
-    try:
-        table = pq.read_table(path, partitioning=None)
-        json.loads(table.schema.metadata[_ABOUT])
-        return table.cast(SCHEMA.with_metadata(table.schema.metadata))
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} is damaged ({reason}): delete it and give the run's command again"
-        ) from None
-
-
-def read_snapshot_heatmaps(run: Path | str, rows: Iterable[int]) -> Float[np.ndarray, "N H W 3"]:
-    """Return heatmaps by the column `row` of `read_snapshots`: float16, values in [-1, 1].
-
-    Raises:
-        UserError: they are missing or damaged.
-    """
-    return read_heatmap_rows(Path(run).resolve() / _ARRAY, rows)
-
-
-def read_summary(run: Path | str) -> SnapshotSummary:
-    """Return which images have snapshots, and why others have none.
-
-    Raises:
-        UserError: as `read_snapshots`.
-    """
-    return _summary(read_snapshots(run))
-
-
-def read_class_names(run: Path | str) -> dict[int, str]:
-    """Return the names of labels and `top_classes` by number, where model or images tell them.
-
-    Raises:
-        UserError: as `read_snapshots`.
-    """
-    return {int(key): name for key, name in _about(read_snapshots(run))["class_names"].items()}
-
-
-def _about(table: pa.Table) -> dict[str, Any]:
-    about: dict[str, Any] = json.loads(table.schema.metadata[_ABOUT])
-    return about
-
-
-def _summary(table: pa.Table) -> SnapshotSummary:
-    about = _about(table)
-    image_ids = tuple(sorted(set(table["image_id"].to_pylist())))
-    return SnapshotSummary(image_ids, len(table), about["left_out"], about["difference"])
 
 
 def _in_bytes(count: int) -> str:

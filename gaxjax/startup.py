@@ -8,7 +8,9 @@ from pathlib import Path
 
 import jax
 
-__all__ = ["HUGE_PAGES", "cache_folder", "entry", "processor"]
+from gaxjax.cache import cache_folder, processor
+
+__all__ = ["HUGE_PAGES", "entry"]
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 """For ``GLIBC_TUNABLES``: ask the kernel for huge pages."""
@@ -25,11 +27,6 @@ def entry() -> None:
     from gaxjax.cli import entry
 
     entry()
-
-
-def cache_folder() -> Path:
-    """Return ``$GAXJAX_CACHE``, or ``~/.cache/gaxjax`` where it is not set."""
-    return Path(os.environ.get("GAXJAX_CACHE") or Path.home() / ".cache" / "gaxjax")
 
 
 def restart_with_huge_pages() -> None:
@@ -61,12 +58,3 @@ def keep_compiled_programs() -> None:
         kind = hashlib.sha256(processor().encode()).hexdigest()[:12]
         folder = cache_folder() / "compiled" / kind
         jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
-def processor() -> str:
-    """Return what programs for the host may depend on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() + platform.machine()
-    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))

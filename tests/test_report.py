@@ -1,6 +1,8 @@
 """The report: its figures' numbers are the store's, and its page is safe and works by itself."""
 
+import base64
 import csv
+import gzip
 import html
 import html.parser
 import json
@@ -62,8 +64,8 @@ def page(written):
 
 
 def payload(page: str) -> dict:
-    [text] = re.findall(r'<script type="application/json" id="report-data">(.*?)</script>', page)
-    return json.loads(text)
+    [text] = re.findall(r'<script type="text/plain" id="report-data">(.*?)</script>', page)
+    return json.loads(gzip.decompress(base64.b64decode(text)))
 
 
 def load(path):
@@ -164,7 +166,9 @@ def test_probabilities_before_and_after_speak_of_the_same_images(gax):
 
 
 def test_every_figure_has_a_csv_with_its_numbers(gax, ax, written):
-    names = {path.stem for path in written.folder.iterdir()}
+    names = {path.stem for path in written.folder.glob("*.csv")}
+    captions = json.loads((written.folder / "figures.json").read_text())
+    assert {figure["name"] for figure in captions} == names
     assert names == {
         *("curves", "steps", "probabilities", "gax-run-heatmaps"),
         *(f"ax-run-{name}" for name in ("scores", "layers", "histograms")),
@@ -282,7 +286,8 @@ def test_snapshots_become_steps_with_their_scores_classes_and_changes(gax):
 def test_the_viewer_shows_at_most_so_many_images_and_steps(data, tmp_path):
     path = stored_runs.gax_run(tmp_path / "run", data)
     run = load(path)
-    ids = run.scores["image_id"].to_pylist()[:12]
+    rows = [row["image_id"] for row in run.scores.to_pylist() if row["steps"] is not None]
+    ids = rows[: MOST_IMAGES + 4]
     stored_runs.add_snapshots(path, ids, steps=tuple(range(40)))
     found = evolutions(run, images_of(run)[0], 0)
     assert len(found) == MOST_IMAGES
@@ -397,7 +402,7 @@ def test_hostile_names_stay_text(tmp_path):
     assert not found.handlers
     assert "<b>run" not in page
     assert name in payload(page)["classes"]
-    assert "alert(1)" in page
+    assert "alert(1)" in page, "in a figure, as text"
 
 
 def test_a_page_of_an_unfinished_run_says_so(data, tmp_path):
@@ -420,6 +425,62 @@ def test_without_its_images_a_run_is_reported_with_placeholders(change, tmp_path
     pictures = payload(written.page.read_text())["pictures"]
     assert not pictures["images"]
     assert pictures["heatmaps"]
+
+
+def test_moved_images_are_shown_from_where_they_are(tmp_path):
+    data = stored_runs.image_folder(tmp_path / "d", 12)
+    run = stored_runs.gax_run(tmp_path / "run", data)
+    data.rename(tmp_path / "moved")
+    assert "--data says where" in write_report([run], tmp_path / "r.html").notes[0]
+    written = write_report([run], tmp_path / "r.html", data=str(tmp_path / "moved"))
+    assert not written.notes
+    assert payload(written.page.read_text())["pictures"]["images"]
+    assert str(tmp_path / "moved") in written.page.read_text(), "the command to run it again"
+
+
+def test_figures_of_an_earlier_report_go_and_other_files_stay(gax, ax, tmp_path):
+    first = write_report([gax, ax], tmp_path / "r.html")
+    (first.folder / "mine.csv").write_text("kept")
+    (first.folder / "ax-run-scores.csv.bak").write_text("kept")
+    second = write_report([gax], tmp_path / "r.html")
+    stems = {path.name.partition(".")[0] for path in second.folder.iterdir()}
+    names = {"curves", "steps", "probabilities", "gax-run-heatmaps"}
+    assert stems == names | {"figures", "mine", "ax-run-scores"}
+    assert not (second.folder / "ax-run-scores.csv").exists()
+
+
+def test_a_verification_in_the_run_is_told(gax, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(gax, run)
+    page = write_report([run], tmp_path / "r.html").page
+    assert "not checked yet: gaxjax verify" in html.unescape(page.read_text())
+    comparison = {"worst": 3.25e-6, "differing": 1}
+    found = {
+        "passed": True,
+        "num_heatmaps": 1020,
+        "num_images": 170,
+        "comparisons": [comparison, comparison | {"worst": None}],
+        "torch_version": "2.11",
+        "dtype": "float32",
+    }
+    (run / "verification.json").write_text(json.dumps(found))
+    write_report([run], tmp_path / "r.html")
+    assert (
+        "passed: 1,020 heatmaps of 170 images, largest difference of a score 3.2e-06, "
+        "2 predictions not the same (torch 2.11, float32)"
+    ) in page.read_text()
+    (run / "verification.json").write_text("{}")
+    write_report([run], tmp_path / "r.html")
+    assert "verification.json is damaged" in page.read_text()
+
+
+def test_more_rows_than_a_page_holds_are_those_of_images_taken_evenly(ax, tmp_path, monkeypatch):
+    monkeypatch.setattr("gaxjax.report.gallery.MOST_ROWS", 100)
+    page = write_report([ax], tmp_path / "r.html").page.read_text()
+    found = payload(page)
+    assert len(found["columns"]["run"]) == 96
+    assert len(found["images"]) == 12
+    assert "96 rows of 480, of images taken evenly from all" in page
 
 
 def test_one_class_of_prediction_alone_draws_a_page(data, tmp_path):

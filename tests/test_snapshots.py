@@ -25,14 +25,8 @@ from gaxjax.models.layers import Conv, Linear
 from gaxjax.ops import global_average_pool
 from gaxjax.replay import Replay
 from gaxjax.run import run_gax
-from gaxjax.snapshots import (
-    describe_disk,
-    has_snapshots,
-    read_snapshot_heatmaps,
-    read_snapshots,
-    snapshot_steps,
-    take_snapshots,
-)
+from gaxjax.snapshot_store import has_snapshots, read_snapshot_heatmaps, read_snapshots
+from gaxjax.snapshots import describe_disk, snapshot_steps, take_snapshots
 from gaxjax.store import read_header, read_heatmaps, read_scores
 
 WANTED = SnapshotConfig(snapshots=9, snapshot_every=4, snapshot_scores=(30.0, 1e6))
@@ -322,6 +316,23 @@ def test_an_image_that_can_no_longer_be_read_is_left_out(take, run, monkeypatch)
     found = take(run)
     assert len(found.image_ids) == 8
     assert list(found.left_out.values()) == ["it can no longer be read (no such file)"]
+
+
+def test_images_are_chosen_by_name_too(data, take, run):
+    rows = sorted(stored(run).values(), key=lambda row: row["image_id"])
+    optimised = [row["image_id"] for row in rows if row["steps"] is not None]
+    other = next(row for row in rows if row["outcome"] == "misclassified")["image_id"]
+    ending = optimised[5].rpartition("/")[2]
+    found = take(run, SnapshotConfig(snapshots=2, snapshot_images=(ending, other)))
+    assert found.image_ids == (*optimised[:2], optimised[5])
+    assert found.left_out == {other: "it was not optimised (misclassified)"}
+
+
+def test_an_image_that_is_not_there_is_said_before_the_run(data, tmp_path):
+    config = fragile_config(data, wanted=SnapshotConfig(snapshot_images=("no such",)))
+    with pytest.raises(UserError, match=r"no image 'no such' in .* \(one is "):
+        run_gax(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_without_an_optimised_image_has_no_snapshots(run, take, monkeypatch):

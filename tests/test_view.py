@@ -3,19 +3,22 @@
 import contextlib
 import io
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import stored_runs
 import tiny
 from PIL import Image
 from tiny_runs import tiny_model, write_images
 
 from gaxjax import cli
-from gaxjax import snapshots as snapshots_module
 from gaxjax.errors import UserError
-from gaxjax.report import viewer
-from gaxjax.report.viewer import lay_out, read_film, save_film, show_film
-from gaxjax.snapshots import read_snapshot_heatmaps, read_snapshots
+from gaxjax.report import film as film_module
+from gaxjax.report.film import read_film
+from gaxjax.report.viewer import lay_out, save_film, show_film
+from gaxjax.snapshot_store import SnapshotSummary, read_snapshot_heatmaps, read_snapshots
 from gaxjax.store import read_heatmaps, read_scores
 
 
@@ -72,7 +75,7 @@ def test_a_film_holds_the_stored_snapshots(run, rows, film):
         assert [probability for _, _, probability in frame.top] == row["top_probabilities"]
     (result,) = [row for row in rows if row["image_id"] == film.image_id]
     assert film.frames[film.final].step == result["steps"]
-    assert film.note is None
+    assert film.notes == ()
 
 
 def test_an_image_is_found_by_its_unique_ending(run, rows):
@@ -94,7 +97,9 @@ def test_an_image_without_snapshots_shows_its_final_heatmap_and_how_to_get_them(
     row = rows[5]
     film = read_film(run, row["image_id"])
     assert len(film.frames) == 1
-    assert film.note.endswith("give the run's command again with --snapshots 6 to have them")
+    [note] = film.notes
+    again = f"give the run's command again with --snapshot-images {row['image_id']} to have them"
+    assert note.endswith(again)
     stored = read_heatmaps(run, [row["heatmap_row"]])[0]
     np.testing.assert_array_equal(film.frames[0].heatmap, stored.astype(np.float32))
     assert film.frames[0].top == ((row["label"], row["label_name"], row["probability_after"]),)
@@ -102,11 +107,11 @@ def test_an_image_without_snapshots_shows_its_final_heatmap_and_how_to_get_them(
 
 def test_an_image_that_was_left_out_says_why(run, rows, tmp_path, monkeypatch):
     first = rows[0]["image_id"]
-    summary = snapshots_module.SnapshotSummary((), 0, {first: "it is odd"}, 0.0)
-    monkeypatch.setattr(viewer, "_snapshots", lambda *_: ())
-    monkeypatch.setattr(viewer, "read_summary", lambda _: summary)
-    assert read_film(run, first).note == (
-        f"{first} has no snapshots, as it is odd: this is its final heatmap"
+    summary = SnapshotSummary((), 0, {first: "it is odd"}, 0.0)
+    monkeypatch.setattr(film_module, "snapshots_of", lambda _: {})
+    monkeypatch.setattr(film_module, "read_summary", lambda _: summary)
+    assert read_film(run, first).notes == (
+        f"{first} has no snapshots, as it is odd: this is its final heatmap",
     )
 
 
@@ -124,11 +129,22 @@ def test_a_png_is_the_final_state(film, tmp_path):
         assert picture.size == (1120, 640)
 
 
+def test_an_mp4_has_one_frame_per_snapshot(film, tmp_path):
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    assert save_film(film, tmp_path / "film.mp4") == len(film.frames)
+    words = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(tmp_path / "film.mp4"), "-f", "null", "-"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stderr
+    assert "Video: h264" in said
+    assert "1120x640" in said
+    assert f"frame= {len(film.frames):4}" in said
+
+
 def test_an_mp4_without_ffmpeg_is_one_clear_line(film, tmp_path, monkeypatch):
     from matplotlib.animation import FFMpegWriter
 
     monkeypatch.setattr(FFMpegWriter, "isAvailable", lambda: False)
-    with pytest.raises(UserError, match=r"film\.mp4 needs ffmpeg, .*install it, or save \.gif"):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(UserError, match=r"film\.mp4 needs ffmpeg, .*video extra, or save \.gif"):
         save_film(film, tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
 
@@ -164,12 +180,24 @@ def test_moved_images_are_found_by_data(run, rows, data, tmp_path):
     shutil.copytree(data, tmp_path / "moved")
     film = read_film(run, rows[0]["image_id"], data=str(tmp_path / "moved"))
     assert film.image.shape == (tiny.SIZE, tiny.SIZE, 3)
-    (tmp_path / "moved" / rows[0]["image_id"]).unlink()
-    with pytest.raises(UserError, match=r"is no longer in .*: give --data"):
-        read_film(run, rows[0]["image_id"], data=str(tmp_path / "moved"))
-    (tmp_path / "moved" / rows[0]["image_id"]).write_bytes(b"not an image")
-    with pytest.raises(UserError, match="can no longer be read"):
-        read_film(run, rows[0]["image_id"], data=str(tmp_path / "moved"))
+    assert film.notes == ()
+
+
+def test_without_its_image_a_film_shows_the_heatmaps_alone_and_says_why(run, rows, data, tmp_path):
+    image_id = rows[0]["image_id"]
+    gone = read_film(run, image_id, data=str(tmp_path / "nowhere"))
+    assert gone.image is None
+    assert "cannot be shown" in gone.notes[0]
+    assert gone.notes[0].endswith("--data says where they are")
+    shutil.copytree(data, tmp_path / "moved")
+    lost = tmp_path / "moved" / image_id
+    lost.write_bytes(b"\0" * lost.stat().st_size)
+    unreadable = read_film(run, image_id, data=str(tmp_path / "moved"))
+    assert unreadable.notes == (f"{image_id} can no longer be read",)
+    assert save_film(unreadable, tmp_path / "film.gif") == len(unreadable.frames)
+    lost.unlink()
+    fewer = read_film(run, image_id, data=str(tmp_path / "moved"))
+    assert "holds others than the run had" in fewer.notes[0]
 
 
 def test_the_command_saves_and_says_what_and_what_next(run, film, rows, tmp_path, capsys):
@@ -177,7 +205,7 @@ def test_the_command_saves_and_says_what_and_what_next(run, film, rows, tmp_path
     assert cli.main(["view", str(run), film.image_id, "--save", str(save)]) == 0
     said = capsys.readouterr().out
     assert f"Wrote {save}  {film.image_id}: {len(film.frames)} frames" in said
-    assert f"Next: gaxjax statistics {run}" in said
+    assert f"Next: gaxjax report {run}" in said
     assert cli.main(["view", str(run), rows[5]["image_id"], "--save", str(save)]) == 0
     assert "Note: " in capsys.readouterr().out
 
@@ -195,10 +223,11 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(run, film, tmp_path, c
     assert said in capsys.readouterr().err
 
 
-def test_a_run_of_existing_methods_is_refused(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(viewer, "read_header", lambda _: {"command": "ax"})
+def test_a_run_of_existing_methods_is_refused(tmp_path):
+    data = stored_runs.image_folder(tmp_path / "d", 6)
+    other = stored_runs.ax_run(tmp_path / "run", data)
     with pytest.raises(UserError, match="is a run of gaxjax ax: view shows GAX runs"):
-        read_film(run, "x")
+        read_film(other, "x")
 
 
 def test_the_gax_command_tells_the_disk_the_snapshots_and_the_viewer(command, rows):

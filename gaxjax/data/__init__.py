@@ -4,6 +4,7 @@ from gaxjax.data.batching import Batch, batches
 from gaxjax.data.decode import UnreadableImageError
 from gaxjax.data.digits import load_digits_arrays
 from gaxjax.data.records import ImageRecord, ImageSet
+from gaxjax.data.selection import find_image
 from gaxjax.data.sources import open_images, splits_of
 from gaxjax.data.splits import Duplicates, Split, SplitImage, make_split, read_split
 
@@ -16,6 +17,7 @@ __all__ = [
     "SplitImage",
     "UnreadableImageError",
     "batches",
+    "find_image",
     "load_digits_arrays",
     "make_split",
     "open_images",

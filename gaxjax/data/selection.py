@@ -1,6 +1,7 @@
 """What a config takes from a source: one of its splits, some of its classes, or all of it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from gaxjax.config import DataConfig
 from gaxjax.data.labels import LabelSpace
@@ -152,3 +153,35 @@ def _nearest_class(name: str, space: LabelSpace) -> str:
         return hint
     listed = ", ".join(known[:_MOST_LISTED]) + (", …" if len(known) > _MOST_LISTED else "")
     return f"; its labels are {listed}"
+
+
+def find_image(name: str, image_ids: Sequence[str], where: Path | str) -> str:
+    """Return the id of the image with this id, or with the only id that ends so.
+
+    Args:
+        name: what a user calls it.
+        image_ids: all there are.
+        where: of what, for the message.
+
+    Raises:
+        UserError: there is none, or there are several.
+
+    Example:
+        >>> find_image("0042", ["digits/0041", "digits/0042"], "digits")
+        'digits/0042'
+    """
+    if name in image_ids:
+        return name
+    ending = [image_id for image_id in image_ids if name and image_id.endswith(name)]
+    if len(ending) > 1:
+        raise UserError(
+            f"{len(ending)} images of {where} end in {name!r}, such as {ending[0]} and "
+            f"{ending[1]}: give more of the name"
+        )
+    if not ending:
+        names = [Path(image_id).name for image_id in image_ids]
+        hint = nearest(name, [*image_ids, *names]) or "".join(
+            f" (one is {image_id})" for image_id in image_ids[:1]
+        )
+        raise UserError(f"no image {name!r} in {where}{hint}")
+    return ending[0]

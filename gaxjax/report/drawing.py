@@ -11,11 +11,15 @@ from markupsafe import escape
 from PIL import Image
 
 __all__ = [
+    "BLUE",
     "CORRECT",
+    "DIVERGING",
     "INK",
     "METHOD_TITLES",
     "OPERATIONS",
     "SERIES",
+    "SKY",
+    "VERMILION",
     "WRONG",
     "Drawing",
     "finish",
@@ -37,8 +41,12 @@ OPERATIONS = {"sum": "x + h", "mult": "x · h"}
 
 INK = "#1a1b1c"  # no other part has this colour: in the page it becomes the text's
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-CORRECT, WRONG = "#0072B2", "#D55E00"
-SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+BLUE, VERMILION, SKY = "#0072B2", "#D55E00", "#56B4E9"
+SERIES = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", SKY)
+CORRECT, WRONG = BLUE, VERMILION
+DIVERGING = "RdBu_r"
+"""Red raises a pixel and blue lowers it, as in the paper's figures; white leaves it."""
+
 _INLINE = 600_000  # characters of SVG up to which its following the theme is worth its size
 _LARGE = 200_000  # bytes of PNG from which on the page holds a WebP
 

@@ -2,26 +2,18 @@
 
 from typing import Any
 
-import numpy as np
-
-from gaxjax.errors import UserError
+from gaxjax.report.film import Frame, read_frames, snapshots_of
 from gaxjax.report.gallery import rounded, spread
 from gaxjax.report.pictures import heatmap_picture, image_picture
 from gaxjax.report.runs import Images, StoredRun
-from gaxjax.snapshots import (
-    has_snapshots,
-    read_class_names,
-    read_snapshot_heatmaps,
-    read_snapshots,
-    read_summary,
-)
+from gaxjax.snapshot_store import has_snapshots, read_summary
 
 __all__ = ["evolutions", "left_out"]
 
 SIZE = 160
 """Height and width of the viewer's pictures, in pixels."""
 
-MOST_IMAGES, MOST_STEPS = 8, 16
+MOST_IMAGES, MOST_STEPS = 24, 16
 
 
 def evolutions(run: StoredRun, load: Images, number: int) -> list[dict[str, Any]]:
@@ -38,65 +30,42 @@ def evolutions(run: StoredRun, load: Images, number: int) -> list[dict[str, Any]
     Raises:
         UserError: the snapshots are damaged.
     """
-    if not has_snapshots(run.path):
-        return []
-    snapshots: dict[str, list[dict[str, Any]]] = {}
-    for snapshot in read_snapshots(run.path).to_pylist():
-        snapshots.setdefault(snapshot["image_id"], []).append(snapshot)
-    names = read_class_names(run.path)
-    order = sorted(snapshots, key=lambda image: (snapshots[image][-1]["step"], image))
+    snapshots = snapshots_of(run)
     rows = {row["image_id"]: row for row in run.scores.to_pylist() if row["image_id"] in snapshots}
+    # An image without a row: the run was begun anew since.
+    order = sorted(rows, key=lambda image: (snapshots[image][-1]["step"], image))
     found = []
     for image_id in spread(order, MOST_IMAGES):
-        row = rows.get(image_id)
-        if row is None:
-            continue  # the run was begun anew since
-        shown = spread(snapshots[image_id], MOST_STEPS)
-        heatmaps = _heatmaps(run, [snapshot["row"] for snapshot in shown])
+        row = rows[image_id]
+        frames = read_frames(run, spread(snapshots[image_id], MOST_STEPS))
         pixels = load(image_id)
         found.append(
             {
                 "run": number,
                 "name": image_id,
-                "label": names.get(row["label"]) or run.class_name(row["label"]),
+                "label": run.class_name(row["label"]),
                 "operation": row["operation"],
                 "before": rounded(row["probability_before"]),
                 "image": None if pixels is None else image_picture(pixels, SIZE),
                 "taken": len(snapshots[image_id]),
                 "steps": [
-                    _step(run, names, shown[i], heatmaps[i], heatmaps[i - 1] if i else None)
-                    for i in range(len(shown))
+                    _step(frame, earlier)
+                    for frame, earlier in zip(frames, (None, *frames), strict=False)
                 ],
             }
         )
     return found
 
 
-def _step(
-    run: StoredRun,
-    names: dict[int, str],
-    snapshot: dict[str, Any],
-    heatmap: np.ndarray,
-    earlier: np.ndarray | None,
-) -> dict[str, Any]:
-    top = zip(snapshot["top_classes"], snapshot["top_probabilities"], strict=True)
+def _step(frame: Frame, earlier: Frame | None) -> dict[str, Any]:
+    change = None if earlier is None else heatmap_picture(frame.heatmap - earlier.heatmap, SIZE)
     return {
-        "step": snapshot["step"],
-        "score": rounded(snapshot["co_score"]),
-        "top": [[names.get(index) or run.class_name(index), rounded(p)] for index, p in top],
-        "heatmap": heatmap_picture(heatmap, SIZE),
-        "change": None if earlier is None else heatmap_picture(heatmap - earlier, SIZE),
+        "step": frame.step,
+        "score": rounded(frame.co_score),
+        "top": [[name, rounded(probability)] for _, name, probability in frame.top],
+        "heatmap": heatmap_picture(frame.heatmap, SIZE),
+        "change": change,
     }
-
-
-def _heatmaps(run: StoredRun, rows: list[int]) -> np.ndarray:
-    found = read_snapshot_heatmaps(run.path, rows).astype(np.float32)
-    if not np.isfinite(found).all():
-        raise UserError(
-            f"{run.path}/snapshots.zarr is damaged (a snapshot is missing): delete it with "
-            "snapshots.parquet and give the run's command again"
-        )
-    return found
 
 
 def left_out(run: StoredRun) -> list[str]:

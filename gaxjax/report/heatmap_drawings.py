@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gaxjax.report.drawing import Drawing, finish, new_figure, styled
+from gaxjax.report.drawing import DIVERGING, Drawing, finish, new_figure, styled
 
 __all__ = ["Panel", "draw_panels"]
-
-_DIVERGING = "RdBu_r"
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def draw_panels(panels: Sequence[Panel]) -> Drawing:
             for axis, channel in zip(row[1:4], np.moveaxis(panel.heatmap, -1, 0), strict=True):
                 shown = channel if len(limits) == 1 else channel / panel.limit
                 end = panel.limit if len(limits) == 1 else 1
-                shade = axis.imshow(shown, cmap=_DIVERGING, vmin=-end, vmax=end)
+                shade = axis.imshow(shown, cmap=DIVERGING, vmin=-end, vmax=end)
             largest = f"abs max {np.abs(panel.heatmap).max():.3g}"
             if len(limits) > 1:
                 largest += f", colours ±{panel.limit:.2g}"

@@ -6,10 +6,12 @@ policy lets nothing else run, whatever the names in the data look like.
 
 import base64
 import csv
+import gzip
 import hashlib
 import importlib.metadata
 import importlib.resources
 import io
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ from gaxjax.report.statistics_tables import verdict
 __all__ = ["Written", "write_report"]
 
 _SCRIPTS = ("pictures.js", "gallery.js", "viewer.js")
+_MANIFEST = "figures.json"
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,17 @@ class Written:
     notes: tuple[str, ...]
 
 
-def write_report(runs: Sequence[Path], output: Path, *, num_pictures: int = 200) -> Written:
+def write_report(
+    runs: Sequence[Path], output: Path, *, num_pictures: int = 200, data: str | None = None
+) -> Written:
     """Draw a report of stored runs; nothing but small pictures of the images is computed.
 
     Args:
         runs: folders of GAX and AX runs.
-        output: the page, an .html file; the figures go to `<name>_figures` beside it.
+        output: the page, an .html file; the figures go to `<name>_figures` beside it, with their
+            captions in `figures.json`. Figures that an earlier report left there are replaced.
         num_pictures: about so many heatmaps get pictures in the gallery.
+        data: where the runs' images are now, if they were moved.
 
     Raises:
         UserError: a run is missing, damaged or empty, or the output cannot be written.
@@ -67,21 +74,39 @@ def write_report(runs: Sequence[Path], output: Path, *, num_pictures: int = 200)
         raise UserError(f"--num-pictures must be at least 0; got {num_pictures}")
     if output.is_dir() or not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         raise UserError(f"cannot write {output}: its folder is missing or not writable")
-    stored = load_runs(tuple(runs))
+    stored = load_runs(tuple(runs), data=data)
     figures, context = _contents(stored, num_pictures)
     folder = output.with_name(f"{output.stem}_figures")
     page = _render(context | {"folder": folder.name}).encode()
     try:
-        folder.mkdir(exist_ok=True)
-        for figure in figures:
-            _write(folder / f"{figure.name}.png", figure.drawing.png)
-            _write(folder / f"{figure.name}.svg", figure.drawing.svg_file.encode())
-            _write(folder / f"{figure.name}.csv", _csv(figure.rows))
+        _write_figures(folder, figures)
         _write(output, page)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or output}: {error.strerror}") from None
     notes = tuple(f"{run['name']}: {note}" for run in context["runs"] for note in run["notes"])
     return Written(output, folder, len(figures), len(page), notes)
+
+
+def _write_figures(folder: Path, figures: list[Figure]) -> None:
+    """Write each figure three times and the captions; remove those of an earlier report."""
+    folder.mkdir(exist_ok=True)
+    try:
+        earlier = {figure["name"] for figure in json.loads((folder / _MANIFEST).read_text())}
+    except (OSError, ValueError, KeyError, TypeError):
+        earlier = set()
+    for figure in figures:
+        _write(folder / f"{figure.name}.png", figure.drawing.png)
+        _write(folder / f"{figure.name}.svg", figure.drawing.svg_file.encode())
+        _write(folder / f"{figure.name}.csv", _csv(figure.rows))
+    captions = [
+        {"name": figure.name, "title": figure.title, "caption": figure.caption}
+        for figure in figures
+    ]
+    _write(folder / _MANIFEST, (json.dumps(captions, indent=2) + "\n").encode())
+    for name in earlier - {figure.name for figure in figures}:
+        for ending in ("png", "svg", "csv"):
+            if Path(name).name == name:
+                (folder / f"{name}.{ending}").unlink(missing_ok=True)
 
 
 def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], dict[str, Any]]:
@@ -101,7 +126,7 @@ def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], d
         figures = run_figures(run, load)
         drawn += figures
         sections.append(
-            facts(run, [*([note] if note else []), *left_out(run)])
+            facts(run, [*filter(None, [note]), *left_out(run)])
             | {
                 "gax": run.is_gax,
                 "figures": figures,
@@ -113,12 +138,20 @@ def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], d
         "title": ", ".join(run.name for run in runs),
         "runs": sections,
         "course": course,
-        "data": data,
+        "data": _packed(data),
+        "evolving": bool(evolving),
         "num_rows": len(data["columns"]["run"]),
-        "num_shown": len(data["pictures"]["rows"]),
+        "num_stored": sum(len(run.scores) for run in runs),
+        "num_pictures": len(data["pictures"]["rows"]),
         "version": importlib.metadata.version("gaxjax"),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _packed(data: dict[str, Any]) -> str:
+    """Return what the scripts read as base64 of gzipped JSON: a tenth of the size."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _render(context: dict[str, Any]) -> str:
@@ -136,7 +169,6 @@ def _render(context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment.get_template("report.html").render(
         **context,
         script=Markup(script),

@@ -1,4 +1,4 @@
-"""What several figures draw alike: a heatmap's channels, an augmented image, a curve's colours."""
+"""What window and notebook draw alike: a heatmap's channels, and a curve's colours."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,13 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from gaxjax.config import Operation
+from gaxjax.report.drawing import BLUE, DIVERGING, SKY, VERMILION
 
-CURVE, NOW, TARGET, LABEL, QUIET = "#0072B2", "#D55E00", "#D55E00", "#56B4E9", "#CCCCCC"
-"""From Okabe and Ito's palette, which colour-blind readers can tell apart; and a grey."""
-
-DIVERGING = "RdBu_r"
-"""Red raises a pixel and blue lowers it, as in the paper's figures; white leaves it."""
+CURVE, NOW, TARGET, LABEL, QUIET = BLUE, VERMILION, VERMILION, SKY, "#CCCCCC"
 
 
 def abs_max(heatmap: Float[np.ndarray, "..."]) -> float:
@@ -38,12 +34,3 @@ def bare(axis: Any, title: str) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_title(title, fontsize=10)
-
-
-def augmented(
-    image: Float[np.ndarray, "H W 3"], heatmap: Float[np.ndarray, "H W 3"], operation: Operation
-) -> Float[np.ndarray, "H W 3"]:
-    """Return the augmented image stretched to [0, 1], which its pixels leave, to be shown."""
-    shown = image + heatmap if operation == "sum" else image * heatmap
-    low, high = float(shown.min()), float(shown.max())
-    return (shown - low) / max(high - low, 1e-6)

@@ -10,6 +10,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from gaxjax.report.drawing import DIVERGING
+
 __all__ = [
     "HeatmapPicture",
     "augmented",
@@ -75,7 +77,7 @@ def augmented(
     image: np.ndarray,
     heatmap: np.ndarray,
     operation: str,
-    pixel_scale: tuple[list[float], list[float]],
+    pixel_scale: tuple[list[float], list[float]] = ([0.0] * 3, [1.0] * 3),
 ) -> np.ndarray:
     """Put a heatmap on an image, stretched to [0, 1] to be shown.
 
@@ -83,7 +85,7 @@ def augmented(
         image: uint8 [H, W, 3].
         heatmap: [H, W, 3].
         operation: sum or mult.
-        pixel_scale: mean and std of the space in which the two meet.
+        pixel_scale: mean and std of the space in which the two meet; pixels in [0, 1] by default.
     """
     mean, std = (np.asarray(values, np.float32) for values in pixel_scale)
     x = (image.astype(np.float32) / 255 - mean) / std
@@ -96,5 +98,5 @@ def color_table() -> str:
     """Return the 255 colours for -127 to 127, blue over white to red, as one hexadecimal text."""
     import matplotlib
 
-    colors = matplotlib.colormaps["RdBu_r"](np.linspace(0, 1, 255), bytes=True)
+    colors = matplotlib.colormaps[DIVERGING](np.linspace(0, 1, 255), bytes=True)
     return bytes(colors[:, :3]).hex()

@@ -5,7 +5,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from gaxjax.config import AX_PRESETS, PRESETS, AxRunConfig, RunConfig, from_dict
 from gaxjax.data import UnreadableImageError, open_images
 from gaxjax.data.decode import HostImage
 from gaxjax.errors import UserError
+from gaxjax.snapshot_store import has_snapshots, read_class_names
 from gaxjax.statistics import Statistics, run_statistics
 from gaxjax.store import read_header, read_heatmaps, read_scores
 
-__all__ = ["Images", "StoredRun", "command_line", "images_of", "load_runs"]
+__all__ = ["Images", "StoredRun", "command_line", "images_of", "load_run", "load_runs"]
 
 _NEEDED = {"command": str, "data": dict, "model": dict, "sessions": list, "status": str}
 
@@ -33,8 +34,6 @@ class StoredRun:
         name: the folder's name, with its parent's where two runs would share it.
         key: the name made fit for files and HTML ids, another one for each run of a report.
         header: run.json. config: its settings. scores: all committed rows.
-        statistics: of the rows.
-        class_names: of the classifier, where its checkpoint still tells.
     """
 
     path: Path
@@ -43,13 +42,16 @@ class StoredRun:
     header: dict[str, Any]
     config: RunConfig | AxRunConfig
     scores: pa.Table = field(repr=False)
-    statistics: Statistics = field(repr=False)
-    class_names: tuple[str, ...] | None = field(default=None, repr=False)
 
     @property
     def is_gax(self) -> bool:
         """Whether heatmaps were optimised, not taken from existing methods."""
         return isinstance(self.config, RunConfig)
+
+    @functools.cached_property
+    def statistics(self) -> Statistics:
+        """Of the rows."""
+        return run_statistics(self.scores)
 
     @property
     def num_found(self) -> int:
@@ -67,19 +69,22 @@ class StoredRun:
         return self.header["status"] == "complete" and self.num_found >= self.num_wanted
 
     @functools.cached_property
-    def _label_names(self) -> dict[int, str]:
-        pairs = zip(
-            self.scores["label"].to_pylist(), self.scores["label_name"].to_pylist(), strict=True
-        )
-        return {label: name for label, name in pairs if name}
+    def _class_names(self) -> dict[int, str]:
+        """The best name of each class that has one: by images' labels, snapshots, checkpoint."""
+        labels = self.scores.select(["label", "label_name"]).group_by(["label", "label_name"])
+        found = {
+            row["label"]: row["label_name"]
+            for row in labels.aggregate([]).to_pylist()
+            if row["label_name"]
+        }
+        if has_snapshots(self.path):
+            found |= read_class_names(self.path)
+        model = self.config.model.model
+        return found | _checkpoint_names(model, self.header["model"].get("num_classes"))
 
     def class_name(self, index: int | None) -> str:
         """Name a class: by the classifier, else by its images' label, else by its number."""
-        if index is None:
-            return ""
-        if self.class_names is not None and 0 <= index < len(self.class_names):
-            return self.class_names[index]
-        return self._label_names.get(index, f"class {index}")
+        return "" if index is None else self._class_names.get(index, f"class {index}")
 
     def pixel_scale(self) -> tuple[list[float], list[float]]:
         """Return the mean and std of the space where heatmap and image meet; 0 and 1 are pixels.
@@ -117,8 +122,12 @@ class StoredRun:
         return found
 
 
-def load_runs(paths: tuple[Path, ...]) -> list[StoredRun]:
+def load_runs(paths: tuple[Path, ...], *, data: str | None = None) -> list[StoredRun]:
     """Read several runs; each gets a name of its own.
+
+    Args:
+        paths: their folders.
+        data: where their images are now, if they were moved.
 
     Raises:
         UserError: a run is missing, damaged or empty, or given twice.
@@ -142,11 +151,14 @@ def load_runs(paths: tuple[Path, ...]) -> list[StoredRun]:
     for name in names:
         key = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[-60:] or "run"
         keys.append(key if key not in keys else f"{key}-{len(keys) + 1}")
-    return [load_run(path, *pair) for path, *pair in zip(whole, names, keys, strict=True)]
+    return [
+        replace(load_run(path, data=data), name=name, key=key)
+        for path, name, key in zip(whole, names, keys, strict=True)
+    ]
 
 
-def load_run(path: Path, name: str, key: str) -> StoredRun:
-    """Read a run under a name and a key.
+def load_run(path: Path, *, data: str | None = None) -> StoredRun:
+    """Read one run, under its folder's name.
 
     Raises:
         UserError: it is missing, damaged, or holds no scores yet.
@@ -165,29 +177,22 @@ def load_run(path: Path, name: str, key: str) -> StoredRun:
         raise UserError(
             f"{path}/run.json is damaged (config: {error}): restore it or start anew"
         ) from None
+    if data is not None:
+        config = replace(config, data=replace(config.data, data=data))
     scores = read_scores(path)
     if not len(scores):
         raise UserError(f"{path} holds no scores yet: give its command again, to go on, first")
-    return StoredRun(
-        path,
-        name,
-        key,
-        header,
-        config,
-        scores,
-        run_statistics(scores),
-        _class_names(config.model.model, header["model"].get("num_classes")),
-    )
+    return StoredRun(path, path.name, "run", header, config, scores)
 
 
-def _class_names(model: str, num_classes: int | None) -> tuple[str, ...] | None:
+def _checkpoint_names(model: str, num_classes: int | None) -> dict[int, str]:
     """Read the class names beside a checkpoint's weights, where they are; they only decorate."""
     try:
         names = json.loads((Path(model) / "gaxjax.json").read_text())["metadata"]["class_names"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {}
     fits = isinstance(names, list) and len(names) == num_classes
-    return tuple(map(str, names)) if fits else None
+    return dict(enumerate(map(str, names))) if fits else {}
 
 
 # --- The images, for small pictures only ---------------------------------------------------------
@@ -201,11 +206,12 @@ def images_of(run: StoredRun) -> tuple[Images, str | None]:
     try:
         found = open_images(run.config.data, num_classes=run.header["model"].get("num_classes"))
     except UserError as error:
-        return (lambda _: None), f"Its images cannot be shown: {error}"
+        return (lambda _: None), f"Its images cannot be shown: {error}; --data says where they are"
     if found.fingerprint != run.header["data"].get("fingerprint"):
-        return (
-            lambda _: None
-        ), f"Its images are not shown: those in {run.config.data.data} have changed since the run"
+        return (lambda _: None), (
+            f"Its images are not shown: {run.config.data.data} holds others than the run had; "
+            "--data says where its own are"
+        )
 
     def load(image_id: str) -> HostImage | None:
         try:

@@ -1,5 +1,6 @@
 """A report's words and tables: what was run, how to run it again, how it ended and separates."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gaxjax.config import to_dict
+from gaxjax.data.labels import counted
 from gaxjax.report.runs import StoredRun, command_line
 from gaxjax.report.statistics_tables import render, verdict
 
@@ -93,6 +95,26 @@ def _facts(run: StoredRun, session: dict[str, Any]) -> Iterator[tuple[str, str]]
         yield "Rate", f"{session['image_steps_per_second']:,.1f} image-steps a second"
     elif session.get("images_per_second"):
         yield "Rate", f"{session['images_per_second']:,.2f} images a second"
+    yield "Scores again in torch", _verified(run)
+
+
+def _verified(run: StoredRun) -> str:
+    """Say what `gaxjax verify` found, where it left its file in the run."""
+    file = run.path / "verification.json"
+    if not file.exists():
+        return f"not checked yet: gaxjax verify {run.path} does"
+    try:
+        found = json.loads(file.read_text())
+        worst = max((c["worst"] for c in found["comparisons"] if c["worst"] is not None), default=0)
+        differing = sum(comparison["differing"] for comparison in found["comparisons"])
+        return (
+            f"{'passed' if found['passed'] else 'FAILED'}: {found['num_heatmaps']:,} heatmaps of "
+            f"{counted(found['num_images'], 'image')}, largest difference of a score {worst:.1e}, "
+            f"{counted(differing, 'prediction')} not the same (torch {found['torch_version']}, "
+            f"{found['dtype']})"
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"{file} is damaged: gaxjax verify {run.path} writes it anew"
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

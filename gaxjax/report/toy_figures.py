@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-_FIRST = "#D55E00"  # the paper's red and blue, in Okabe and Ito's palette
-_SECOND = "#0072B2"
+from gaxjax.report.drawing import BLUE, VERMILION
+
+_FIRST, _SECOND = VERMILION, BLUE  # for the paper's red and blue
 _SHADE = "#EFEFEF"
 
 

@@ -1,207 +1,37 @@
-"""The slider of the paper's Fig. 5A: how one image's heatmap grew, from stored snapshots."""
+"""The paper's slider window (Fig. 5A) and animation: how one image's heatmap grew."""
 
 import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-from jaxtyping import Float
 
-from gaxjax.config import Operation, RunConfig, from_dict
-from gaxjax.data import UnreadableImageError, open_images
-from gaxjax.errors import UserError, nearest
-from gaxjax.progress import TrainingProgress
+from gaxjax.errors import UserError
+from gaxjax.progress import StepProgress
+from gaxjax.report.drawing import DIVERGING
+from gaxjax.report.film import Film, Frame
 from gaxjax.report.panels import (
     CURVE,
-    DIVERGING,
     LABEL,
     NOW,
     QUIET,
     TARGET,
     abs_max,
-    augmented,
     bare,
     draw_channels,
 )
-from gaxjax.snapshots import (
-    has_snapshots,
-    read_class_names,
-    read_snapshot_heatmaps,
-    read_snapshots,
-    read_summary,
-)
-from gaxjax.store import read_header, read_heatmaps, read_scores
+from gaxjax.report.pictures import augmented
 
-__all__ = ["SUFFIXES", "Film", "Frame", "lay_out", "read_film", "save_film", "show_film"]
+__all__ = ["SUFFIXES", "lay_out", "save_film", "show_film"]
 
 SUFFIXES = (".gif", ".mp4", ".png")
 _FRAMES_PER_SECOND = 5
 _DPI = 100  # even numbers of pixels, which H.264 wants
 _SIZE = (11.2, 6.4)  # inches
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One snapshot.
-
-    Attributes:
-        step: updates behind it.
-        co_score: verified.
-        heatmap: [H, W, 3], float32 in [-1, 1].
-        top: number, name and probability of the augmented image's most probable classes.
-    """
-
-    step: int
-    co_score: float
-    heatmap: Float[np.ndarray, "H W 3"]
-    top: tuple[tuple[int, str, float], ...]
-
-
-@dataclass(frozen=True)
-class Film:
-    """One image's way, as it is shown.
-
-    Attributes:
-        image_id: the image's.
-        label: its groundtruth class.
-        label_name: that class's name, or its number.
-        image: [H, W, 3], float32 in [0, 1].
-        operation: how the heatmap meets it.
-        target: the CO score aimed at.
-        curve: scores after t updates, as measured while optimising.
-        frames: snapshots by step; the stored heatmap alone where there are none.
-        final: place of the stored heatmap among the frames.
-        note: a line for the user, where there are no snapshots.
-    """
-
-    image_id: str
-    label: int
-    label_name: str
-    image: Float[np.ndarray, "H W 3"]
-    operation: Operation
-    target: float
-    curve: Float[np.ndarray, " T"]
-    frames: tuple[Frame, ...]
-    final: int
-    note: str | None = None
-
-
-def read_film(run: Path, image: str, *, data: str | None = None) -> Film:
-    """Read one image's snapshots, or its final heatmap where it has none.
-
-    Args:
-        run: folder of a GAX run.
-        image: the image's id, or an ending that only one image has.
-        data: where the run's images are now, if they were moved.
-
-    Raises:
-        UserError: no such image, or several; it has no heatmap; the run is not of `gaxjax gax`;
-            something is missing or damaged.
-    """
-    header = read_header(run)
-    if header.get("command") != "gax":
-        raise UserError(f"{run} is a run of gaxjax {header.get('command')}: view shows GAX runs")
-    config = from_dict(RunConfig, header["config"])
-    if data is not None:
-        config = replace(config, data=replace(config.data, data=data))
-    # Without the curves, which may be long, to find the image.
-    found = read_scores(run, columns=["image_id", "outcome", "steps"])
-    image_id = _find(image, found["image_id"].to_pylist(), run)
-    scores = read_scores(run)
-    (row,) = scores.filter(pc.equal(scores["image_id"], image_id)).to_pylist()
-    names = read_class_names(run) if has_snapshots(run) else {}
-    name = names.get(row["label"]) or row["label_name"] or str(row["label"])
-    frames = _snapshots(run, image_id, names)
-    note = None
-    if not frames:
-        optimised = found.filter(pc.is_valid(found["steps"]))["image_id"].to_pylist()
-        if row["heatmap_row"] is None:
-            raise UserError(f"{image_id} has no heatmap in {run} (outcome {row['outcome']})")
-        note = _why_none(run, image_id, sorted(optimised).index(image_id) + 1)
-        heatmap = read_heatmaps(run, [row["heatmap_row"]])[0].astype(np.float32)
-        top = (row["label"], name, row["probability_after"])
-        frames = (Frame(row["steps"], row["co_score"], heatmap, (top,)),)
-    images = open_images(config.data, num_classes=header["model"]["num_classes"])
-    positions = {record.image_id: i for i, record in enumerate(images.records)}
-    if image_id not in positions:
-        raise UserError(f"{image_id} is no longer in {config.data.data}: give --data")
-    try:
-        pixels = images.load(positions[image_id])
-    except UnreadableImageError as error:
-        raise UserError(f"{image_id} can no longer be read: {error}") from None
-    return Film(
-        image_id,
-        row["label"],
-        name,
-        pixels.astype(np.float32) / 255,
-        config.gax.operation,
-        config.gax.target,
-        np.array(row["curve"], np.float32),
-        frames,
-        next(i for i, frame in enumerate(frames) if frame.step == row["steps"]),
-        note,
-    )
-
-
-def _find(image: str, image_ids: list[str], run: Path) -> str:
-    if image in image_ids:
-        return image
-    ending = [image_id for image_id in image_ids if image and image_id.endswith(image)]
-    if len(ending) > 1:
-        raise UserError(
-            f"{len(ending)} images of {run} end in {image!r}, such as {ending[0]} and {ending[1]}: "
-            "give more of the name"
-        )
-    if not ending:
-        names = [Path(image_id).name for image_id in image_ids]
-        hint = nearest(image, [*image_ids, *names]) or (
-            f" (one is {image_ids[0]})" if image_ids else ""
-        )
-        raise UserError(f"no image {image!r} in {run}{hint}")
-    return ending[0]
-
-
-def _snapshots(run: Path, image_id: str, names: dict[int, str]) -> tuple[Frame, ...]:
-    if not has_snapshots(run):
-        return ()
-    table = read_snapshots(run)
-    rows = table.filter(pc.equal(table["image_id"], image_id)).to_pylist()
-    if not rows:
-        return ()
-    heatmaps = read_snapshot_heatmaps(run, [row["row"] for row in rows]).astype(np.float32)
-    return tuple(
-        Frame(
-            row["step"],
-            row["co_score"],
-            heatmap,
-            tuple(
-                (number, names.get(number, f"class {number}"), probability)
-                for number, probability in zip(
-                    row["top_classes"], row["top_probabilities"], strict=True
-                )
-            ),
-        )
-        for row, heatmap in zip(rows, heatmaps, strict=True)
-    )
-
-
-def _why_none(run: Path, image_id: str, place: int) -> str:
-    reason = read_summary(run).left_out.get(image_id) if has_snapshots(run) else None
-    if reason:
-        return f"{image_id} has no snapshots, as {reason}: this is its final heatmap"
-    return (
-        f"{image_id} has no snapshots, so this is its final heatmap: give the run's command again "
-        f"with --snapshots {place} to have them"
-    )
-
-
-# -- drawing ------------------------------------------------------------------------------------
 
 
 class _Board:
@@ -222,10 +52,14 @@ class _Board:
         )  # fmt: skip
         (plain, mixed, self.bars, curve), (*channels, change) = axes
         bare(plain, "image")
-        plain.imshow(film.image)
+        shown = film.image
+        if shown is None:
+            plain.text(0.5, 0.5, "not available", ha="center", transform=plain.transAxes)
+            shown = np.full(film.frames[0].heatmap.shape, 255, np.uint8)
+        plain.imshow(shown)
         sign = "+" if film.operation == "sum" else "×"
         bare(mixed, f"image {sign} heatmap, rescaled")
-        self.mixed = mixed.imshow(film.image)
+        self.mixed = mixed.imshow(shown)
         self.channels = draw_channels(channels, film.frames[0].heatmap, 1.0)
         bare(change, "change since the last snapshot")
         self.change = change.imshow(film.frames[0].heatmap.mean(-1), cmap=DIVERGING)
@@ -243,7 +77,8 @@ class _Board:
     def show(self, place: int) -> None:
         """Change everything to a frame."""
         frame, film = self.film.frames[place], self.film
-        self.mixed.set_data(augmented(film.image, frame.heatmap, film.operation))
+        if film.image is not None:
+            self.mixed.set_data(augmented(film.image, frame.heatmap, film.operation))
         limit = abs_max(frame.heatmap)
         for drawn, channel in zip(self.channels, np.moveaxis(frame.heatmap, -1, 0), strict=True):
             drawn.set_data(channel)
@@ -346,7 +181,7 @@ def show_film(film: Film) -> None:
     """Open a window with the slider; returns when it is closed.
 
     Raises:
-        UserError: there is no display.
+        UserError: there is no display, or no toolkit that opens windows.
     """
     import matplotlib
     from matplotlib.backends.registry import BackendFilter, backend_registry
@@ -360,7 +195,8 @@ def show_film(film: Film) -> None:
         figure = plt.figure(film.image_id, figsize=_SIZE)
     except ImportError as error:
         raise UserError(
-            f"no window can be opened here ({error}): give --save FILE.gif, .mp4 or .png"
+            f"no window can be opened here ({error}): give --save FILE.gif, .mp4 or .png, or on a "
+            "desktop install Tk or `pip install pyqt6`"
         ) from None
     slider = lay_out(figure, film)
     plt.show()
@@ -379,8 +215,8 @@ def save_film(film: Film, path: Path) -> int:
     from matplotlib.animation import FFMpegWriter, PillowWriter
     from matplotlib.figure import Figure
 
-    if path.suffix == ".mp4" and not FFMpegWriter.isAvailable():
-        raise UserError(f"writing {path} needs ffmpeg, which is not here: install it, or save .gif")
+    if path.suffix == ".mp4":
+        _find_ffmpeg(path)
     board = _Board(Figure(figsize=_SIZE, dpi=_DPI), film)
     places = [film.final] if path.suffix == ".png" else list(range(len(film.frames)))
     try:
@@ -389,7 +225,7 @@ def save_film(film: Film, path: Path) -> int:
             writer: Any = {".gif": PillowWriter, ".mp4": FFMpegWriter}.get(path.suffix)
             writer = writer and writer(fps=_FRAMES_PER_SECOND)
             saving = writer.saving(board.figure, str(temporary), _DPI) if writer else nullcontext()
-            with TrainingProgress("Drawing", len(places), "frames") as progress, saving:
+            with StepProgress("Drawing", len(places), "frames") as progress, saving:
                 for count, place in enumerate(places, start=1):
                     board.show(place)
                     if writer:
@@ -401,6 +237,23 @@ def save_film(film: Film, path: Path) -> int:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
     return len(places)
+
+
+def _find_ffmpeg(path: Path) -> None:
+    """Have matplotlib use the machine's ffmpeg, else that of the video extra."""
+    import matplotlib
+    from matplotlib.animation import FFMpegWriter
+
+    if FFMpegWriter.isAvailable():
+        return
+    try:
+        import imageio_ffmpeg
+    except ModuleNotFoundError:
+        raise UserError(
+            f"writing {path} needs ffmpeg, which is not here: install it, or gaxjax with its "
+            "video extra, or save .gif"
+        ) from None
+    matplotlib.rcParams["animation.ffmpeg_path"] = imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def _short(name: str, length: int = 24) -> str:

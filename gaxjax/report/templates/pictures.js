@@ -1,7 +1,11 @@
-"use strict";
 // Paints images and heatmaps onto canvases. A heatmap arrives as a grey strip: its three channels
 // one under the other, 128 for zero and 255 for `scale`.
-const report = JSON.parse(document.getElementById("report-data").textContent);
+const report = await (async () => {
+  document.getElementById("no-data").hidden = "DecompressionStream" in window;
+  const packed = Uint8Array.from(atob(document.getElementById("report-data").textContent), (c) => c.charCodeAt(0));
+  const plain = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(plain).json();
+})();
 const palette = new Uint8Array(report.colors.match(/../g).map((pair) => parseInt(pair, 16)));
 
 const decoded = new Map();

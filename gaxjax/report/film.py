@@ -1,0 +1,168 @@
+"""One image's way through its optimisation, from stored snapshots."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from jaxtyping import Float
+
+from gaxjax.config import Operation, RunConfig
+from gaxjax.data import find_image
+from gaxjax.data.decode import HostImage
+from gaxjax.errors import UserError
+from gaxjax.report.runs import StoredRun, images_of, load_run
+from gaxjax.snapshot_store import (
+    has_snapshots,
+    read_snapshot_heatmaps,
+    read_snapshots,
+    read_summary,
+)
+
+__all__ = ["Film", "Frame", "read_film", "read_frames", "snapshots_of"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One snapshot.
+
+    Attributes:
+        step: updates behind it.
+        co_score: verified.
+        heatmap: [H, W, 3], float32 in [-1, 1].
+        top: number, name and probability of the augmented image's most probable classes.
+    """
+
+    step: int
+    co_score: float
+    heatmap: Float[np.ndarray, "H W 3"]
+    top: tuple[tuple[int, str, float], ...]
+
+
+@dataclass(frozen=True)
+class Film:
+    """One image's way, as a window or an animation shows it.
+
+    Attributes:
+        image_id: the image's.
+        label: its groundtruth class.
+        label_name: that class's name, or its number.
+        image: uint8 [H, W, 3], None where its file is gone.
+        operation: how the heatmap meets it.
+        target: the CO score aimed at.
+        curve: scores after t updates, as measured while optimising.
+        frames: snapshots by step; the stored heatmap alone where there are none.
+        final: place of the stored heatmap among the frames.
+        notes: lines for the user, on what cannot be shown.
+    """
+
+    image_id: str
+    label: int
+    label_name: str
+    image: HostImage | None
+    operation: Operation
+    target: float
+    curve: Float[np.ndarray, " T"]
+    frames: tuple[Frame, ...]
+    final: int
+    notes: tuple[str, ...] = ()
+
+
+def snapshots_of(run: StoredRun) -> dict[str, list[dict[str, Any]]]:
+    """Return the snapshots' rows by image, each in the order of its steps; {} where none were kept.
+
+    Raises:
+        UserError: they are damaged.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    if has_snapshots(run.path):
+        for row in read_snapshots(run.path).to_pylist():
+            found.setdefault(row["image_id"], []).append(row)
+    return found
+
+
+def read_frames(run: StoredRun, snapshots: Sequence[dict[str, Any]]) -> tuple[Frame, ...]:
+    """Read the heatmaps of some rows of `snapshots_of`.
+
+    Raises:
+        UserError: one is missing or damaged.
+    """
+    heatmaps = read_snapshot_heatmaps(run.path, [row["row"] for row in snapshots])
+    if not np.isfinite(heatmaps).all():
+        raise UserError(
+            f"{run.path}/snapshots.zarr is damaged (a snapshot is missing): delete it with "
+            "snapshots.parquet and give the run's command again"
+        )
+    return tuple(
+        Frame(
+            row["step"],
+            row["co_score"],
+            heatmap.astype(np.float32),
+            tuple(
+                (number, run.class_name(number), probability)
+                for number, probability in zip(
+                    row["top_classes"], row["top_probabilities"], strict=True
+                )
+            ),
+        )
+        for row, heatmap in zip(snapshots, heatmaps, strict=True)
+    )
+
+
+def read_film(path: Path, image: str, *, data: str | None = None) -> Film:
+    """Read one image's snapshots, or its final heatmap where it has none.
+
+    Args:
+        path: folder of a GAX run.
+        image: the image's id, or an ending that only one image has.
+        data: where the run's images are now, if they were moved.
+
+    Raises:
+        UserError: no such image, or several; it has no heatmap; the run is not of `gaxjax gax`;
+            something is missing or damaged.
+    """
+    run = load_run(path, data=data)
+    if not isinstance(run.config, RunConfig):
+        raise UserError(f"{path} is a run of gaxjax ax: view shows GAX runs")
+    image_id = find_image(image, run.scores["image_id"].to_pylist(), path)
+    (row,) = run.scores.filter(pc.equal(run.scores["image_id"], image_id)).to_pylist()
+    load, note = images_of(run)
+    pixels = load(image_id)
+    if pixels is None and note is None:
+        note = f"{image_id} can no longer be read"
+    notes = [note] if note else []
+    snapshots = snapshots_of(run).get(image_id)
+    if snapshots:
+        frames = read_frames(run, snapshots)
+    else:
+        if row["heatmap_row"] is None:
+            raise UserError(f"{image_id} has no heatmap in {path} (outcome {row['outcome']})")
+        notes.append(_why_none(run, image_id))
+        (heatmap,) = run.heatmaps([row["heatmap_row"]])
+        top = (row["label"], run.class_name(row["label"]), row["probability_after"])
+        frames = (Frame(row["steps"], row["co_score"], heatmap, (top,)),)
+    return Film(
+        image_id,
+        row["label"],
+        run.class_name(row["label"]),
+        pixels,
+        run.config.gax.operation,
+        run.config.gax.target,
+        np.array(row["curve"], np.float32),
+        frames,
+        [frame.step for frame in frames].index(row["steps"]),
+        tuple(notes),
+    )
+
+
+def _why_none(run: StoredRun, image_id: str) -> str:
+    reason = read_summary(run.path).left_out.get(image_id) if has_snapshots(run.path) else None
+    if reason:
+        return f"{image_id} has no snapshots, as {reason}: this is its final heatmap"
+    return (
+        f"{image_id} has no snapshots, so this is its final heatmap: give the run's command again "
+        f"with --snapshot-images {shlex.quote(image_id)} to have them"
+    )
