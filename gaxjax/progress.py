@@ -1,12 +1,13 @@
 """Progress of a long run: a live line on a terminal, a plain line now and then elsewhere."""
 
 import time
-from types import TracebackType
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -16,7 +17,45 @@ from gaxjax.stats import BatchStats, EngineStats
 _PLAIN_SECONDS = 15.0
 
 
-class RunProgress:
+_L = TypeVar("_L", bound="_Live")
+
+
+class _Live:
+    """A line that lives while the work does; where nobody sees it, plain lines. A context manager.
+
+    Args:
+        console: where to show it.
+        columns: of the line.
+        options: of rich's `Progress`.
+    """
+
+    def __init__(self, console: Console, *columns: ProgressColumn, **options: Any) -> None:
+        self._console = console
+        self._said = time.monotonic()
+        self._bar = Progress(
+            *columns,
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+            **options,
+        )
+
+    def __enter__(self: _L) -> _L:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def _plain_line_is_due(self) -> bool:
+        """Return whether a plain line is wanted now, once in so many seconds."""
+        now = time.monotonic()
+        due = not self._console.is_terminal and now - self._said >= _PLAIN_SECONDS
+        self._said = now if due else self._said
+        return due
+
+
+class RunProgress(_Live):
     """Shows images done, the work's own figures and the time left.
 
     Args:
@@ -29,33 +68,21 @@ class RunProgress:
     def __init__(
         self, name: str, total: int, done: int = 0, console: Console | None = None
     ) -> None:
-        self._console = console or Console(stderr=True)
-        self._total, self._done, self._first = total, done, done
-        self._started = self._said = time.monotonic()
-        self._bar = Progress(
+        super().__init__(
+            console or Console(stderr=True),
             TextColumn(name),
             MofNCompleteColumn(),
             TextColumn("images, left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[rate]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
             speed_estimate_period=120,
         )
+        self._total, self._done, self._first = total, done, done
+        self._started = time.monotonic()
         self._task = self._bar.add_task(name, total=total, completed=done, rate="compiling")
 
-    def __enter__(self) -> "RunProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         if not self._console.is_terminal:
             self._console.print(f"{self._done:,} of {self._total:,} images", highlight=False)
 
@@ -64,13 +91,12 @@ class RunProgress:
         self._done += count
         rate = stats.describe()
         self._bar.update(self._task, completed=self._done, rate=rate)
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._said >= _PLAIN_SECONDS:
-            self._said = now
+        if self._plain_line_is_due():
             if isinstance(stats, BatchStats):  # a batch's images are counted one by one
                 pace, done = stats.rate, self._first + stats.images
             else:
-                pace, done = (self._done - self._first) / (now - self._started), self._done
+                seconds = time.monotonic() - self._started
+                pace, done = (self._done - self._first) / seconds, self._done
             left = (self._total - done) / pace if pace else float("inf")
             self._console.print(
                 f"{self._done:,} of {self._total:,} images · {rate} · about {left:,.0f} s left",
@@ -78,8 +104,8 @@ class RunProgress:
             )
 
 
-class StepProgress:
-    """Shows steps of a known number done, with figures beside them; a context manager.
+class StepProgress(_Live):
+    """Shows steps of a known number done, with figures beside them.
 
     Args:
         name: what is running, such as Training.
@@ -89,37 +115,19 @@ class StepProgress:
     """
 
     def __init__(self, name: str, total: int, unit: str, done: int = 0) -> None:
-        self._console = Console(stderr=True)
-        self._name, self._total, self._unit = name, total, unit
-        self._said = time.monotonic()
-        self._bar = Progress(
+        super().__init__(
+            Console(stderr=True),
             TextColumn(name),
             MofNCompleteColumn(),
             TextColumn(f"{unit}, {{task.fields[figures]}}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
         )
+        self._name, self._total, self._unit = name, total, unit
         self._task = self._bar.add_task(name, total=total, completed=done, figures="starting")
-
-    def __enter__(self) -> "StepProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def advance(self, done: int, figures: str) -> None:
         """Say how many steps are done, and the figures to show beside."""
         self._bar.update(self._task, completed=done, figures=figures)
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._said >= _PLAIN_SECONDS:
-            self._said = now
+        if self._plain_line_is_due():
             self._console.print(
                 f"{self._name}: {done:,} of {self._total:,} {self._unit} · {figures}",
                 highlight=False,

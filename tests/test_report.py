@@ -373,6 +373,18 @@ def test_the_page_says_what_was_run_how_it_ended_and_how_it_is_run_again(page, g
         assert f"<td>{outcome}<br>" in text
 
 
+def test_each_run_begins_with_what_came_out(page, gax, ax):
+    rows = [row for row in read_scores(gax).to_pylist() if row["steps"] is not None]
+    steps = [row["steps"] for row in rows if row["outcome"] == "reached"]
+    before = np.mean([row["probability_before"] for row in rows])
+    assert (
+        f"{len(steps)} of {len(rows)} optimised images reached the target of 48, in "
+        f"{np.median(steps):g} updates (median; most {max(steps)}). Mean probability of their "
+        f"right class: {before:.3f} before, 0.999 after."
+    ) in page
+    assert f"{load(ax).statistics.best} separates best: AUROC" in page
+
+
 def test_the_gap_table_has_the_statistics_of_every_method(page, ax):
     for method in load(ax).statistics.methods:
         row = re.search(rf"<tr><td[^>]*>(<strong>)?{re.escape(method.name)}.*?</tr>", page)
@@ -751,6 +763,30 @@ def test_a_picture_opens_larger_and_escape_closes_it(opened):
     assert not blank
     page.keyboard.press("Escape")
     assert not page.locator("#detail").is_visible()
+
+
+def test_an_image_without_a_picture_opens_with_its_facts_and_a_command(browser, gax, tmp_path):
+    found = Opened(browser, write_report([gax], tmp_path / "r.html", num_pictures=1).page)
+    page = found.page
+    page.select_option("#filter-outcome", label="step limit")
+    wanted = [r for r in read_scores(gax).to_pylist() if r["outcome"] == "step_limit"]
+    found.wait_for_rows(len(wanted))
+    page.locator("#gallery-body td.path button").first.click()
+    assert page.inner_text("#detail-view") == f"gaxjax view {gax} {wanted[0]['image_id']}"
+    assert page.locator("#detail canvas").count() == 0
+    assert "step limit" in page.inner_text("#detail-facts")
+    page.keyboard.press("Escape")
+    found.close()
+
+
+def test_cards_show_the_same_rows_side_by_side(opened):
+    page = opened.page
+    names = opened.column("Image")
+    page.check("#gallery-cards")
+    assert opened.column("Image") == names
+    boxes = [row.bounding_box() for row in page.locator("#gallery-body tr").all()[:2]]
+    assert boxes[0]["y"] == boxes[1]["y"]
+    assert boxes[0]["x"] < boxes[1]["x"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,6 +1,7 @@
 """Draws the course of GAX over many images: the paper's Fig. 4, updates and probabilities."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,16 @@ def draw_curves(runs: Sequence[Curves]) -> Drawing:
         return finish(figure)
 
 
+def _panels(names: Sequence[str]) -> tuple[Any, Sequence[Any]]:
+    """Return a figure with a panel per run, for numbers of images."""
+    figure = new_figure(8.6, 2.1 * len(names) + 0.4)
+    panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
+    for axis, name in zip(panels, names, strict=True):
+        axis.set_title(name, loc="left", fontsize=9)
+        axis.set_ylabel("images")
+    return figure, panels
+
+
 def _cycled(count: int) -> list[str]:
     return [SERIES[i % len(SERIES)] for i in range(count)]
 
@@ -82,8 +93,7 @@ def draw_steps(runs: Sequence[Steps]) -> Drawing:
     from matplotlib.ticker import MaxNLocator
 
     with styled():
-        figure = new_figure(8.6, 2.1 * len(runs) + 0.4)
-        panels = figure.subplots(len(runs), 1, squeeze=False)[:, 0]
+        figure, panels = _panels([run.run for run in runs])
         for axis, run, color in zip(panels, runs, _cycled(len(runs)), strict=True):
             axis.stairs(run.reached, run.edges, color=color, fill=True, alpha=0.85, label="reached")
             if run.not_reached.any():
@@ -104,8 +114,6 @@ def draw_steps(runs: Sequence[Steps]) -> Drawing:
                     linewidth=1,
                     label=f"median of the reached, {run.median:g}",
                 )
-            axis.set_title(run.run, loc="left", fontsize=9)
-            axis.set_ylabel("images")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
             axis.legend(fontsize=8)
@@ -116,13 +124,10 @@ def draw_steps(runs: Sequence[Steps]) -> Drawing:
 def draw_probabilities(runs: Sequence[Probabilities]) -> Drawing:
     """Draw the right class's probability before and after, a panel per run."""
     with styled():
-        figure = new_figure(8.6, 2.1 * len(runs) + 0.4)
-        panels = figure.subplots(len(runs), 1, squeeze=False)[:, 0]
+        figure, panels = _panels([run.run for run in runs])
         for axis, run, color in zip(panels, runs, _cycled(len(runs)), strict=True):
             axis.stairs(run.after, run.edges, color=color, fill=True, alpha=0.85, label="after")
             axis.stairs(run.before, run.edges, color=INK, linewidth=1.4, label="before")
-            axis.set_title(run.run, loc="left", fontsize=9)
-            axis.set_ylabel("images")
             axis.legend(fontsize=8, loc="upper center")
         panels[-1].set_xlabel("probability of the right class")
         return finish(figure)

@@ -77,6 +77,7 @@ def gallery(
         "runs": [
             {
                 "name": run.name,
+                "path": str(run.path),
                 "gax": run.is_gax,
                 "scale": run.pixel_scale(),
                 "target": getattr(getattr(run.config, "gax", None), "target", None),

@@ -29,8 +29,7 @@ from gaxjax.report.gallery import gallery
 from gaxjax.report.pictures import color_table
 from gaxjax.report.run_figures import Figure, course_figures, run_figures
 from gaxjax.report.runs import StoredRun, images_of, load_runs
-from gaxjax.report.sections import facts, statistics_tables
-from gaxjax.report.statistics_tables import verdict
+from gaxjax.report.sections import facts, headline, statistics_tables
 
 __all__ = ["Written", "write_report"]
 
@@ -131,7 +130,7 @@ def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], d
                 "gax": run.is_gax,
                 "figures": figures,
                 "tables": statistics_tables(run),
-                "verdict": "" if run.is_gax else verdict(run.statistics),
+                "headline": headline(run),
             }
         )
     return drawn, {

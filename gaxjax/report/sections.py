@@ -5,15 +5,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 from rich.table import Table
 from rich.text import Text
 
-from gaxjax.config import to_dict
+from gaxjax.config import RunConfig, to_dict
 from gaxjax.data.labels import counted
 from gaxjax.report.runs import StoredRun, command_line
 from gaxjax.report.statistics_tables import render, verdict
 
-__all__ = ["facts", "statistics_tables"]
+__all__ = ["facts", "headline", "statistics_tables"]
 
 _MEANINGS = {
     "reached": "the verified score is at least the target",
@@ -24,6 +26,29 @@ _MEANINGS = {
     "scored": "the heatmap has its verified score",
     "zero_heatmap": "the attribution is zero at every pixel",
 }
+
+
+def headline(run: StoredRun) -> str:
+    """Say in a sentence or two what came out."""
+    if not isinstance(run.config, RunConfig):
+        return verdict(run.statistics)
+    optimised = run.scores.filter(pc.is_valid(run.scores["steps"]))
+    if not len(optimised):
+        return "No image was optimised."
+    reached = optimised.filter(pc.equal(optimised["outcome"], "reached"))
+    text = (
+        f"{len(reached):,} of {counted(len(optimised), 'optimised image')} reached the target of "
+        f"{run.config.gax.target:g}"
+    )
+    if len(reached):
+        steps = reached["steps"].to_numpy()
+        text += f", in {np.median(steps):g} updates (median; most {steps.max():,})"
+    before, after = (
+        pc.mean(optimised[f"probability_{when}"]).as_py() for when in ("before", "after")
+    )
+    if before is not None and after is not None:
+        text += f". Mean probability of their right class: {before:.3f} before, {after:.3f} after"
+    return f"{text}."
 
 
 # --- What was run --------------------------------------------------------------------------------

@@ -129,6 +129,12 @@
     return button;
   }
 
+  function opener(i, name) {
+    const button = element("button", { type: "button", className: "link" }, name);
+    button.addEventListener("click", () => detail(i));
+    return button;
+  }
+
   function turn(to) {
     const pages = Math.max(1, Math.ceil(shown.length / PAGE));
     page = Math.min(Math.max(0, to), pages - 1);
@@ -138,7 +144,8 @@
       const row = element("tr", { role: "row" },
         element("td", { role: "cell", className: has ? "pictures" : "pictures empty" }, ...(has ? [trio(i)] : [])));
       for (const column of all) {
-        row.append(element("td", { role: "cell", className: column.name === "Image" ? "path" : column.words ? "word" : "number", "data-name": column.name }, column.show(i)));
+        const shown = column.name === "Image" ? opener(i, column.show(i)) : column.show(i);
+        row.append(element("td", { role: "cell", className: column.name === "Image" ? "path" : column.words ? "word" : "number", "data-name": column.name }, shown));
       }
       return row;
     });
@@ -156,17 +163,28 @@
   const dialog = get("detail");
   function detail(i) {
     const picture = report.pictures.rows[i], run = report.runs[columns.run[i]];
-    get("detail-title").textContent = report.images[columns.image[i]];
-    get("detail-panels").replaceChildren(...heatmapPanels(picture.image && report.pictures.images[picture.image],
-      report.pictures.heatmaps[picture.heatmap], picture.operation, run.scale));
+    const name = report.images[columns.image[i]];
+    get("detail-title").textContent = name;
+    get("detail-none").hidden = Boolean(picture);
+    get("detail-view").textContent = run.gax && columns.steps[i] !== null ? `gaxjax view ${quoted(run.path)} ${quoted(name)}` : "";
+    get("detail-panels").replaceChildren(...(picture ? heatmapPanels(picture.image && report.pictures.images[picture.image],
+      report.pictures.heatmaps[picture.heatmap], picture.operation, run.scale) : []));
     const facts = all.filter((column) => column.name !== "Image").map((column) => [column.name, column.show(i)]);
     facts.splice(facts.length - 1, 0, ["Prediction after", text(report.classes, columns.after)(i)]);
     get("detail-facts").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
-    get("detail-curve").replaceChildren(...(picture.curve ? [courseOf(picture.curve, run.target, columns.steps[i])] : []));
+    get("detail-curve").replaceChildren(...(picture?.curve ? [courseOf(picture.curve, run.target, columns.steps[i])] : []));
     dialog.showModal();
   }
+  const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
   get("detail-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+
+  // Cards: always on a phone, else where wanted.
+  const narrow = matchMedia("(max-width: 760px)");
+  const lay = () => get("gallery-table").classList.toggle("cards", narrow.matches || get("gallery-cards").checked);
+  narrow.addEventListener("change", lay);
+  get("gallery-cards").addEventListener("change", lay);
+  lay();
 
   let waiting = 0;
   get("filters").addEventListener("input", () => {

@@ -1,0 +1,185 @@
+"""How heatmaps are made and scored: GAX and the existing methods, with their presets."""
+
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gaxjax.config.base import (
+    METHODS,
+    Method,
+    Operation,
+    Pooling,
+    Preset,
+    ScoreSpace,
+    Wanted,
+    require,
+)
+
+_MOST_STEPS = 1_000_000  # every slot keeps a curve of that length on the device
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaxConfig:
+    """What is optimised: the score, the heatmap, the loss and Adam (paper §3, eqs. 5 and 6).
+
+    Attributes:
+        score_space: Where the classifier sees its pixels. normalized: f(x) = net((x - mean) / std).
+            raw: f(x) = net(x). released: baseline normalised, augmented image raw, as the released
+            ImageNet code runs. All agree for a model without normalisation.
+        operation: How the heatmap meets the image: sum is x + h, mult is x * h.
+        bias: Use h = tanh(w * x + b), so that black pixels can move (the paper's X-ray setting).
+        target: Stop an image as soon as its CO score is at least this.
+        max_steps: Give an image up after this many updates and keep its best heatmap.
+        learning_rate: Adam's learning rate.
+        beta1: Adam's decay of the first moment.
+        beta2: Adam's decay of the second moment.
+        adam_eps: Adam's term against division by zero.
+        similarity_factor: l_s, the weight of the similarity loss.
+        similarity_eps: ε of the similarity loss, in pixel units (pixels lie in [0, 1]).
+        initial_weight: Where every w starts.
+        initial_bias: Where every b starts, with --bias.
+        include_misclassified: Also optimise images that the model classifies wrongly; the paper
+            leaves them out.
+    """
+
+    score_space: ScoreSpace = "normalized"
+    operation: Operation = "sum"
+    bias: bool = False
+    target: float = 48.0
+    max_steps: int = 1000
+    learning_rate: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.999
+    adam_eps: float = 1e-8
+    similarity_factor: float = 100.0
+    similarity_eps: float = 1e-4
+    initial_weight: float = 1.0
+    initial_bias: float = 0.01
+    include_misclassified: bool = False
+
+    def __post_init__(self) -> None:
+        finite = float("inf")
+        require(abs(self.target) < finite, "target", self.target, "a finite number")
+        require(
+            0 <= self.max_steps <= _MOST_STEPS,
+            "max_steps",
+            self.max_steps,
+            f"from 0 to {_MOST_STEPS:,}",
+        )
+        require(
+            0 < self.learning_rate < finite,
+            "learning_rate",
+            self.learning_rate,
+            "a finite number above 0",
+        )
+        require(0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")
+        require(0 <= self.beta2 < 1, "beta2", self.beta2, "in [0, 1)")
+        require(0 < self.adam_eps < finite, "adam_eps", self.adam_eps, "above 0")
+        require(
+            0 <= self.similarity_factor < finite,
+            "similarity_factor",
+            self.similarity_factor,
+            "a finite number, at least 0",
+        )
+        for name in ("initial_weight", "initial_bias"):
+            value = getattr(self, name)
+            require(abs(value) < finite, name, value, "a finite number")
+        require(0 < self.similarity_eps < finite, "similarity_eps", self.similarity_eps, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxConfig:
+    """Which existing methods are scored, and how (paper §3, "AX": augmentative explanation).
+
+    A heatmap is the attribution for the predicted class, divided by its own largest magnitude;
+    its CO score is taken for the groundtruth class.
+
+    Attributes:
+        methods: The methods to score. All are signed, saliency too (Captum's default is not).
+        operation: How the heatmap meets the image: sum is x + h, mult is x * h, both scores each
+            heatmap twice.
+        backend: jax: native and batched. captum: Captum in torch, the reference.
+        score_space: Where the classifier sees its pixels. normalized: f(x) = net((x - mean) / std)
+            and heatmaps belong to x. raw: f(x) = net(x). released: the image is normalised first,
+            and heatmap, baseline and score all live there, as the released ImageNet code runs. All
+            agree for a model without normalisation.
+        layers: Layers for layer_grad_cam by name, such as conv1, layer1 or features.3; the first
+            convolution when not given.
+        deep_lift_baseline: Value of every pixel of DeepLift's baseline image, in the units of the
+            score space.
+        deep_lift_pooling: DeepLift's rule for overlapping max pools. captum: Captum's, which drops
+            shares where one cell wins several windows. complete: all shares count, so that
+            attributions sum to f(x) - f(baseline).
+    """
+
+    methods: tuple[Method | Literal["all"], ...] = ("all",)
+    operation: Operation | Literal["both"] = "both"
+    backend: Literal["jax", "captum"] = "jax"
+    score_space: ScoreSpace = "normalized"
+    layers: tuple[str, ...] = ()
+    deep_lift_baseline: float = 0.0
+    deep_lift_pooling: Pooling = "captum"
+
+    def __post_init__(self) -> None:
+        for name, choices in {
+            "operation": ("sum", "mult", "both"),
+            "backend": ("jax", "captum"),
+            "score_space": typing.get_args(ScoreSpace),
+            "deep_lift_pooling": typing.get_args(Pooling),
+        }.items():
+            value = getattr(self, name)
+            require(value in choices, name, value, f"one of {', '.join(choices)}")
+        require(isinstance(self.methods, tuple), "methods", self.methods, "a tuple of names")
+        known = (*METHODS, "all")
+        for method in self.methods:
+            require(method in known, "methods", method, f"among {', '.join(known)}")
+        require(len(self.methods) > 0, "methods", "none", "at least one")
+        for name in ("methods", "layers"):
+            given = getattr(self, name)
+            require(len(set(given)) == len(given), name, " ".join(given), "without repetition")
+        require(
+            not self.layers or "layer_grad_cam" in self.chosen_methods,
+            "layers",
+            " ".join(self.layers),
+            "used together with the method layer_grad_cam",
+        )
+        require(
+            abs(self.deep_lift_baseline) < float("inf"),
+            "deep_lift_baseline",
+            self.deep_lift_baseline,
+            "a finite number",
+        )
+
+    @property
+    def chosen_methods(self) -> tuple[Method, ...]:
+        """The methods without repetition, in the order of `METHODS`."""
+        return tuple(name for name in METHODS if name in self.methods or "all" in self.methods)
+
+    def wanted(self, layers: Sequence[str]) -> tuple[Wanted, ...]:
+        """Return the methods, with one entry per layer of layer_grad_cam."""
+        return tuple(
+            (method, layer)
+            for method in self.chosen_methods
+            for layer in (layers if method == "layer_grad_cam" else (None,))
+        )
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """The operations, one or both."""
+        return ("sum", "mult") if self.operation == "both" else (self.operation,)
+
+
+AX_PRESETS: dict[Preset, AxConfig] = {
+    "default": AxConfig(),
+    "paper": AxConfig(score_space="raw"),
+    "released": AxConfig(score_space="released"),
+}
+
+PRESETS: dict[Preset, GaxConfig] = {
+    "default": GaxConfig(),
+    # Paper §3, "Achieving high s_co with GAX": raw [0, 1] pixels, target 48, Adam at 0.1.
+    "paper": GaxConfig(score_space="raw"),
+    # The released ImageNet quick commands: baseline on normalised pixels, x + h raw, target 15.
+    "released": GaxConfig(score_space="released", target=15.0),
+}
