@@ -1,10 +1,18 @@
 """Shapes and types are checked at run time under test; warnings are errors (pyproject.toml)."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Before torch is imported: its threads spin while they wait, and starve the other test workers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Many tests compile the same programs. A worker's own folder: JAX writes into it file by file, and
+# another worker might read half of one.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="gaxjax-tests-")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import pytest
 from jaxtyping import install_import_hook

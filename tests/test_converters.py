@@ -101,7 +101,7 @@ def released(backbone, features):
 )
 def test_the_papers_fine_tuned_networks_convert(tmp_path, architecture, features, head):
     backbone = torch_model(
-        architecture, 1000, state_dict=random_state_dict(architecture, num_classes=1000)
+        architecture, 1000, state_dict=random_state_dict(architecture, num_classes=1000, size=64)
     )
     network = released(backbone, features)
     path = tmp_path / "tuned.pth"

@@ -4,6 +4,8 @@ In double precision the two agree to rounding, which proves the mathematics. In 
 drifts from the truth by the same amount, which proves that nothing else is at work.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,9 +53,19 @@ def both_curves(state_dict, architecture, num_classes, pixels, labels, config, *
         yield solution, reference_gax(network, images[i], int(labels[i]), config, **scale)
 
 
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("space", ["normalized", "raw", "released"])
-@pytest.mark.parametrize("operation", ["sum", "mult"])
+FAST = {("sum", "normalized", False), ("sum", "raw", True), ("mult", "released", True)}
+"""Every choice once; the other combinations are slow tests."""
+
+
+@pytest.mark.parametrize(
+    ("operation", "space", "bias"),
+    [
+        pytest.param(*choice, marks=() if choice in FAST else pytest.mark.slow)
+        for choice in itertools.product(
+            ("sum", "mult"), ("normalized", "raw", "released"), (False, True)
+        )
+    ],
+)
 def test_curve_and_steps_equal_the_torch_loop(space, operation, bias):
     state_dict = random_state_dict("small_resnet", num_classes=7, size=32)
     pixels = np.random.default_rng(3).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
@@ -112,7 +124,10 @@ def test_in_double_precision_the_curves_are_the_same(space, operation, bias):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("space", ["normalized", "raw", "released"])
+@pytest.mark.parametrize(
+    "space",
+    ["normalized", *(pytest.param(name, marks=pytest.mark.slow) for name in ("raw", "released"))],
+)
 def test_real_weights_in_double_precision_give_torchs_curve(space, real_data):
     state_dict, images = real_case(real_data)
     network = torch_model("squeezenet1_0", 1000, state_dict=state_dict).double()
@@ -128,6 +143,7 @@ def test_real_weights_in_double_precision_give_torchs_curve(space, real_data):
     assert np.abs(curve - reference.curve).max() < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_float32_curves_are_no_further_from_the_truth_than_torchs_own(real_data):
     """Adam divides a gradient by its own size, so rounding noise in a pixel whose gradient is
