@@ -371,8 +371,18 @@ def _report(command: Report) -> None:
     _wrote(
         (written.page, f"the report, {size}, nothing else needed: open it in a browser"),
         (written.folder, f"its {written.num_figures} figures as PNG, SVG and CSV"),
-        next_command=f"gaxjax verify {shlex.quote(str(command.runs[0]))} --num-images 20",
+        next_command=_after_report(command.runs[0]),
     )
+
+
+def _after_report(run: Path) -> str:
+    from gaxjax.store import read_header
+
+    quoted = shlex.quote(str(run))
+    if (run / "verification.json").exists() or not (run / "heatmaps.zarr").exists():
+        return f"gaxjax statistics {quoted}"
+    many = read_header(run)["data"]["num_images"] > 20
+    return f"gaxjax verify {quoted}" + (" --num-images 20" if many else "")
 
 
 def _statistics(command: Statistics) -> None:

@@ -24,7 +24,7 @@ from gaxjax.engine import Engine
 from gaxjax.errors import UserError
 from gaxjax.evaluate import baselines
 from gaxjax.progress import RunProgress
-from gaxjax.snapshot_store import SnapshotSummary
+from gaxjax.snapshot_store import SnapshotSummary, drop_snapshots
 from gaxjax.snapshots import take_snapshots
 from gaxjax.solution import Outcome, Solution
 from gaxjax.stats import BatchStats, EngineStats
@@ -233,6 +233,7 @@ def _run(
         resumed = len(store.done)
         todo = [i for i, record in enumerate(images.records) if record.image_id not in store.done]
         if todo:
+            drop_snapshots(output)  # of images that are computed again
             earlier = store.header["sessions"]
             packages = _PACKAGES + _TORCH_PACKAGES * (method.get("backend") == "captum")
             session = {

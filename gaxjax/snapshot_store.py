@@ -6,6 +6,7 @@ snapshots.parquet  one row per snapshot; written last, so that it stands for all
 """
 
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = [
     "SCHEMA",
     "TABLE",
     "SnapshotSummary",
+    "drop_snapshots",
     "has_snapshots",
     "read_about",
     "read_class_names",
@@ -76,6 +78,12 @@ def has_snapshots(run: Path | str) -> bool:
     return (Path(run) / TABLE).exists()
 
 
+def drop_snapshots(run: Path) -> None:
+    """Remove a run's snapshots, if it has some."""
+    (run / TABLE).unlink(missing_ok=True)
+    shutil.rmtree(run / ARRAY, ignore_errors=True)
+
+
 def read_snapshots(run: Path | str) -> pa.Table:
     """Return a run's snapshots, one row each, ordered by image and step; columns as in `SCHEMA`.
 
@@ -107,7 +115,17 @@ def read_snapshot_heatmaps(run: Path | str, rows: Iterable[int]) -> Float[np.nda
     Raises:
         UserError: they are missing or damaged.
     """
-    return read_heatmap_rows(Path(run).resolve() / ARRAY, rows)
+    try:
+        found = read_heatmap_rows(Path(run).resolve() / ARRAY, rows)
+        if np.isfinite(found).all():
+            return found
+        reason = "a snapshot is missing"
+    except UserError as error:
+        reason = str(error)
+    raise UserError(
+        f"{run}/{ARRAY} is damaged ({reason}): delete {TABLE} beside it, and give the run's "
+        "command again to have them anew"
+    )
 
 
 def read_summary(run: Path | str) -> SnapshotSummary:

@@ -31,6 +31,7 @@ from gaxjax.snapshot_store import (
     SCHEMA,
     TABLE,
     SnapshotSummary,
+    drop_snapshots,
     has_snapshots,
     read_about,
     read_snapshots,
@@ -38,11 +39,14 @@ from gaxjax.snapshot_store import (
 )
 from gaxjax.store import open_heatmap_array, read_heatmaps, read_scores
 
+_NEW = "snapshots.new.zarr"  # until all are there; those of an earlier request stay as long
+
 __all__ = ["describe_disk", "snapshot_steps", "take_snapshots"]
 
 # Off the CPU a replay differs in its last bits, which the optimisation amplifies.
 _CURVE_TOLERANCE = 0.05  # of the curve's range
 _SCORE_TOLERANCE = 1.0  # bfloat16 scores near 100 err by about 0.4
+_UNREAD = "it can no longer be read"
 _HEATMAP_TOLERANCE = 0.02  # mean difference of the final heatmap, whose values lie in (-1, 1)
 
 
@@ -117,10 +121,10 @@ def take_snapshots(
         asked = to_dict(config)
         if has_snapshots(run):
             found = read_snapshots(run)
-            if read_about(found)["asked"] == asked:
+            about = read_about(found)
+            unread = any(_UNREAD in reason for reason in about["left_out"].values())
+            if about["asked"] == asked and not unread:
                 return summarise(found)
-        (run / TABLE).unlink(missing_ok=True)
-        shutil.rmtree(run / ARRAY, ignore_errors=True)
         left_out: dict[str, str] = {}
         chosen = _choose(run, config, left_out)
         watched = _watch(chosen, config, images, left_out)
@@ -156,7 +160,7 @@ def _watch(
         try:
             image = images.load(positions[stored.image_id])
         except UnreadableImageError as error:
-            left_out[stored.image_id] = f"it can no longer be read ({error})"
+            left_out[stored.image_id] = f"{_UNREAD} ({error})"
             continue
         steps = snapshot_steps(stored.curve, stored.steps, config)
         last = len(stored.curve) - 1
@@ -182,6 +186,7 @@ def _take(
     rows = sum(len(one.steps) for _, one in watched)
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     differences, done, array = [0.0], 0, None
+    shutil.rmtree(run / _NEW, ignore_errors=True)
     with StepProgress("Snapshots", total, "steps") as progress:
 
         def advance() -> None:
@@ -202,7 +207,7 @@ def _take(
                 with _writing():
                     if array is None:
                         shape = (rows, *one.image.shape)
-                        array = open_heatmap_array(run.resolve() / ARRAY, shape, "float16")
+                        array = open_heatmap_array(run.resolve() / _NEW, shape, "float16")
                     array[place.start : place.stop].write(replayed.heatmaps).result()
                 seen = replay.see(one, replayed)
                 columns["image_id"] += [stored.image_id] * len(place)
@@ -219,8 +224,11 @@ def _take(
     table = pa.table(columns, schema=SCHEMA)
     table = table.sort_by([("image_id", "ascending"), ("step", "ascending")])
     table = table.replace_schema_metadata({ABOUT: json.dumps(about)})
-    if len(table):
-        with _writing(), replacing(run / TABLE) as temporary:
+    with _writing():
+        drop_snapshots(run)
+        if array is not None:
+            (run / _NEW).rename(run / ARRAY)
+        with replacing(run / TABLE) as temporary:
             pq.write_table(table, temporary, compression="zstd")
     return summarise(table)
 

@@ -1,6 +1,8 @@
 """Shapes and types are checked at run time under test; warnings are errors (pyproject.toml)."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,8 +12,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Many tests compile the same programs. A worker's own folder: JAX writes into it file by file, and
 # another worker might read half of one.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    _compiled = tempfile.TemporaryDirectory(prefix="gaxjax-tests-")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
+    _compiled = tempfile.mkdtemp(prefix="gaxjax-tests-")
+    atexit.register(shutil.rmtree, _compiled, ignore_errors=True)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import pytest

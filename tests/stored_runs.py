@@ -16,11 +16,13 @@ from gaxjax.config import (
     GaxConfig,
     ModelConfig,
     RunConfig,
+    SnapshotConfig,
+    StoreConfig,
     to_dict,
 )
 from gaxjax.data import open_images
 from gaxjax.solution import Outcome, Solution
-from gaxjax.store import Result, Store
+from gaxjax.store import Result, Store, read_scores
 
 SIZE = 16
 CLASSES = ("NORMAL", "PNEUMONIA")
@@ -38,6 +40,9 @@ def image_folder(folder: Path, per_class: int, classes=CLASSES, *, last_name: st
             pixels = random.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{stem}.png")
     return folder
+
+
+MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 
 
 def _store(path: Path, config, images, command: str, status: str, num_classes: int, heatmaps=1):
@@ -59,8 +64,8 @@ def _store(path: Path, config, images, command: str, status: str, num_classes: i
             "name": "resnet34",
             "fingerprint": "ab" * 32,
             "num_classes": num_classes,
-            "mean": None,
-            "std": None,
+            "mean": MEAN if command == "ax" else None,
+            "std": STD if command == "ax" else None,
         },
         "data": {
             "name": images.name,
@@ -74,7 +79,7 @@ def _store(path: Path, config, images, command: str, status: str, num_classes: i
         identity={"command": command},
         header=header,
         image_shape=(SIZE, SIZE, 3),
-        heatmap_dtype="float16",
+        heatmap_dtype=None if config.store.heatmaps == "none" else "float16",
         num_heatmaps=len(images.records) * heatmaps,
     )
     store.write_header(sessions=[session])
@@ -92,7 +97,7 @@ def gax_solution(index: int, label: int, random) -> Solution:
         return Solution(
             index, Outcome.MISCLASSIFIED, label, prediction=1 - label, probability_before=before
         )
-    steps = int(random.integers(2, 30))
+    steps = int(random.integers(2, 30)) if index else 9
     reached = index % 11 != 10
     end = 48 + float(random.uniform(0, 4)) if reached else 20.0
     curve = np.linspace(random.uniform(-2, 2), end, steps + 1).astype(np.float32)
@@ -113,12 +118,15 @@ def gax_solution(index: int, label: int, random) -> Solution:
     )
 
 
-def gax_run(path: Path, data: Path, *, status="complete", only: int | None = None, **gax) -> Path:
+def gax_run(
+    path: Path, data: Path, *, status="complete", only: int | None = None, heatmaps="float16", **gax
+) -> Path:
     """A GAX run over a folder's images; `only` so many are done where given."""
     config = RunConfig(
         model=ModelConfig(model="r34.ckpt"),
         data=DataConfig(data=str(data), size=SIZE),
         gax=GaxConfig(bias=True, **gax),
+        store=StoreConfig(heatmaps=heatmaps),
     )
     images = open_images(config.data)
     random = np.random.default_rng(1)
@@ -145,7 +153,7 @@ AX_METHODS = (
 )
 
 
-def ax_run(path: Path, data: Path, *, operations=("sum", "mult"), methods=AX_METHODS) -> Path:
+def ax_run(path: Path, data: Path, *, operations=("sum", "mult"), methods=AX_METHODS, **ax) -> Path:
     """An AX run: correct predictions (two of three images) score higher by 2 under sum.
 
     Deconvolution has an all-zero heatmap on every fifth image.
@@ -153,7 +161,7 @@ def ax_run(path: Path, data: Path, *, operations=("sum", "mult"), methods=AX_MET
     config = AxRunConfig(
         model=ModelConfig(model="r34.ckpt"),
         data=DataConfig(data=str(data), size=SIZE),
-        ax=AxConfig(layers=("conv1", "layer2")),
+        ax=AxConfig(layers=("conv1", "layer2"), **ax),
     )
     images = open_images(config.data)
     random = np.random.default_rng(2)
@@ -190,18 +198,29 @@ def ax_run(path: Path, data: Path, *, operations=("sum", "mult"), methods=AX_MET
     return path
 
 
-def add_snapshots(path: Path, image_ids, *, steps=(0, 2, 5, 9), shape=(SIZE, SIZE, 3)) -> None:
-    """Heatmaps along the way: those of step t are everywhere (t + 1) / 10 in the red channel."""
-    rows = [(image, step) for image in image_ids for step in steps]
+def add_snapshots(path: Path, image_ids, *, every=1, left_out=None) -> None:
+    """Heatmaps along the way and of the stored step: (t + 1) / 40 in the red channel at step t."""
+    shape = (SIZE, SIZE, 3)
+    stored = {row["image_id"]: row["steps"] for row in read_scores(path).to_pylist()}
+    rows = [
+        (image, step)
+        for image in image_ids
+        for step in sorted({*range(0, stored[image] + 1, every), stored[image]})
+    ]
     array = zarr.create_array(
         path / "snapshots.zarr", shape=(len(rows), *shape), chunks=(1, *shape), dtype="float16"
     )
     for number, (_, step) in enumerate(rows):
         heatmap = np.zeros(shape, np.float16)
-        heatmap[..., 0] = (step + 1) / 10
+        heatmap[..., 0] = (step + 1) / 40
         array[number] = heatmap
-    probabilities = [[0.5 + step / 20, 0.5 - step / 20] for _, step in rows]
-    about = {"class_names": {"0": CLASSES[0]}, "left_out": {}, "difference": 0.0}
+    probabilities = [[0.5 + step / 80, 0.5 - step / 80] for _, step in rows]
+    about = {
+        "asked": to_dict(SnapshotConfig(snapshots=len(image_ids), snapshot_every=every)),
+        "class_names": {"0": CLASSES[0]},
+        "left_out": left_out or {},
+        "difference": 0.0,
+    }
     table = pa.table(
         {
             "image_id": pa.array([image for image, _ in rows], pa.string()),

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,31 @@ def test_an_unknown_setting_suggests_the_nearest():
 def test_an_impossible_value_says_what_is_expected(make, said):
     with pytest.raises(UserError, match=said):
         make()
+
+
+def test_a_word_that_is_no_choice_is_refused_when_a_config_is_made():
+    """In a process of its own: under test, the types are checked before the values are."""
+    code = """
+from gaxjax.config import DataConfig, EngineConfig, GaxConfig, StoreConfig
+from gaxjax.errors import UserError
+for make, values in (
+    (GaxConfig, {"operation": "add"}),
+    (GaxConfig, {"score_space": "normalised"}),
+    (DataConfig, {"data": "d", "resize": "stretch"}),
+    (EngineConfig, {"precision": "float64"}),
+    (StoreConfig, {"heatmaps": "float8"}),
+):
+    try:
+        make(**values)
+    except UserError as error:
+        print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = said.stdout.splitlines()
+    assert len(lines) == 5
+    assert "--operation" in lines[0]
+    assert "one of sum, mult" in lines[0]
+    flags = ("operation", "score-space", "resize", "precision", "heatmaps")
+    for line, flag in zip(lines, flags, strict=True):
+        assert f"--{flag} " in line
+        assert "one of " in line

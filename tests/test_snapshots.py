@@ -25,9 +25,14 @@ from gaxjax.models.layers import Conv, Linear
 from gaxjax.ops import global_average_pool
 from gaxjax.replay import Replay
 from gaxjax.run import run_gax
-from gaxjax.snapshot_store import has_snapshots, read_snapshot_heatmaps, read_snapshots
+from gaxjax.snapshot_store import (
+    has_snapshots,
+    read_snapshot_heatmaps,
+    read_snapshots,
+    read_summary,
+)
 from gaxjax.snapshots import describe_disk, snapshot_steps, take_snapshots
-from gaxjax.store import read_header, read_heatmaps, read_scores
+from gaxjax.store import part_paths, read_header, read_heatmaps, read_scores
 
 WANTED = SnapshotConfig(snapshots=9, snapshot_every=4, snapshot_scores=(30.0, 1e6))
 
@@ -335,9 +340,32 @@ def test_an_image_that_is_not_there_is_said_before_the_run(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_without_an_optimised_image_has_no_snapshots(run, take, monkeypatch):
-    monkeypatch.setattr(snapshots, "_choose", lambda *_: [])
-    assert take(run) == snapshots.SnapshotSummary((), 0, {}, 0.0)
+def test_without_an_image_there_are_no_snapshots_and_it_is_kept_why(run, take):
+    name = next(name for name, row in stored(run).items() if row["outcome"] == "misclassified")
+    found = take(run, SnapshotConfig(snapshot_images=(name,)))
+    assert (found.image_ids, found.rows) == ((), 0)
+    assert read_summary(run) == found
+    assert found.left_out == {name: "it was not optimised (misclassified)"}
+
+
+def test_snapshots_of_an_earlier_request_stay_until_the_new_ones_are_there(take, run, monkeypatch):
+    take(run)
+    before = read_snapshots(run)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(snapshots.Replay, "see", stop)
+    with pytest.raises(KeyboardInterrupt):
+        take(run, dataclasses.replace(WANTED, snapshot_every=3))
+    assert read_snapshots(run).equals(before)
+    assert np.isfinite(read_snapshot_heatmaps(run, before["row"].to_pylist())).all()
+
+
+def test_a_run_that_computes_images_again_drops_their_snapshots(data, take, run):
+    take(run)
+    part_paths(run)[0].unlink()
+    run_gax(fragile_config(data), run)
     assert not has_snapshots(run)
 
 

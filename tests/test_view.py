@@ -1,7 +1,9 @@
 """The viewer: what it finds, draws and saves, and what a user's mistake says."""
 
 import contextlib
+import dataclasses
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -160,8 +162,8 @@ def test_the_slider_goes_from_snapshot_to_snapshot(film):
     for frame in film.frames:
         slider.set_val(frame.step)
         np.testing.assert_array_equal(shown.get_array(), frame.heatmap[..., 0])
-        low, high = shown.get_clim()
-        assert (low, high) == (-np.abs(frame.heatmap).max(), np.abs(frame.heatmap).max())
+    largest = max(np.abs(frame.heatmap).max() for frame in film.frames)
+    assert shown.get_clim() == (-largest, largest), "one scale for all frames"
     figure.canvas.callbacks.process(
         "key_press_event", KeyEvent("key_press_event", figure.canvas, "left")
     )
@@ -184,20 +186,41 @@ def test_moved_images_are_found_by_data(run, rows, data, tmp_path):
 
 
 def test_without_its_image_a_film_shows_the_heatmaps_alone_and_says_why(run, rows, data, tmp_path):
+    copy, moved = tmp_path / "run", tmp_path / "moved"
+    shutil.copytree(run, copy)
+    shutil.copytree(data, moved)
+    header = json.loads((copy / "run.json").read_text())
+    header["config"]["data"]["data"] = str(moved)
+    (copy / "run.json").write_text(json.dumps(header))
     image_id = rows[0]["image_id"]
-    gone = read_film(run, image_id, data=str(tmp_path / "nowhere"))
-    assert gone.image is None
-    assert "cannot be shown" in gone.notes[0]
-    assert gone.notes[0].endswith("--data says where they are")
-    shutil.copytree(data, tmp_path / "moved")
-    lost = tmp_path / "moved" / image_id
+    lost = moved / image_id
     lost.write_bytes(b"\0" * lost.stat().st_size)
-    unreadable = read_film(run, image_id, data=str(tmp_path / "moved"))
+    unreadable = read_film(copy, image_id)
     assert unreadable.notes == (f"{image_id} can no longer be read",)
     assert save_film(unreadable, tmp_path / "film.gif") == len(unreadable.frames)
     lost.unlink()
-    fewer = read_film(run, image_id, data=str(tmp_path / "moved"))
-    assert "holds others than the run had" in fewer.notes[0]
+    [note] = read_film(copy, image_id).notes
+    assert "holds others than the run had. Say by --data where they are" in note
+    found = read_film(copy, image_id, data=str(data))
+    assert found.notes == ()
+    assert found.image is not None
+
+
+def test_names_are_no_mathematics(film, tmp_path):
+    hostile = dataclasses.replace(film, image_id="cost$x_{$.png", label_name="US$ or A$")
+    for suffix in (".png", ".gif"):
+        assert save_film(hostile, tmp_path / f"film{suffix}") > 0
+
+
+def test_an_ffmpeg_that_fails_is_one_clear_line(film, tmp_path, monkeypatch):
+    import matplotlib
+
+    (tmp_path / "ffmpeg").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "ffmpeg").chmod(0o755)
+    monkeypatch.setitem(matplotlib.rcParams, "animation.ffmpeg_path", str(tmp_path / "ffmpeg"))
+    with pytest.raises(UserError, match=r"(ffmpeg could not|cannot) write .*film\.mp4"):
+        save_film(film, tmp_path / "film.mp4")
+    assert not (tmp_path / "film.mp4").exists()
 
 
 def test_the_command_saves_and_says_what_and_what_next(run, film, rows, tmp_path, capsys):

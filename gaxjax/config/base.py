@@ -43,6 +43,19 @@ def require(holds: bool, name: str, value: object, expected: str) -> None:
         raise UserError(f"--{flag} must be {expected}; got {value}")
 
 
+def require_choices(config: Any) -> None:
+    """Refuse a setting that is none of the words its type names.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name, hint in typing.get_type_hints(type(config)).items():
+        if typing.get_origin(hint) is Literal:
+            choices = typing.get_args(hint)
+            value = getattr(config, name)
+            require(value in choices, name, value, f"one of {', '.join(map(str, choices))}")
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Turn a config into plain JSON values; `from_dict` is the inverse.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gaxjax.config.base import require
+from gaxjax.config.base import require, require_choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,7 @@ class FinetuneConfig:
     decode_threads: int = 4
 
     def __post_init__(self) -> None:
+        require_choices(self)
         for name in ("size", "batch_size", "validate_every", "decode_threads", "max_iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("seed", "min_iterations"):
@@ -83,12 +84,12 @@ class FinetuneConfig:
             self.validation_accuracy,
             "above 0 and at most 1",
         )
-        finite = float("inf")
+        endless = float("inf")
         for name in ("learning_rate", "adam_eps"):
             value = getattr(self, name)
-            require(0 < value < finite, name, value, "a finite number above 0")
+            require(0 < value < endless, name, value, "a finite number above 0")
         require(
-            0 <= self.weight_decay < finite,
+            0 <= self.weight_decay < endless,
             "weight_decay",
             self.weight_decay,
             "a finite number, at least 0",

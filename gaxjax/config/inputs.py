@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gaxjax.config.base import require
+from gaxjax.config.base import require, require_choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,7 @@ class DataConfig:
     decode_threads: int = 4
 
     def __post_init__(self) -> None:
+        require_choices(self)
         require(isinstance(self.classes, tuple), "classes", self.classes, "a tuple of names")
         require(
             len(set(self.classes)) == len(self.classes),

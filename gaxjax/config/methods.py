@@ -1,6 +1,5 @@
 """How heatmaps are made and scored: GAX and the existing methods, with their presets."""
 
-import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +13,7 @@ from gaxjax.config.base import (
     ScoreSpace,
     Wanted,
     require,
+    require_choices,
 )
 
 _MOST_STEPS = 1_000_000  # every slot keeps a curve of that length on the device
@@ -59,8 +59,9 @@ class GaxConfig:
     include_misclassified: bool = False
 
     def __post_init__(self) -> None:
-        finite = float("inf")
-        require(abs(self.target) < finite, "target", self.target, "a finite number")
+        require_choices(self)
+        endless = float("inf")
+        require(abs(self.target) < endless, "target", self.target, "a finite number")
         require(
             0 <= self.max_steps <= _MOST_STEPS,
             "max_steps",
@@ -68,24 +69,24 @@ class GaxConfig:
             f"from 0 to {_MOST_STEPS:,}",
         )
         require(
-            0 < self.learning_rate < finite,
+            0 < self.learning_rate < endless,
             "learning_rate",
             self.learning_rate,
             "a finite number above 0",
         )
         require(0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")
         require(0 <= self.beta2 < 1, "beta2", self.beta2, "in [0, 1)")
-        require(0 < self.adam_eps < finite, "adam_eps", self.adam_eps, "above 0")
+        require(0 < self.adam_eps < endless, "adam_eps", self.adam_eps, "above 0")
         require(
-            0 <= self.similarity_factor < finite,
+            0 <= self.similarity_factor < endless,
             "similarity_factor",
             self.similarity_factor,
             "a finite number, at least 0",
         )
         for name in ("initial_weight", "initial_bias"):
             value = getattr(self, name)
-            require(abs(value) < finite, name, value, "a finite number")
-        require(0 < self.similarity_eps < finite, "similarity_eps", self.similarity_eps, "above 0")
+            require(abs(value) < endless, name, value, "a finite number")
+        require(0 < self.similarity_eps < endless, "similarity_eps", self.similarity_eps, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,14 +123,7 @@ class AxConfig:
     deep_lift_pooling: Pooling = "captum"
 
     def __post_init__(self) -> None:
-        for name, choices in {
-            "operation": ("sum", "mult", "both"),
-            "backend": ("jax", "captum"),
-            "score_space": typing.get_args(ScoreSpace),
-            "deep_lift_pooling": typing.get_args(Pooling),
-        }.items():
-            value = getattr(self, name)
-            require(value in choices, name, value, f"one of {', '.join(choices)}")
+        require_choices(self)
         require(isinstance(self.methods, tuple), "methods", self.methods, "a tuple of names")
         known = (*METHODS, "all")
         for method in self.methods:

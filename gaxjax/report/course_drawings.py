@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gaxjax.report.drawing import INK, SERIES, Drawing, finish, new_figure, styled
-from gaxjax.report.figures import BAND, Curves, Probabilities, Steps
+from gaxjax.report.figure_data import BAND, Curves, Probabilities, Steps
 
 __all__ = ["draw_curves", "draw_probabilities", "draw_steps"]
 
@@ -74,10 +74,10 @@ def draw_curves(runs: Sequence[Curves]) -> Drawing:
         return finish(figure)
 
 
-def _panels(names: Sequence[str]) -> tuple[Any, Sequence[Any]]:
+def _panels(names: Sequence[str]) -> tuple[Any, list[Any]]:
     """Return a figure with a panel per run, for numbers of images."""
     figure = new_figure(8.6, 2.1 * len(names) + 0.4)
-    panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
+    panels = list(figure.subplots(len(names), 1, squeeze=False)[:, 0])
     for axis, name in zip(panels, names, strict=True):
         axis.set_title(name, loc="left", fontsize=9)
         axis.set_ylabel("images")

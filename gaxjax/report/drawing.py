@@ -22,6 +22,7 @@ __all__ = [
     "VERMILION",
     "WRONG",
     "Drawing",
+    "cut",
     "finish",
     "new_figure",
     "styled",
@@ -127,6 +128,12 @@ def _once(svg: str) -> str:
 def title_of(method: str, layer: str | None) -> str:
     """Name a method and its layer as in the paper's figures."""
     return METHOD_TITLES.get(method, method) + (f"\n{layer}" if layer else "")
+
+
+def cut(text: str, width: int = 22) -> str:
+    """Shorten each line of a text to a width, in letters."""
+    lines = text.split("\n")
+    return "\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines)
 
 
 def new_figure(width: float, height: float) -> Any:

@@ -2,43 +2,49 @@
 
 from typing import Any
 
-from gaxjax.report.film import Frame, read_frames, snapshots_of
-from gaxjax.report.gallery import rounded, spread
-from gaxjax.report.pictures import heatmap_picture, image_picture
+import pyarrow.compute as pc
+
+from gaxjax.report.film import Frame, read_frames, snapshots_of, spread_snapshots
+from gaxjax.report.pictures import heatmap_picture, image_picture, robust_limit
 from gaxjax.report.runs import Images, StoredRun
+from gaxjax.report.sampling import rounded, spread, thinned
 from gaxjax.snapshot_store import has_snapshots, read_summary
 
-__all__ = ["evolutions", "left_out"]
+__all__ = ["MOST_IMAGES", "MOST_STEPS", "evolutions", "left_out"]
 
 SIZE = 160
 """Height and width of the viewer's pictures, in pixels."""
 
-MOST_IMAGES, MOST_STEPS = 24, 16
+MOST_IMAGES, MOST_STEPS = 16, 12
+"""Of a page: an image's steps take up to half a megabyte."""
 
 
-def evolutions(run: StoredRun, load: Images, number: int) -> list[dict[str, Any]]:
-    """Return what the viewer shows of a run, ready for JSON: at most so many images and steps.
+def evolutions(run: StoredRun, load: Images, number: int, most: int) -> list[dict[str, Any]]:
+    """Return what the viewer shows of a run, ready for JSON.
 
-    Images are spread from the fewest to the most steps. A step's `change` is what came to the
-    heatmap since the step shown before it.
+    Images are spread from the fewest to the most steps. An image's heatmaps share one scale; a
+    step's `change` is what came since the step shown before, as the mean of the channels.
 
     Args:
         run: the run.
         load: its images.
         number: of the run in the page.
+        most: images at most.
 
     Raises:
         UserError: the snapshots are damaged.
     """
     snapshots = snapshots_of(run)
-    rows = {row["image_id"]: row for row in run.scores.to_pylist() if row["image_id"] in snapshots}
-    # An image without a row: the run was begun anew since.
-    order = sorted(rows, key=lambda image: (snapshots[image][-1]["step"], image))
+    if not snapshots:
+        return []
+    mine = pc.is_in(run.scores["image_id"], pc.cast(list(snapshots), "string"))
+    rows = {row["image_id"]: row for row in run.scores.filter(mine).to_pylist()}
     found = []
-    for image_id in spread(order, MOST_IMAGES):
+    for image_id in spread(sorted(rows, key=lambda image: (rows[image]["steps"], image)), most):
         row = rows[image_id]
-        frames = read_frames(run, spread(snapshots[image_id], MOST_STEPS))
+        frames = read_frames(run, spread_snapshots(snapshots[image_id], row["steps"], MOST_STEPS))
         pixels = load(image_id)
+        scale = max(robust_limit(frame.heatmap) for frame in frames)
         found.append(
             {
                 "run": number,
@@ -48,8 +54,10 @@ def evolutions(run: StoredRun, load: Images, number: int) -> list[dict[str, Any]
                 "before": rounded(row["probability_before"]),
                 "image": None if pixels is None else image_picture(pixels, SIZE),
                 "taken": len(snapshots[image_id]),
+                "stored": row["steps"],
+                "curve": thinned(row["curve"], row["steps"]),
                 "steps": [
-                    _step(frame, earlier)
+                    _step(frame, earlier, scale)
                     for frame, earlier in zip(frames, (None, *frames), strict=False)
                 ],
             }
@@ -57,14 +65,14 @@ def evolutions(run: StoredRun, load: Images, number: int) -> list[dict[str, Any]
     return found
 
 
-def _step(frame: Frame, earlier: Frame | None) -> dict[str, Any]:
-    change = None if earlier is None else heatmap_picture(frame.heatmap - earlier.heatmap, SIZE)
+def _step(frame: Frame, earlier: Frame | None, scale: float) -> dict[str, Any]:
+    change = None if earlier is None else frame.heatmap - earlier.heatmap
     return {
         "step": frame.step,
         "score": rounded(frame.co_score),
         "top": [[name, rounded(probability)] for _, name, probability in frame.top],
-        "heatmap": heatmap_picture(frame.heatmap, SIZE),
-        "change": change,
+        "heatmap": heatmap_picture(frame.heatmap, SIZE, scale=scale),
+        "change": None if change is None else heatmap_picture(change.mean(-1, keepdims=True), SIZE),
     }
 
 

@@ -15,6 +15,7 @@ from gaxjax.data import find_image
 from gaxjax.data.decode import HostImage
 from gaxjax.errors import UserError
 from gaxjax.report.runs import StoredRun, images_of, load_run
+from gaxjax.report.sampling import spread
 from gaxjax.snapshot_store import (
     has_snapshots,
     read_snapshot_heatmaps,
@@ -22,7 +23,9 @@ from gaxjax.snapshot_store import (
     read_summary,
 )
 
-__all__ = ["Film", "Frame", "read_film", "read_frames", "snapshots_of"]
+__all__ = ["Film", "Frame", "read_film", "read_frames", "snapshots_of", "spread_snapshots"]
+
+_MOST_FRAMES = 200
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,35 @@ class Film:
 def snapshots_of(run: StoredRun) -> dict[str, list[dict[str, Any]]]:
     """Return the snapshots' rows by image, each in the order of its steps; {} where none were kept.
 
+    An image whose stored step has none is left out: its row was computed anew since.
+
     Raises:
         UserError: they are damaged.
     """
+    if not has_snapshots(run.path):
+        return {}
     found: dict[str, list[dict[str, Any]]] = {}
-    if has_snapshots(run.path):
-        for row in read_snapshots(run.path).to_pylist():
-            found.setdefault(row["image_id"], []).append(row)
-    return found
+    for row in read_snapshots(run.path).to_pylist():
+        found.setdefault(row["image_id"], []).append(row)
+    steps = dict(
+        zip(run.scores["image_id"].to_pylist(), run.scores["steps"].to_pylist(), strict=True)
+    )
+    return {
+        image_id: rows
+        for image_id, rows in found.items()
+        if steps.get(image_id) in [row["step"] for row in rows]
+    }
+
+
+def spread_snapshots(
+    snapshots: Sequence[dict[str, Any]], final: int, count: int
+) -> list[dict[str, Any]]:
+    """Take at most so many of an image's snapshots, evenly, and that of its stored step."""
+    if count >= len(snapshots):
+        return list(snapshots)
+    stored = next(row for row in snapshots if row["step"] == final)
+    kept = spread([row for row in snapshots if row is not stored], count - 1)
+    return sorted([*kept, stored], key=lambda row: row["step"])
 
 
 def read_frames(run: StoredRun, snapshots: Sequence[dict[str, Any]]) -> tuple[Frame, ...]:
@@ -91,11 +115,6 @@ def read_frames(run: StoredRun, snapshots: Sequence[dict[str, Any]]) -> tuple[Fr
         UserError: one is missing or damaged.
     """
     heatmaps = read_snapshot_heatmaps(run.path, [row["row"] for row in snapshots])
-    if not np.isfinite(heatmaps).all():
-        raise UserError(
-            f"{run.path}/snapshots.zarr is damaged (a snapshot is missing): delete it with "
-            "snapshots.parquet and give the run's command again"
-        )
     return tuple(
         Frame(
             row["step"],
@@ -136,10 +155,13 @@ def read_film(path: Path, image: str, *, data: str | None = None) -> Film:
     notes = [note] if note else []
     snapshots = snapshots_of(run).get(image_id)
     if snapshots:
-        frames = read_frames(run, snapshots)
+        shown = spread_snapshots(snapshots, row["steps"], _MOST_FRAMES)
+        frames = read_frames(run, shown)
+        if len(shown) < len(snapshots):
+            notes.append(f"{len(shown)} of its {len(snapshots):,} snapshots are shown")
     else:
         if row["heatmap_row"] is None:
-            raise UserError(f"{image_id} has no heatmap in {path} (outcome {row['outcome']})")
+            raise UserError(_no_heatmap(run, row))
         notes.append(_why_none(run, image_id))
         (heatmap,) = run.heatmaps([row["heatmap_row"]])
         top = (row["label"], run.class_name(row["label"]), row["probability_after"])
@@ -155,6 +177,15 @@ def read_film(path: Path, image: str, *, data: str | None = None) -> Film:
         frames,
         [frame.step for frame in frames].index(row["steps"]),
         tuple(notes),
+    )
+
+
+def _no_heatmap(run: StoredRun, row: dict[str, Any]) -> str:
+    if row["steps"] is None or run.keeps_heatmaps:
+        return f"{row['image_id']} has no heatmap in {run.path} (outcome {row['outcome']})"
+    return (
+        f"{run.path} keeps no heatmaps (--heatmaps none): give its command again with "
+        f"--snapshot-images {shlex.quote(row['image_id'])} to have those of {row['image_id']}"
     )
 
 

@@ -4,21 +4,21 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from gaxjax.report.drawing import title_of
 from gaxjax.report.pictures import heatmap_picture, image_picture
 from gaxjax.report.runs import Images, StoredRun
+from gaxjax.report.sampling import rounded, spread, thinned
 
-__all__ = ["MOST_ROWS", "Names", "gallery", "spread"]
+__all__ = ["MOST_ROWS", "Names", "choose", "gallery"]
 
 MOST_ROWS = 300_000
 """Rows that a page can sort and filter at once; beyond, images are taken evenly by their names."""
 
 SIZE = 96
 """Height and width of a gallery's pictures, in pixels."""
-
-_CURVE_POINTS = 200
 
 
 class Names:
@@ -59,12 +59,12 @@ def gallery(
         name: []
         for name in (
             *("run", "image", "label", "prediction", "after", "method", "outcome"),
-            *("correct", "steps", "score", "before", "later"),
+            *("correct", "steps", "score", "before", "later", "drawn"),
         )
     }
     pictures: dict[str, Any] = {"images": {}, "heatmaps": {}, "rows": {}}
     for number, (run, load) in enumerate(zip(runs, images, strict=True)):
-        rows = run.scores.to_pylist()
+        rows = run.scores.drop_columns("curve").to_pylist()
         if total > MOST_ROWS:
             image_ids = sorted({row["image_id"] for row in rows})
             kept = set(spread(image_ids, len(image_ids) * MOST_ROWS // total))
@@ -80,7 +80,8 @@ def gallery(
                 "path": str(run.path),
                 "gax": run.is_gax,
                 "scale": run.pixel_scale(),
-                "target": getattr(getattr(run.config, "gax", None), "target", None),
+                "heatmaps": run.keeps_heatmaps,
+                "target": run.target,
             }
             for run in runs
         ],
@@ -120,14 +121,10 @@ def _append(
         "score": rounded(row["co_score"]),
         "before": rounded(row["probability_before"]),
         "later": rounded(row["probability_after"]),
+        "drawn": int(row["heatmap_row"] is not None),
     }
     for name, column in columns.items():
         column.append(values[name])
-
-
-def rounded(value: float | None) -> float | None:
-    """Shorten a number to five digits; None where it is not finite, which JSON cannot carry."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
 
 
 def _add_pictures(
@@ -159,23 +156,18 @@ def _add_pictures(
         if pixels is not None:
             key = f"{number}-{row['image_id']}"
             pictures["images"][key] = image_picture(pixels, SIZE)
+    mine = run.scores.filter(pc.is_in(run.scores["heatmap_row"], pa.array(numbers, pa.int64())))
+    curves = dict(zip(mine["heatmap_row"].to_pylist(), mine["curve"].to_pylist(), strict=True))
     for place in wanted:
         row = rows[place]
+        curve = curves[row["heatmap_row"]]
         image = f"{number}-{row['image_id']}"
         pictures["rows"][str(first + place)] = {
             "image": image if image in pictures["images"] else None,
             "heatmap": f"{number}-{row['heatmap_row']}",
             "operation": row["operation"],
-            "curve": _thinned(row["curve"]),
+            "curve": thinned(curve, row["steps"]) if curve else None,
         }
-
-
-def _thinned(curve: list[float] | None) -> list[list[int | float | None]] | None:
-    """Return [step, score] pairs of a curve, at most so many, the last among them."""
-    if not curve:
-        return None
-    steps = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), _CURVE_POINTS)).round())
-    return [[int(step), rounded(curve[int(step)])] for step in steps]
 
 
 def choose(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -209,9 +201,3 @@ def choose(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
         if place not in wanted:
             wanted.append(place)
     return [rows[place] for place in wanted]
-
-
-def spread(items: Sequence[Any], count: int) -> list[Any]:
-    """Take so many items, evenly from the first to the last."""
-    places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
-    return [items[place] for place in places] if len(items) else []

@@ -54,10 +54,8 @@ def solutions_html(solutions: "Solutions") -> str:
     """Return a small HTML table: how many images ended how, and the first ten of them."""
     counts = Counter(str(outcome) for outcome in solutions.outcome)
     said = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(counts.items()))
-    several = len({(item.method, item.layer, item.operation) for item in solutions}) > 1
     columns = {
         "image": lambda item: str(item.index),
-        **({"method": _method} if several else {}),
         "outcome": lambda item: str(item.outcome),
         "label": lambda item: str(item.label),
         "prediction": lambda item: _number(item.prediction, "d"),

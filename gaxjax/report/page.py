@@ -24,12 +24,13 @@ from markupsafe import Markup
 
 from gaxjax.errors import UserError
 from gaxjax.folder import replacing
-from gaxjax.report.evolution import evolutions, left_out
+from gaxjax.report.evolution import MOST_IMAGES, evolutions, left_out
 from gaxjax.report.gallery import gallery
 from gaxjax.report.pictures import color_table
 from gaxjax.report.run_figures import Figure, course_figures, run_figures
 from gaxjax.report.runs import StoredRun, images_of, load_runs
 from gaxjax.report.sections import facts, headline, statistics_tables
+from gaxjax.snapshot_store import has_snapshots
 
 __all__ = ["Written", "write_report"]
 
@@ -113,10 +114,11 @@ def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], d
     opened = [images_of(run) for run in runs]
     # What reads most comes first: damage shows before anything is drawn.
     data = gallery(runs, [load for load, _ in opened], num_pictures)
+    num_evolving = min(MOST_IMAGES, sum(has_snapshots(run.path) for run in runs)) or 1
     evolving = [
         found
         for number, (run, (load, _)) in enumerate(zip(runs, opened, strict=True))
-        for found in evolutions(run, load, number)
+        for found in evolutions(run, load, number, MOST_IMAGES // num_evolving)
     ]
     data |= {"evolutions": evolving, "colors": color_table()}
     course = course_figures(runs)
@@ -138,6 +140,7 @@ def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], d
         "runs": sections,
         "course": course,
         "data": _packed(data),
+        "any_gax": any(run.is_gax for run in runs),
         "evolving": bool(evolving),
         "num_rows": len(data["columns"]["run"]),
         "num_stored": sum(len(run.scores) for run in runs),

@@ -36,8 +36,15 @@ def image_picture(pixels: np.ndarray, size: int) -> str:
     return _encoded(image)
 
 
-def heatmap_picture(heatmap: np.ndarray, size: int) -> HeatmapPicture:
-    """Return a heatmap, [H, W, 3], as a strip; a larger one is averaged down to `size`.
+def heatmap_picture(
+    heatmap: np.ndarray, size: int, *, scale: float | None = None
+) -> HeatmapPicture:
+    """Return a heatmap, [H, W, channels], as a strip; a larger one is averaged down to `size`.
+
+    Args:
+        heatmap: usually of three channels.
+        size: height and width of a channel's picture at most, in pixels.
+        scale: where the colours end; chosen by `robust_limit` when not given.
 
     Example:
         >>> heatmap_picture(np.zeros((8, 8, 3), np.float32), 4)["max"]
@@ -52,7 +59,7 @@ def heatmap_picture(heatmap: np.ndarray, size: int) -> HeatmapPicture:
         for channel in np.moveaxis(heatmap, -1, 0)
     ]
     strip = np.concatenate(channels)
-    scale = robust_limit(strip)
+    scale = scale or robust_limit(strip)
     levels = np.rint(127 * np.clip(strip / scale, -1, 1)) + 128
     return {
         "strip": _encoded(Image.fromarray(levels.astype(np.uint8))),
@@ -69,7 +76,8 @@ def robust_limit(heatmap: np.ndarray) -> float:
 
 def _encoded(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=_QUALITY, method=4)
+    # So small that lossy blocks would save nothing.
+    image.save(buffer, "WEBP", quality=_QUALITY, method=4, lossless=image.width < 64)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from gaxjax.data.labels import counted
-from gaxjax.report import figures
+from gaxjax.report import figure_data
 from gaxjax.report.course_drawings import draw_curves, draw_probabilities, draw_steps
-from gaxjax.report.drawing import Drawing, title_of
-from gaxjax.report.gallery import spread
+from gaxjax.report.drawing import Drawing, cut, title_of
 from gaxjax.report.heatmap_drawings import Panel, draw_panels
 from gaxjax.report.pictures import augmented, robust_limit
 from gaxjax.report.runs import Images, StoredRun
+from gaxjax.report.sampling import spread
 from gaxjax.report.score_drawings import draw_boxes, draw_histograms
 
 __all__ = ["Figure", "course_figures", "run_figures"]
@@ -34,7 +34,7 @@ class Figure:
     @property
     def markup(self) -> str:
         """What stands for it in the page."""
-        return self.drawing.inline(self.name, f"{self.title}. {self.caption}")
+        return self.drawing.inline(f"figure-{self.name}", f"{self.title}. {self.caption}")
 
 
 def run_figures(run: StoredRun, load: Images) -> list[Figure]:
@@ -49,7 +49,7 @@ def run_figures(run: StoredRun, load: Images) -> list[Figure]:
 
 def _score_figures(run: StoredRun) -> Iterator[Figure]:
     name, methods = run.key, run.statistics.methods
-    boxes = figures.boxes(run.scores, run.statistics)
+    boxes = figure_data.boxes(run.scores, run.statistics)
     if not boxes:
         return
     layers = {box.layer for box in boxes if box.layer}
@@ -66,7 +66,7 @@ def _score_figures(run: StoredRun) -> Iterator[Figure]:
         f"CO scores of existing methods, {run.name}",
         caption,
         draw_boxes(shown, [m for m in methods if m.layer in (None, first)]),
-        figures.all_rows(shown),
+        figure_data.all_rows(shown),
     )
     if len(layers) > 1:
         layered = [box for box in boxes if box.layer]
@@ -75,26 +75,25 @@ def _score_figures(run: StoredRun) -> Iterator[Figure]:
             f"CO scores by layer, {run.name}",
             "Layer Grad-CAM at several layers. " + caption,
             draw_boxes(layered, [m for m in methods if m.layer]),
-            figures.all_rows(layered),
+            figure_data.all_rows(layered),
         )
-    histograms = figures.histograms(run.scores, run.statistics)
+    histograms = figure_data.histograms(run.scores, run.statistics)
     yield Figure(
         f"{name}-histograms",
         f"Histograms of CO scores, {run.name}",
         "Shares of the correct and of the wrong predictions, each adding up to 1. The outer bins "
         "hold the half percent beyond them, too.",
         draw_histograms(histograms),
-        figures.all_rows(histograms),
+        figure_data.all_rows(histograms),
     )
 
 
 def course_figures(runs: Sequence[StoredRun]) -> list[Figure]:
     """Draw the course of all GAX runs together: curves, updates, probabilities."""
     gax = [run for run in runs if run.is_gax]
-    targets = {run.name: run.config.gax.target for run in gax if hasattr(run.config, "gax")}
-    curves = [figures.curves(run.name, run.scores, targets[run.name]) for run in gax]
-    steps = [figures.steps(run.name, run.scores) for run in gax]
-    likely = [figures.probabilities(run.name, run.scores) for run in gax]
+    curves = [figure_data.curves(run.name, run.scores, run.target or 0.0) for run in gax]
+    steps = [figure_data.steps(run.name, run.scores) for run in gax]
+    likely = [figure_data.probabilities(run.name, run.scores) for run in gax]
     found = []
     if drawn := [part for part in curves if part]:
         beyond = max(len(line) - 1 for part in drawn for line in part.lines)
@@ -103,11 +102,11 @@ def course_figures(runs: Sequence[StoredRun]) -> list[Figure]:
                 "curves",
                 "CO score while optimising",
                 "One thin line an image, as measured while optimising; an image stops where it "
-                "reaches the target, and counts with its last score from there on. The axis ends "
-                "soon after 95 of 100 images of the slowest run have stopped; the longest line "
-                f"has {beyond:,} updates.",
+                "reaches the target, and counts with its last score from there on. The axes end "
+                "soon after 95 of 100 images of the slowest run have stopped, and below 99 of 100 "
+                f"lines; the longest has {beyond:,} updates.",
                 draw_curves(drawn),
-                figures.all_rows(drawn),
+                figure_data.all_rows(drawn),
             )
         )
     if taken := [part for part in steps if part]:
@@ -117,7 +116,7 @@ def course_figures(runs: Sequence[StoredRun]) -> list[Figure]:
                 "Updates behind the heatmaps",
                 "How many Adam updates the stored heatmaps took.",
                 draw_steps(taken),
-                figures.all_rows(taken),
+                figure_data.all_rows(taken),
             )
         )
     if known := [part for part in likely if part]:
@@ -128,7 +127,7 @@ def course_figures(runs: Sequence[StoredRun]) -> list[Figure]:
                 "Softmax at the groundtruth class, of the plain image and of the image with its "
                 "heatmap.",
                 draw_probabilities(known),
-                figures.all_rows(known),
+                figure_data.all_rows(known),
             )
         )
     return found
@@ -137,7 +136,7 @@ def course_figures(runs: Sequence[StoredRun]) -> list[Figure]:
 def _heatmap_figures(run: StoredRun, load: Images) -> Iterator[Figure]:
     rows = [
         row
-        for row in run.scores.to_pylist()
+        for row in run.scores.drop_columns("curve").to_pylist()
         if row["heatmap_row"] is not None and row["co_score"] is not None
     ]
     if not rows:
@@ -146,7 +145,7 @@ def _heatmap_figures(run: StoredRun, load: Images) -> Iterator[Figure]:
         rows.sort(key=lambda row: (row["steps"], row["image_id"]))
         yield _panels(run, load, spread(rows, _PANELS), "heatmaps", "from the fewest updates on")
         return
-    # Of an image predicted correctly and of one predicted wrongly, that of the median score.
+    # Of the first method's rows of each kind the one in the middle by score, and all its heatmaps.
     first = [row for row in rows if row["method"] == rows[0]["method"]]
     for correct, words in ((True, "correct"), (False, "wrong")):
         kind = sorted(
@@ -177,8 +176,8 @@ def _panels(
         if not run.is_gax:
             title = title_of(row["method"], row["layer"])
         notes = (
-            f"p = {_short(row['probability_before'])}",
-            f"p = {_short(row['probability_after'])}, score {row['co_score']:.2f}"
+            f"p = {_probability(row['probability_before'])}",
+            f"p = {_probability(row['probability_after'])}, score {row['co_score']:.2f}"
             + (
                 f"\nafter {counted(row['steps'], 'update')}"
                 if run.is_gax
@@ -186,7 +185,7 @@ def _panels(
             ),
         )
         limit = common if run.is_gax else robust_limit(heatmap)
-        panels.append(Panel(_cut(title), image, heatmap, together, limit, notes))
+        panels.append(Panel(cut(title), image, heatmap, together, limit, notes))
     about = f" Groundtruth: {run.class_name(rows[0]['label'])}." if not run.is_gax else ""
     scale = "all panels share one colour scale"
     if not run.is_gax:
@@ -194,8 +193,7 @@ def _panels(
     return Figure(
         f"{run.key}-{name}",
         f"Heatmaps, {which}, {run.name}",
-        f"Red raises a pixel's channel, blue lowers it; {scale}. p is the probability of the right "
-        f"class.{about}",
+        f"{_signs(rows)}; {scale}. p is the probability of the right class.{about}",
         draw_panels(panels),
         [
             {
@@ -210,10 +208,13 @@ def _panels(
     )
 
 
-def _short(value: float | None) -> str:
+def _signs(rows: list[dict[str, Any]]) -> str:
+    if {row["operation"] for row in rows} == {"sum"}:
+        return "Red raises a pixel's channel, blue lowers it"
+    if {row["operation"] for row in rows} == {"mult"}:
+        return "Red keeps a pixel's channel, white takes it away, blue makes it negative"
+    return "Red is above zero, blue is below"
+
+
+def _probability(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _cut(text: str, width: int = 22) -> str:
-    lines = text.split("\n")
-    return "\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines)

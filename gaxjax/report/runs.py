@@ -4,6 +4,7 @@ import functools
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -12,11 +13,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gaxjax.config import AX_PRESETS, PRESETS, AxRunConfig, RunConfig, from_dict
+from gaxjax.config import (
+    AX_PRESETS,
+    PRESETS,
+    AxConfig,
+    AxRunConfig,
+    GaxConfig,
+    RunConfig,
+    SnapshotConfig,
+    from_dict,
+)
 from gaxjax.data import UnreadableImageError, open_images
 from gaxjax.data.decode import HostImage
 from gaxjax.errors import UserError
-from gaxjax.snapshot_store import has_snapshots, read_class_names
+from gaxjax.snapshot_store import has_snapshots, read_about, read_class_names, read_snapshots
 from gaxjax.statistics import Statistics, run_statistics
 from gaxjax.store import read_header, read_heatmaps, read_scores
 
@@ -34,6 +44,7 @@ class StoredRun:
         name: the folder's name, with its parent's where two runs would share it.
         key: the name made fit for files and HTML ids, another one for each run of a report.
         header: run.json. config: its settings. scores: all committed rows.
+        data: where its images may be now, if they were moved.
     """
 
     path: Path
@@ -42,11 +53,27 @@ class StoredRun:
     header: dict[str, Any]
     config: RunConfig | AxRunConfig
     scores: pa.Table = field(repr=False)
+    data: str | None = None
 
     @property
     def is_gax(self) -> bool:
         """Whether heatmaps were optimised, not taken from existing methods."""
         return isinstance(self.config, RunConfig)
+
+    @property
+    def method(self) -> GaxConfig | AxConfig:
+        """How the heatmaps were made and scored."""
+        return self.config.gax if isinstance(self.config, RunConfig) else self.config.ax
+
+    @property
+    def target(self) -> float | None:
+        """The score that GAX aimed at; None for AX."""
+        return self.config.gax.target if isinstance(self.config, RunConfig) else None
+
+    @property
+    def keeps_heatmaps(self) -> bool:
+        """Whether the run was to store heatmaps."""
+        return self.config.store.heatmaps != "none"
 
     @functools.cached_property
     def statistics(self) -> Statistics:
@@ -80,7 +107,12 @@ class StoredRun:
         if has_snapshots(self.path):
             found |= read_class_names(self.path)
         model = self.config.model.model
-        return found | _checkpoint_names(model, self.header["model"].get("num_classes"))
+        found |= _checkpoint_names(model, self.header["model"].get("num_classes"))
+        counts = Counter(found.values())  # ImageNet has two cranes
+        return {
+            index: name if counts[name] == 1 else f"{name} ({index})"
+            for index, name in found.items()
+        }
 
     def class_name(self, index: int | None) -> str:
         """Name a class: by the classifier, else by its images' label, else by its number."""
@@ -92,14 +124,9 @@ class StoredRun:
         Only AX in the released score space adds its heatmaps to normalised images.
         """
         model = self.header["model"]
-        if self.is_gax or model.get("mean") is None or self._score_space != "released":
+        if self.is_gax or model.get("mean") is None or self.method.score_space != "released":
             return [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
         return list(model["mean"]), list(model["std"])
-
-    @property
-    def _score_space(self) -> str:
-        config = self.config
-        return (config.gax if isinstance(config, RunConfig) else config.ax).score_space
 
     def heatmaps(self, rows: list[int]) -> np.ndarray:
         """Read stored heatmaps, [N, H, W, 3] in float32.
@@ -150,7 +177,11 @@ def load_runs(paths: tuple[Path, ...], *, data: str | None = None) -> list[Store
     keys: list[str] = []
     for name in names:
         key = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[-60:] or "run"
-        keys.append(key if key not in keys else f"{key}-{len(keys) + 1}")
+        number, free = 1, key
+        while free in keys:
+            number += 1
+            free = f"{key}-{number}"
+        keys.append(free)
     return [
         replace(load_run(path, data=data), name=name, key=key)
         for path, name, key in zip(whole, names, keys, strict=True)
@@ -177,12 +208,13 @@ def load_run(path: Path, *, data: str | None = None) -> StoredRun:
         raise UserError(
             f"{path}/run.json is damaged (config: {error}): restore it or start anew"
         ) from None
-    if data is not None:
-        config = replace(config, data=replace(config.data, data=data))
+    if isinstance(config, RunConfig) and has_snapshots(path):  # they may have come later
+        asked = read_about(read_snapshots(path)).get("asked", {})
+        config = replace(config, snapshots=from_dict(SnapshotConfig, asked))
     scores = read_scores(path)
     if not len(scores):
         raise UserError(f"{path} holds no scores yet: give its command again, to go on, first")
-    return StoredRun(path, path.name, "run", header, config, scores)
+    return StoredRun(path, path.name, "run", header, config, scores, data)
 
 
 def _checkpoint_names(model: str, num_classes: int | None) -> dict[int, str]:
@@ -203,15 +235,20 @@ Images = Callable[[str], HostImage | None]
 
 def images_of(run: StoredRun) -> tuple[Images, str | None]:
     """Open a run's images; also return a line for the reader where they cannot be shown."""
-    try:
-        found = open_images(run.config.data, num_classes=run.header["model"].get("num_classes"))
-    except UserError as error:
-        return (lambda _: None), f"Its images cannot be shown: {error}; --data says where they are"
-    if found.fingerprint != run.header["data"].get("fingerprint"):
-        return (lambda _: None), (
-            f"Its images are not shown: {run.config.data.data} holds others than the run had; "
-            "--data says where its own are"
-        )
+    reasons = []
+    for place in filter(None, (run.data, run.config.data.data)):
+        config = replace(run.config.data, data=place)
+        try:
+            found = open_images(config, num_classes=run.header["model"].get("num_classes"))
+        except UserError as error:
+            reasons.append(str(error))
+            continue
+        if found.fingerprint == run.header["data"].get("fingerprint"):
+            break
+        reasons.append(f"{place} holds others than the run had")
+    else:
+        why = "; ".join(dict.fromkeys(reasons))
+        return (lambda _: None), f"Its images cannot be shown: {why}. Say by --data where they are"
 
     def load(image_id: str) -> HostImage | None:
         try:

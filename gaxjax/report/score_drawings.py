@@ -14,7 +14,7 @@ from gaxjax.report.drawing import (
     styled,
     title_of,
 )
-from gaxjax.report.figures import Box, Histogram
+from gaxjax.report.figure_data import Box, Histogram
 from gaxjax.statistics import MethodStatistics
 
 __all__ = ["draw_boxes", "draw_histograms"]

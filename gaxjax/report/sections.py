@@ -1,6 +1,7 @@
 """A report's words and tables: what was run, how to run it again, how it ended and separates."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 from rich.table import Table
 from rich.text import Text
 
-from gaxjax.config import RunConfig, to_dict
+from gaxjax.config import to_dict
 from gaxjax.data.labels import counted
 from gaxjax.report.runs import StoredRun, command_line
 from gaxjax.report.statistics_tables import render, verdict
@@ -30,7 +31,7 @@ _MEANINGS = {
 
 def headline(run: StoredRun) -> str:
     """Say in a sentence or two what came out."""
-    if not isinstance(run.config, RunConfig):
+    if run.target is None:
         return verdict(run.statistics)
     optimised = run.scores.filter(pc.is_valid(run.scores["steps"]))
     if not len(optimised):
@@ -38,7 +39,7 @@ def headline(run: StoredRun) -> str:
     reached = optimised.filter(pc.equal(optimised["outcome"], "reached"))
     text = (
         f"{len(reached):,} of {counted(len(optimised), 'optimised image')} reached the target of "
-        f"{run.config.gax.target:g}"
+        f"{run.target:g}"
     )
     if len(reached):
         steps = reached["steps"].to_numpy()
@@ -110,24 +111,26 @@ def _facts(run: StoredRun, session: dict[str, Any]) -> Iterator[tuple[str, str]]
     )
     yield "Images", f"{data['name']}, {run.config.data.size} × {run.config.data.size}"
     yield "Images' fingerprint", str(data.get("fingerprint", ""))
-    method = getattr(run.config, "gax", None) or getattr(run.config, "ax", None)
-    yield "Score space", str(getattr(method, "score_space", ""))
-    yield "Device", f"{session.get('device', '?')}, {session.get('precision', '?')}"
+    yield "Score space", run.method.score_space
+    last = " (last session)" if len(run.header["sessions"]) > 1 else ""
+    yield f"Device{last}", f"{session.get('device', '?')}, {session.get('precision', '?')}"
     seconds = sum(item.get("seconds") or 0 for item in run.header["sessions"])
     compiling = sum(item.get("compile_seconds") or 0 for item in run.header["sessions"])
     yield "Time", f"{seconds:,.1f} s of work after {compiling:,.1f} s of compiling"
     if session.get("image_steps_per_second"):
-        yield "Rate", f"{session['image_steps_per_second']:,.1f} image-steps a second"
+        yield f"Rate{last}", f"{session['image_steps_per_second']:,.1f} image-steps a second"
     elif session.get("images_per_second"):
-        yield "Rate", f"{session['images_per_second']:,.2f} images a second"
+        yield f"Rate{last}", f"{session['images_per_second']:,.2f} images a second"
     yield "Scores again in torch", _verified(run)
 
 
 def _verified(run: StoredRun) -> str:
     """Say what `gaxjax verify` found, where it left its file in the run."""
-    file = run.path / "verification.json"
+    file, command = run.path / "verification.json", shlex.join(["gaxjax", "verify", str(run.path)])
+    if not run.keeps_heatmaps:
+        return "cannot be checked: the run keeps no heatmaps (--heatmaps none)"
     if not file.exists():
-        return f"not checked yet: gaxjax verify {run.path} does"
+        return f"not checked yet: {command} does"
     try:
         found = json.loads(file.read_text())
         worst = max((c["worst"] for c in found["comparisons"] if c["worst"] is not None), default=0)
@@ -139,7 +142,7 @@ def _verified(run: StoredRun) -> str:
             f"{found['dtype']})"
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"{file} is damaged: gaxjax verify {run.path} writes it anew"
+        return f"{file} is damaged: {command} writes it anew"
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

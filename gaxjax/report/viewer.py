@@ -1,6 +1,7 @@
 """The paper's slider window (Fig. 5A) and animation: how one image's heatmap grew."""
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ import numpy as np
 
 from gaxjax.errors import UserError
 from gaxjax.progress import StepProgress
-from gaxjax.report.drawing import DIVERGING
+from gaxjax.report.drawing import DIVERGING, cut, styled
 from gaxjax.report.film import Film, Frame
 from gaxjax.report.panels import (
     CURVE,
@@ -60,7 +61,9 @@ class _Board:
         sign = "+" if film.operation == "sum" else "×"
         bare(mixed, f"image {sign} heatmap, rescaled")
         self.mixed = mixed.imshow(shown)
-        self.channels = draw_channels(channels, film.frames[0].heatmap, 1.0)
+        # One scale for the whole film, or growing would not show.
+        largest = max(abs_max(frame.heatmap) for frame in film.frames)
+        self.channels = draw_channels(channels, film.frames[0].heatmap, largest)
         bare(change, "change since the last snapshot")
         self.change = change.imshow(film.frames[0].heatmap.mean(-1), cmap=DIVERGING)
         self.abs_max = channels[1].set_xlabel("", fontsize=9)
@@ -82,7 +85,6 @@ class _Board:
         limit = abs_max(frame.heatmap)
         for drawn, channel in zip(self.channels, np.moveaxis(frame.heatmap, -1, 0), strict=True):
             drawn.set_data(channel)
-            drawn.set_clim(-limit, limit)
         self.abs_max.set_text(f"abs max {limit:.3f}")
         change = self._change(place)
         limit = abs_max(change) if place else 1.0
@@ -128,7 +130,7 @@ class _Board:
         for row, (number, name, probability) in enumerate(frame.top):
             color = LABEL if number == self.film.label else QUIET
             axis.barh(row, probability, color=color, height=0.8)
-            axis.text(0.02, row, _short(name), va="center", fontsize=9)
+            axis.text(0.02, row, cut(name, 24), va="center", fontsize=9)
             axis.text(0.99, row, f"{probability:.3f}", va="center", ha="right", fontsize=9)
         axis.set_xlim(0, 1)
         axis.set_ylim(max(len(frame.top), 5) - 0.5, -0.5)
@@ -198,8 +200,9 @@ def show_film(film: Film) -> None:
             f"no window can be opened here ({error}): give --save FILE.gif, .mp4 or .png, or on a "
             "desktop install Tk or `pip install pyqt6`"
         ) from None
-    slider = lay_out(figure, film)
-    plt.show()
+    with styled():
+        slider = lay_out(figure, film)
+        plt.show()
     del slider
 
 
@@ -217,15 +220,16 @@ def save_film(film: Film, path: Path) -> int:
 
     if path.suffix == ".mp4":
         _find_ffmpeg(path)
-    board = _Board(Figure(figsize=_SIZE, dpi=_DPI), film)
     places = [film.final] if path.suffix == ".png" else list(range(len(film.frames)))
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".gaxjax-") as folder:
             temporary = Path(folder) / path.name
             writer: Any = {".gif": PillowWriter, ".mp4": FFMpegWriter}.get(path.suffix)
             writer = writer and writer(fps=_FRAMES_PER_SECOND)
-            saving = writer.saving(board.figure, str(temporary), _DPI) if writer else nullcontext()
-            with StepProgress("Drawing", len(places), "frames") as progress, saving:
+            figure = Figure(figsize=_SIZE, dpi=_DPI)
+            saving = writer.saving(figure, str(temporary), _DPI) if writer else nullcontext()
+            with styled(), StepProgress("Drawing", len(places), "frames") as progress, saving:
+                board = _Board(figure, film)
                 for count, place in enumerate(places, start=1):
                     board.show(place)
                     if writer:
@@ -236,6 +240,8 @@ def save_film(film: Film, path: Path) -> int:
             os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"ffmpeg could not write {path} ({error}): save .gif") from None
     return len(places)
 
 
@@ -254,7 +260,3 @@ def _find_ffmpeg(path: Path) -> None:
             "video extra, or save .gif"
         ) from None
     matplotlib.rcParams["animation.ffmpeg_path"] = imageio_ffmpeg.get_ffmpeg_exe()
-
-
-def _short(name: str, length: int = 24) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"

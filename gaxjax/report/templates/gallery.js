@@ -166,7 +166,8 @@
     const name = report.images[columns.image[i]];
     get("detail-title").textContent = name;
     get("detail-none").hidden = Boolean(picture);
-    get("detail-view").textContent = run.gax && columns.steps[i] !== null ? `gaxjax view ${quoted(run.path)} ${quoted(name)}` : "";
+    get("detail-why").textContent = columns.drawn[i] ? "This page holds no picture of it; --num-pictures says of how many." : "It has no stored heatmap.";
+    get("detail-view").textContent = run.gax && columns.drawn[i] ? `gaxjax view ${quoted(run.path)} ${quoted(name)}` : "";
     get("detail-panels").replaceChildren(...(picture ? heatmapPanels(picture.image && report.pictures.images[picture.image],
       report.pictures.heatmaps[picture.heatmap], picture.operation, run.scale) : []));
     const facts = all.filter((column) => column.name !== "Image").map((column) => [column.name, column.show(i)]);

@@ -40,10 +40,10 @@ function place(canvas, width, height, fill) {
   context.putImageData(target, 0, 0);
 }
 
-// channel: 0, 1, 2, or null for their mean.
-async function paintHeatmap(canvas, heatmap, channel) {
+// channel: 0, 1, 2, or null for their mean; `channels` is how many the strip has.
+async function paintHeatmap(canvas, heatmap, channel, channels = 3) {
   const strip = await pixelsOf(heatmap.strip);
-  const width = strip.width, height = strip.height / 3, count = width * height;
+  const width = strip.width, height = strip.height / channels, count = width * height;
   place(canvas, width, height, (out) => {
     for (let i = 0; i < count; i++) {
       const value = channel === null
@@ -115,7 +115,7 @@ function heatmapPanels(image, heatmap, operation, scale, change) {
   ];
   if (change !== undefined) {
     found.push(change
-      ? panel(`change, ±${change.scale}, abs max ${change.max}`, (canvas) => paintHeatmap(canvas, change, null))
+      ? panel(`change, ±${change.scale}, abs max ${change.max}`, (canvas) => paintHeatmap(canvas, change, 0, 1))
       : element("figure", {}, element("span", { className: "bare" }, "first step shown"),
         element("figcaption", {}, "change")));
   }

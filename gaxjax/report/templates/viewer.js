@@ -5,9 +5,8 @@
   const get = (id) => document.getElementById(id);
   const chosen = get("viewer-image"), slider = get("viewer-step"), play = get("viewer-play");
   images.forEach((image, i) => {
-    const steps = image.steps[image.steps.length - 1].step;
     const run = report.runs.length > 1 ? `${report.runs[image.run].name}: ` : "";
-    chosen.append(element("option", { value: String(i) }, `${run}${image.label}, ${image.name} (${steps} updates)`));
+    chosen.append(element("option", { value: String(i) }, `${run}${image.label}, ${image.name} (${image.stored} updates)`));
   });
 
   function show() {
@@ -16,9 +15,10 @@
     const said = `step ${at.step}, score ${at.score === null ? "undefined" : at.score.toFixed(2)}`;
     slider.setAttribute("aria-valuetext", said);
     const kept = image.taken > image.steps.length ? `; ${image.steps.length} of ${image.taken} snapshots shown` : "";
-    get("viewer-now").textContent = `${said}; groundtruth: ${image.label}${kept}`;
+    const stored = at.step === image.stored ? ", the stored heatmap" : "";
+    get("viewer-now").textContent = `${said}${stored}; groundtruth: ${image.label}${kept}`;
     get("viewer-panels").replaceChildren(...heatmapPanels(image.image, at.heatmap, image.operation, run.scale, at.change));
-    get("viewer-curve").replaceChildren(courseOf(image.steps.map(({ step, score }) => [step, score]), run.target, at.step));
+    get("viewer-curve").replaceChildren(courseOf(image.curve, run.target, at.step));
     get("viewer-top").replaceChildren(...at.top.map(([name, probability]) => element("li", {},
       element("span", { className: name === image.label ? "right" : "" }, name),
       element("span", { className: "value" }, probability === null ? "–" : probability.toFixed(3)),

@@ -133,7 +133,7 @@ class Curves:
 class Steps:
     """How many updates a run's images took, those that reached the target and those that did not.
 
-    `edges` are whole or half numbers, so that no count of updates lies on one.
+    `edges` lie halfway between whole numbers, so that no count of updates lies on one.
     """
 
     run: str
@@ -233,15 +233,15 @@ def boxes(scores: pa.Table, statistics: Statistics) -> list[Box]:
 def histograms(scores: pa.Table, statistics: Statistics) -> list[Histogram]:
     """Return one histogram per method, layer and operation that has scores.
 
-    The edges span all but the outermost half percent on either side, which goes to the outer bins.
+    The edges span all but the outermost half percent of each kind, which goes to the outer bins.
     """
     found = []
     for method in statistics.methods:
         kinds = _by_kind(scores, method)
-        both = np.concatenate(list(kinds.values()))
-        if not len(both):
+        ends = [np.quantile(values, [0.005, 0.995]) for values in kinds.values() if len(values)]
+        if not ends:
             continue
-        low, high = np.quantile(both, [0.005, 0.995])
+        low, high = np.min(ends), np.max(ends)
         if low == high:
             low, high = low - 0.5, high + 0.5
         edges = np.linspace(low, high, _BINS + 1)
