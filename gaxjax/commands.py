@@ -472,10 +472,10 @@ def _print_outcomes(outcomes: dict[str, int], what: str) -> None:
 
 def _checked_output(path: Path, suffixes: tuple[str, ...], *, flag: str = "--output") -> Path:
     """Refuse a place that cannot be written, or that holds something else, before the work."""
-    if path.suffix not in suffixes or path.name == "run.json":
-        raise UserError(
-            f"{flag} {path} must end in {' or '.join(suffixes)}, and not be a run's run.json"
-        )
+    if path.suffix not in suffixes:
+        raise UserError(f"{flag} {path} must end in {' or '.join(suffixes)}")
+    if path.name == "run.json":
+        raise UserError(f"{flag} {path} would replace a run's description: choose another name")
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UserError(f"cannot write {path}: its folder is missing or not writable")
     return path

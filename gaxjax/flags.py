@@ -194,7 +194,7 @@ class View:
     """
 
     run: tyro.conf.Positional[Path]
-    image: tyro.conf.Positional[str]
+    image: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
     save: Path | None = None
     data: str | None = None
 

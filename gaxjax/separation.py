@@ -20,6 +20,7 @@ __all__ = [
     "Interval",
     "Resampling",
     "auroc",
+    "auroc_within",
     "checked",
     "cohens_d",
     "percentile_interval",
@@ -81,6 +82,32 @@ def auroc(correct: Float[np.ndarray, " C"], wrong: Float[np.ndarray, " W"]) -> f
     ranks = scipy.stats.rankdata(np.concatenate([correct, wrong]))[: len(correct)]
     wins = ranks.sum() - len(correct) * (len(correct) + 1) / 2
     return float(wins / (len(correct) * len(wrong)))
+
+
+def auroc_within(
+    scores: Float[np.ndarray, " N"],
+    correct: Float[np.ndarray, " N"],
+    classes: Float[np.ndarray, " N"],
+) -> float | None:
+    """Return the AUROC over those pairs of a correct and a wrong prediction that share a class.
+
+    `sum of U_c over sum of C_c W_c`: the Mann-Whitney statistics of the classes, added up. None
+    where no class has both kinds. Scores that are not finite do not count.
+
+    Example:
+        >>> auroc_within(np.array([9.0, 2.0, 1.0]), np.array([1.0, 1, 0]), np.array([0.0, 1, 1]))
+        1.0
+    """
+    wins = pairs = 0.0
+    known = np.isfinite(scores)
+    for one in np.unique(classes[known]):
+        mine = known & (classes == one)
+        right, wrong = scores[mine & (correct == 1)], scores[mine & (correct == 0)]
+        area = auroc(right, wrong)
+        if area is not None:
+            pairs += len(right) * len(wrong)
+            wins += area * len(right) * len(wrong)
+    return wins / pairs if pairs else None
 
 
 def resampled_auroc(

@@ -23,6 +23,7 @@ from gaxjax.separation import (
     Interval,
     Resampling,
     auroc,
+    auroc_within,
     checked,
     cohens_d,
     percentile_interval,
@@ -51,6 +52,7 @@ _KEYS = ("method", "layer", "operation")
 _TEXTS = ("image_id", "outcome")
 _NUMBERS = (
     "co_score",
+    "label",
     "correct",
     "correct_after",
     "prediction",
@@ -98,6 +100,9 @@ class Gap:
         auroc_by_prediction_after: AUROC with correct and wrong told by the prediction after AX,
             as the released v2 code splits. Score and split then come from the same augmented
             logits, so it is high partly by construction.
+        auroc_within_classes: AUROC over the pairs of images of the same groundtruth class alone
+            (`auroc_within`). Where one class holds most of the errors, `auroc` tells the classes
+            apart, and this one what the scores add.
     """
 
     auroc: float | None = None
@@ -107,6 +112,7 @@ class Gap:
     ks_distance: float | None = None
     ks_p_value: float | None = None
     auroc_by_prediction_after: float | None = None
+    auroc_within_classes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -314,7 +320,7 @@ def _method(key: _Key, columns: _Columns, resampling: Resampling) -> MethodStati
         outcomes=dict(sorted(Counter(outcomes).items())),
         correct=_summary(correct),
         wrong=_summary(wrong),
-        gap=_gap(correct, wrong, _by_kind(score, columns["correct_after"]), resampling),
+        gap=_gap(columns, correct, wrong, resampling),
         effect=_effect(columns),
         steps=_step_summary(steps) if len(steps) else None,
     )
@@ -350,12 +356,13 @@ def _step_summary(steps: Float[np.ndarray, " N"]) -> StepSummary:
 
 
 def _gap(
+    columns: _Columns,
     correct: Float[np.ndarray, " C"],
     wrong: Float[np.ndarray, " W"],
-    kinds_after: tuple[Float[np.ndarray, " A"], Float[np.ndarray, " B"]],
     resampling: Resampling,
 ) -> Gap:
-    area, area_after = auroc(correct, wrong), auroc(*kinds_after)
+    area = auroc(correct, wrong)
+    area_after = auroc(*_by_kind(columns["co_score"], columns["correct_after"]))
     if area is None:
         return Gap(auroc_by_prediction_after=area_after)
     [areas] = resampled_auroc(correct[None], wrong[None], resampling)
@@ -369,6 +376,9 @@ def _gap(
         ks_distance=float(test.statistic),
         ks_p_value=float(test.pvalue),
         auroc_by_prediction_after=area_after,
+        auroc_within_classes=auroc_within(
+            columns["co_score"], columns["correct"], columns["label"]
+        ),
     )
 
 

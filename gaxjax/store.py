@@ -234,7 +234,8 @@ def read_header(path: Path | str) -> dict[str, Any]:
         if version == FORMAT and missing:
             raise KeyError(*missing)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path} holds no gaxjax run: it has no run.json") from None
+        what = "is a file, not a run's folder" if path.is_file() else "has no run.json"
+        raise UserError(f"{path} holds no gaxjax run: it {what}") from None
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise UserError(f"{path}/run.json is damaged ({error}): restore it or start anew") from None
     if version != FORMAT:

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from gaxjax.errors import UserError
 from gaxjax.report.statistics_tables import render, verdict
-from gaxjax.separation import Resampling, auroc, cohens_d, resampled_auroc
+from gaxjax.separation import Resampling, auroc, auroc_within, cohens_d, resampled_auroc
 from gaxjax.statistics import rows, run_statistics, to_dict
 from gaxjax.store import SCHEMA
 
@@ -494,3 +494,25 @@ def test_the_verdict_says_when_the_best_could_not_score_every_image():
     assert "deconvolution [sum] separates best: AUROC 1.000" in said
     assert "on the 4 of 6 images that it could score" in said
     assert "that it could score" not in verdict(run_statistics(rest, num_resamples=50))
+
+
+def test_within_classes_only_pairs_of_one_class_count():
+    generator = np.random.default_rng(7)
+    classes = generator.integers(0, 3, 200)
+    correct = (generator.uniform(size=200) < 0.6).tolist()
+    scores = generator.normal(size=200) + 5.0 * classes + 1.0 * np.array(correct)
+    wins = pairs = 0
+    for i in np.flatnonzero(correct):
+        for j in np.flatnonzero(~np.array(correct)):
+            if classes[i] == classes[j]:
+                pairs += 1
+                wins += scores[i] > scores[j]
+    found = run_statistics(table(correct, scores.tolist(), label=classes.tolist()))
+    assert found.methods[0].gap.auroc_within_classes == pytest.approx(wins / pairs)
+    assert found.methods[0].gap.auroc < wins / pairs - 0.1
+
+
+def test_a_class_that_explains_all_errors_leaves_nothing_within():
+    scores, correct = np.array([3.0, 2.0, np.nan, 1.0]), np.array([1.0, 1.0, 1.0, 0.0])
+    assert auroc_within(scores, correct, np.array([0.0, 0.0, 1.0, 1.0])) is None
+    assert auroc_within(scores, correct, np.array([0.0, 1.0, 1.0, 1.0])) == 1.0

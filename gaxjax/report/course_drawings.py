@@ -39,9 +39,11 @@ def draw_curves(runs: Sequence[Curves]) -> Drawing:
             taken = [len(y) - 1 for y in run.lines]
             end = max(end, min(max(taken), 1.2 * float(np.quantile(taken, 0.95))))
             axis.fill_between(run.steps, run.low, run.high, color=color, alpha=0.14, linewidth=0)
+            half = int(np.searchsorted(-run.running, -len(lines) / 2, side="right"))
+            axis.plot(run.steps[half:], run.median[half:], ":", color=color, linewidth=1.6)
             axis.plot(
-                run.steps,
-                run.median,
+                run.steps[: half + 1],
+                run.median[: half + 1],
                 color=color,
                 linewidth=2.2,
                 label=f"{run.run}, median of {len(lines):,} images",
@@ -114,7 +116,8 @@ def draw_steps(runs: Sequence[Steps]) -> Drawing:
                     linewidth=1,
                     label=f"median of the reached, {run.median:g}",
                 )
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.set_xlim(run.edges[0], run.edges[-1])
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
             axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
             axis.legend(fontsize=8)
         panels[-1].set_xlabel("Adam updates")

@@ -103,7 +103,9 @@ class Drawing:
         kind, pixels = "png", self.png
         if len(pixels) > _LARGE:  # heatmaps: noise, which no lossless format shrinks
             buffer = io.BytesIO()
-            Image.open(io.BytesIO(pixels)).convert("RGB").save(buffer, "WEBP", quality=85)
+            picture = Image.open(io.BytesIO(pixels)).convert("RGB")
+            picture.thumbnail((round(1.2 * self.width), picture.height))  # enough for a screen
+            picture.save(buffer, "WEBP", quality=85)
             kind, pixels = "webp", buffer.getvalue()
         encoded = base64.b64encode(pixels).decode()
         if len(svg) <= max(_INLINE, len(encoded)):
@@ -143,7 +145,7 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def finish(figure: Any, *, dpi: int = 110) -> Drawing:
+def finish(figure: Any, *, dpi: int = 200) -> Drawing:
     """Save both ways; the same figure gives the same bytes."""
     png, svg = io.BytesIO(), io.StringIO()
     figure.savefig(svg, format="svg", dpi=dpi, transparent=True, metadata={"Date": None})

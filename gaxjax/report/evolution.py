@@ -22,7 +22,7 @@ MOST_IMAGES, MOST_STEPS = 16, 12
 def evolutions(run: StoredRun, load: Images, number: int, most: int) -> list[dict[str, Any]]:
     """Return what the viewer shows of a run, ready for JSON.
 
-    Images are spread from the fewest to the most steps. An image's heatmaps share one scale; a
+    Images are spread from the most to the fewest steps. An image's heatmaps share one scale; a
     step's `change` is what came since the step shown before, as the mean of the channels.
 
     Args:
@@ -40,7 +40,8 @@ def evolutions(run: StoredRun, load: Images, number: int, most: int) -> list[dic
     mine = pc.is_in(run.scores["image_id"], pc.cast(list(snapshots), "string"))
     rows = {row["image_id"]: row for row in run.scores.filter(mine).to_pylist()}
     found = []
-    for image_id in spread(sorted(rows, key=lambda image: (rows[image]["steps"], image)), most):
+    order = sorted(rows, key=lambda image: (-rows[image]["steps"], image))
+    for image_id in spread(order, most):
         row = rows[image_id]
         frames = read_frames(run, spread_snapshots(snapshots[image_id], row["steps"], MOST_STEPS))
         pixels = load(image_id)

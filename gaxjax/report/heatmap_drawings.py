@@ -69,8 +69,11 @@ def draw_panels(panels: Sequence[Panel]) -> Drawing:
             bar = figure.colorbar(
                 shade, ax=axes[:, 1:4], location="bottom", shrink=0.6, aspect=40, pad=0.02
             )
-            bar.set_label("heatmap" if len(limits) == 1 else "heatmap, in the row's ±", fontsize=8)
-        return finish(figure, dpi=100)
+            if len(limits) > 1:
+                bar.set_ticks([-1, 0, 1], labels=["−", "0", "+"])
+            label = "heatmap" if len(limits) == 1 else "heatmap, from − to + the row's limit"
+            bar.set_label(label, fontsize=8)
+        return finish(figure)
 
 
 def _show(axis: Any, image: np.ndarray | None) -> None:

@@ -29,7 +29,7 @@ from gaxjax.report.gallery import gallery
 from gaxjax.report.pictures import color_table
 from gaxjax.report.run_figures import Figure, course_figures, run_figures
 from gaxjax.report.runs import StoredRun, images_of, load_runs
-from gaxjax.report.sections import facts, headline, statistics_tables
+from gaxjax.report.sections import confounding, facts, headline, statistics_tables
 from gaxjax.snapshot_store import has_snapshots
 
 __all__ = ["Written", "write_report"]
@@ -127,7 +127,7 @@ def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], d
         figures = run_figures(run, load)
         drawn += figures
         sections.append(
-            facts(run, [*filter(None, [note]), *left_out(run)])
+            facts(run, [*filter(None, [note, confounding(run)]), *left_out(run)])
             | {
                 "gax": run.is_gax,
                 "figures": figures,
@@ -140,6 +140,7 @@ def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], d
         "runs": sections,
         "course": course,
         "data": _packed(data),
+        "spaces": sorted({run.method.score_space for run in runs}),
         "any_gax": any(run.is_gax for run in runs),
         "evolving": bool(evolving),
         "num_rows": len(data["columns"]["run"]),

@@ -30,7 +30,8 @@ def draw_channels(axes: Sequence[Any], heatmap: Float[np.ndarray, "H W 3"], scal
 
 
 def bare(axis: Any, title: str) -> None:
-    """Leave out ticks, which tell nothing about an image, and write a title."""
+    """Leave out ticks and frame, which tell nothing about an image, and write a title."""
     axis.set_xticks([])
     axis.set_yticks([])
+    axis.spines[:].set_visible(False)
     axis.set_title(title, fontsize=10)

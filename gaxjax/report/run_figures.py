@@ -102,7 +102,8 @@ def course_figures(runs: Sequence[StoredRun]) -> list[Figure]:
                 "curves",
                 "CO score while optimising",
                 "One thin line an image, as measured while optimising; an image stops where it "
-                "reaches the target, and counts with its last score from there on. The axes end "
+                "reaches the target, and counts with its last score from there on; the median is "
+                "dotted where fewer than half still run. The axes end "
                 "soon after 95 of 100 images of the slowest run have stopped, and below 99 of 100 "
                 f"lines; the longest has {beyond:,} updates.",
                 draw_curves(drawn),
@@ -114,7 +115,9 @@ def course_figures(runs: Sequence[StoredRun]) -> list[Figure]:
             Figure(
                 "steps",
                 "Updates behind the heatmaps",
-                "How many Adam updates the stored heatmaps took.",
+                "How many Adam updates the stored heatmaps took, "
+                + ", ".join(f"{part.edges[1] - part.edges[0]:g}" for part in taken)
+                + " to a bar.",
                 draw_steps(taken),
                 figure_data.all_rows(taken),
             )
@@ -145,8 +148,11 @@ def _heatmap_figures(run: StoredRun, load: Images) -> Iterator[Figure]:
         rows.sort(key=lambda row: (row["steps"], row["image_id"]))
         yield _panels(run, load, spread(rows, _PANELS), "heatmaps", "from the fewest updates on")
         return
-    # Of the first method's rows of each kind the one in the middle by score, and all its heatmaps.
-    first = [row for row in rows if row["method"] == rows[0]["method"]]
+    # The image of the median score by the first method, and all its heatmaps.
+    keys = ("method", "layer", "operation")
+    leading = min(rows, key=lambda row: (row["heatmap_row"], row["operation"] != "sum"))
+    first = [row for row in rows if all(row[key] == leading[key] for key in keys)]
+    name = title_of(leading["method"], leading["layer"]).replace("\n", " ")
     for correct, words in ((True, "correct"), (False, "wrong")):
         kind = sorted(
             (row for row in first if row["correct"] is correct), key=lambda row: row["co_score"]
@@ -155,7 +161,8 @@ def _heatmap_figures(run: StoredRun, load: Images) -> Iterator[Figure]:
             image = kind[len(kind) // 2]["image_id"]
             mine = {r["heatmap_row"]: r for r in reversed(rows) if r["image_id"] == image}
             shown = [mine[number] for number in sorted(mine)]
-            yield _panels(run, load, shown, f"heatmaps-{words}", f"a {words} prediction")
+            how = f"of the {words} predictions that of the median {name} score"
+            yield _panels(run, load, shown, f"heatmaps-{words}", how)
 
 
 def _panels(
@@ -186,14 +193,21 @@ def _panels(
         )
         limit = common if run.is_gax else robust_limit(heatmap)
         panels.append(Panel(cut(title), image, heatmap, together, limit, notes))
-    about = f" Groundtruth: {run.class_name(rows[0]['label'])}." if not run.is_gax else ""
+    about = missing = ""
+    if not run.is_gax:
+        about = f" Groundtruth: {run.class_name(rows[0]['label'])}."
+        drawn = {(row["method"], row["layer"]) for row in rows}
+        every = dict.fromkeys((found.method, found.layer) for found in run.statistics.methods)
+        names = [title_of(*key).replace("\n", " ") for key in every if key not in drawn]
+        if names:
+            missing = f" Not drawn, having no heatmap of this image: {', '.join(names)}."
     scale = "all panels share one colour scale"
     if not run.is_gax:
         scale = "the channels of a row share a colour scale, which ends where 99.5 % of it lie"
     return Figure(
         f"{run.key}-{name}",
         f"Heatmaps, {which}, {run.name}",
-        f"{_signs(rows)}; {scale}. p is the probability of the right class.{about}",
+        f"{_signs(rows)}; {scale}. p is the probability of the right class.{about}{missing}",
         draw_panels(panels),
         [
             {

@@ -24,11 +24,12 @@ def draw_boxes(boxes: Sequence[Box], methods: Sequence[MethodStatistics]) -> Dra
     """Draw boxes of correct and wrong predictions side by side, one panel per operation.
 
     An arrow leads from the median of the wrong ones to that of the correct ones: the gap. Above it
-    stands the AUROC.
+    stands the AUROC, and how many images have a score where others have more.
     """
     operations = [name for name in OPERATIONS if any(b.operation == name for b in boxes)]
     columns = list(dict.fromkeys((m.method, m.layer) for m in methods))
-    areas = {(m.method, m.layer, m.operation): m.gap.auroc for m in methods}
+    areas = {(m.method, m.layer, m.operation): m for m in methods}
+    most = max((method.num_scored for method in methods), default=0)
     with styled():
         figure = new_figure(max(6.0, 1.35 * len(columns) + 1.5), 3.4 * len(operations))
         panels = figure.subplots(len(operations), 1, squeeze=False)[:, 0]
@@ -41,10 +42,11 @@ def draw_boxes(boxes: Sequence[Box], methods: Sequence[MethodStatistics]) -> Dra
                     if (box.method, box.layer, box.operation) == (*column, operation)
                 }
                 _draw_pair(axis, place, mine)
-                area = areas.get((*column, operation))
-                if area is not None:
+                found = areas.get((*column, operation))
+                if found is not None and found.gap.auroc is not None:
+                    fewer = f"\n{found.num_scored:,} images" * (found.num_scored < most)
                     axis.annotate(
-                        f"AUROC {area:.2f}",
+                        f"AUROC {found.gap.auroc:.2f}{fewer}",
                         (place, 1.0),
                         xycoords=("data", "axes fraction"),
                         ha="center",

@@ -13,18 +13,19 @@ from rich.text import Text
 
 from gaxjax.config import to_dict
 from gaxjax.data.labels import counted
+from gaxjax.report.drawing import title_of
 from gaxjax.report.runs import StoredRun, command_line
 from gaxjax.report.statistics_tables import render, verdict
 
-__all__ = ["facts", "headline", "statistics_tables"]
+__all__ = ["confounding", "facts", "headline", "statistics_tables"]
 
 _MEANINGS = {
-    "reached": "the verified score is at least the target",
+    "reached": "the score of the stored heatmap is at least the target",
     "step_limit": "not reached within the allowed updates; the best heatmap is kept",
     "not_finite": "a score stopped being a finite number",
     "misclassified": "the plain image is classified wrongly, so it was not optimised",
     "unreadable": "the file could not be decoded",
-    "scored": "the heatmap has its verified score",
+    "scored": "the stored heatmap has a score",
     "zero_heatmap": "the attribution is zero at every pixel",
 }
 
@@ -49,7 +50,29 @@ def headline(run: StoredRun) -> str:
     )
     if before is not None and after is not None:
         text += f". Mean probability of their right class: {before:.3f} before, {after:.3f} after"
+    left = len(run.scores) - len(optimised)
+    if left:
+        text += f". {left:,} of all {len(run.scores):,} images were not optimised"
     return f"{text}."
+
+
+def confounding(run: StoredRun) -> str | None:
+    """Say where wrong or correct predictions are all of one class, so that scores may tell it."""
+    rows = run.scores.select(["image_id", "label", "correct"]).to_pylist()
+    labels = {row["image_id"]: (row["label"], row["correct"]) for row in rows}
+    counts = Counter(pair for pair in labels.values() if pair[1] is not None)
+    classes = {label for label, _ in counts}
+    for kind, other, words in ((False, True, "wrong"), (True, False, "correct")):
+        mine = [label for label, correct in counts if correct is kind]
+        total = sum(count for (_, correct), count in counts.items() if correct is other)
+        if len(mine) == 1 and len(classes) > 1 and total and counts[mine[0], kind] > 1:
+            shared = counts[mine[0], other]
+            return (
+                f"All {counts[mine[0], kind]:,} {words} predictions are of class "
+                f"{run.class_name(mine[0])}, as are {shared:,} of the {total:,} others: what "
+                "separates them may be the class. The column “in class” compares within it alone."
+            )
+    return None
 
 
 # --- What was run --------------------------------------------------------------------------------
@@ -78,13 +101,17 @@ def facts(run: StoredRun, notes: Sequence[str]) -> dict[str, Any]:
         "outcomes": [
             {
                 "name": name.replace("_", " "),
-                "meaning": _MEANINGS.get(name, ""),
+                "meaning": _MEANINGS.get(name, "") + _whose(run, name),
                 "count": count,
                 "share": count / total,
             }
             for name, count in outcomes.most_common()
         ],
-        "settings": list(_flat(to_dict(run.config))),
+        "settings": [
+            ("model's fingerprint", str(header["model"].get("fingerprint", ""))),
+            ("images' fingerprint", str(header["data"].get("fingerprint", ""))),
+            *_flat(to_dict(run.config)),
+        ],
         "versions": sorted(
             {"python": session.get("python"), **session.get("versions", {})}.items()
         ),
@@ -100,17 +127,23 @@ def facts(run: StoredRun, notes: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _whose(run: StoredRun, outcome: str) -> str:
+    """Name the method that alone has an outcome."""
+    methods = run.statistics.methods
+    mine = list(dict.fromkeys(m.method for m in methods if m.outcomes.get(outcome)))
+    several = len({method.method for method in methods}) > 1
+    return f"; all of {title_of(mine[0], None)}" if several and len(mine) == 1 else ""
+
+
 def _facts(run: StoredRun, session: dict[str, Any]) -> Iterator[tuple[str, str]]:
     model, data = run.header["model"], run.header["data"]
     yield "Model", f"{model.get('name', '')}, {model.get('num_classes', '?')} classes"
-    yield "Model's fingerprint", str(model.get("fingerprint", ""))
     scale = model.get("mean")
     yield (
         "Normalisation",
         f"mean {scale}, std {model.get('std')}" if scale else "none: pixels in [0, 1]",
     )
     yield "Images", f"{data['name']}, {run.config.data.size} × {run.config.data.size}"
-    yield "Images' fingerprint", str(data.get("fingerprint", ""))
     yield "Score space", run.method.score_space
     last = " (last session)" if len(run.header["sessions"]) > 1 else ""
     yield f"Device{last}", f"{session.get('device', '?')}, {session.get('precision', '?')}"

@@ -57,7 +57,8 @@ def _number(value: float | None, form: str = ".3f") -> str:
 
 _GAP_LEGEND = (
     "AUROC: probability that a correct prediction's CO score is above a wrong one's. AUROC after: "
-    "with correct told by the prediction after. Separation: |AUROC - 0.5|. d: Cohen's, in pooled "
+    "with correct told by the prediction after. In class: AUROC over pairs of the same groundtruth "
+    "class. Separation: |AUROC - 0.5|. d: Cohen's, in pooled "
     "standard deviations. KS: Kolmogorov-Smirnov distance and its p. –: undefined; an interval is "
     "with fewer than 2 images of a kind, or where no resample differs.\n"
 )
@@ -85,7 +86,18 @@ def render(statistics: Statistics) -> list[Table]:
     outcomes = sorted({outcome for method in statistics.methods for outcome in method.outcomes})
     gaps = _table(
         "Gap between the CO scores of correct and wrong predictions",
-        ["correct", "wrong", "AUROC", interval, "separation", "d", "KS", "KS p", "AUROC\nafter"],
+        [
+            "correct",
+            "wrong",
+            "AUROC",
+            interval,
+            "separation",
+            "d",
+            "KS",
+            "KS p",
+            "AUROC\nafter",
+            "in\nclass",
+        ],
         _GAP_LEGEND + verdict(statistics),
     )
     scores = _table(
@@ -156,6 +168,7 @@ def _gap_cells(method: MethodStatistics) -> list[str]:
         _number(gap.ks_distance),
         "<0.001" if tiny else _number(gap.ks_p_value),
         _number(gap.auroc_by_prediction_after),
+        _number(gap.auroc_within_classes),
     ]
 
 

@@ -66,9 +66,12 @@ class _Board:
         self.channels = draw_channels(channels, film.frames[0].heatmap, largest)
         bare(change, "change since the last snapshot")
         self.change = change.imshow(film.frames[0].heatmap.mean(-1), cmap=DIVERGING)
+        alone = len(film.frames) == 1
+        change.set_visible(not alone)
         self.abs_max = channels[1].set_xlabel("", fontsize=9)
         self.change_abs_max = change.set_xlabel("", fontsize=9)
-        for left, width, drawn in ((0.17, 0.4, self.channels[0]), (0.79, 0.16, self.change)):
+        bars = ((0.17, 0.4, self.channels[0]), (0.79, 0.16, self.change))
+        for left, width, drawn in bars[: 1 if alone else 2]:
             bar = figure.colorbar(
                 drawn, cax=figure.add_axes((left, 0.115, width, 0.015)), orientation="horizontal"
             )

@@ -74,6 +74,10 @@ def opened(browser, written):
 def test_the_slider_moves_through_the_steps_and_changes_the_pictures(opened):
     page = opened.page
     red = "#viewer-panels figure:nth-child(2) canvas"
+    page.select_option("#viewer-image", "2")  # the fewest updates: every step is shown
+    assert "the stored heatmap" in page.inner_text("#viewer-now")
+    page.focus("#viewer-step")
+    page.keyboard.press("Home")
     page.wait_for_timeout(300)
     first = opened.picture(red)
     assert "step 0, score 0.00" in page.inner_text("#viewer-now")
@@ -88,11 +92,12 @@ def test_the_slider_moves_through_the_steps_and_changes_the_pictures(opened):
     assert opened.picture(red) != first
     assert "0.525" in page.inner_text("#viewer-top li:first-child")
     page.select_option("#viewer-image", "1")
-    assert "step 0" in page.inner_text("#viewer-now")
     page.wait_for_timeout(300)
     image = "#viewer-panels figure:nth-child(1) canvas"
     second_image = opened.picture(image)
-    page.select_option("#viewer-image", "0")
+    page.select_option("#viewer-image", "2")
+    page.focus("#viewer-step")
+    page.keyboard.press("Home")
     page.wait_for_timeout(300)
     assert opened.picture(image) != second_image
     assert opened.picture(red) == first
@@ -100,6 +105,7 @@ def test_the_slider_moves_through_the_steps_and_changes_the_pictures(opened):
 
 def test_a_change_shows_only_what_came(opened):
     page = opened.page
+    page.select_option("#viewer-image", "2")
     page.focus("#viewer-step")
     page.keyboard.press("End")
     page.wait_for_timeout(300)
@@ -158,6 +164,11 @@ def test_filters_leave_the_rows_that_fit(opened, gax):
     page.fill("#filter-text", "no such image")
     opened.wait_for_rows(0)
     assert "No row fits" in page.inner_text("#gallery-count")
+    page.click("button[type=reset]")
+    page.fill("#filter-score-low", "20")
+    page.fill("#filter-score-high", "10")
+    opened.wait_for_rows(0)
+    assert "a range begins above its end" in page.inner_text("#gallery-count")
 
 
 def test_a_picture_opens_larger_and_escape_closes_it(opened):
@@ -172,6 +183,11 @@ def test_a_picture_opens_larger_and_escape_closes_it(opened):
             new Set(canvas.getContext('2d').getImageData(0, 0, 8, 8).data).size < 3)""",
     )
     assert not blank
+    first = page.inner_text("#detail-title")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#detail-title") == opened.column("Image")[1] != first
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#detail-title") == first
     page.keyboard.press("Escape")
     assert not page.locator("#detail").is_visible()
 
@@ -235,6 +251,9 @@ def test_the_page_fits_a_phone_in_both_themes(scheme, browser, written):
         browser, written.page, color_scheme=scheme, viewport={"width": 390, "height": 844}
     )
     assert found.page.evaluate("document.documentElement.scrollWidth") == 390
+    for width in (761, 1024, 1241, 1280):
+        found.page.set_viewport_size({"width": width, "height": 844})
+        assert found.page.evaluate("document.documentElement.scrollWidth") <= width, width
     ink = found.page.evaluate("getComputedStyle(document.querySelector('.drawing text')).fill")
     light = sum(map(int, re.findall(r"\d+", ink)[:3])) > 380
     assert light == (scheme == "dark"), "a figure's text follows the theme"

@@ -97,7 +97,7 @@ def evolved(run):
 def test_snapshots_become_steps_with_their_scores_classes_and_changes(gax):
     found = evolved(load(gax))
     assert len(found) == 3
-    [first, second, *_] = found[0]["steps"]
+    [first, second, *_] = found[-1]["steps"]
     assert (first["step"], second["step"], second["score"]) == (0, 1, 5.0)
     assert first["change"] is None
     assert first["heatmap"]["max"] == pytest.approx(1 / 40, rel=1e-2)
@@ -121,7 +121,7 @@ def test_the_viewer_shows_at_most_so_many_images_and_steps(data, tmp_path):
     stored_runs.add_snapshots(path, [row["image_id"] for row in rows[: MOST_IMAGES + 4]])
     found = evolved(load(path))
     assert len(found) == MOST_IMAGES
-    longest = found[-1]
+    longest = found[0]
     steps = [step["step"] for step in longest["steps"]]
     assert (len(steps), steps[0], steps[-1]) == (MOST_STEPS, 0, longest["stored"])
     assert longest["taken"] == longest["stored"] + 1 > MOST_STEPS

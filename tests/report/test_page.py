@@ -175,6 +175,37 @@ def test_moved_images_are_shown_from_where_they_are(tmp_path):
     assert str(tmp_path / "moved") not in written.page.read_text(), "settings stay the stored ones"
 
 
+def test_wrong_predictions_of_one_class_alone_are_pointed_out(data, tmp_path):
+    run = stored_runs.ax_run(tmp_path / "run", data)
+    rows = read_scores(run)
+    rows = rows.filter(pc.field("correct") | (pc.field("label_name") == "NORMAL"))
+    pq.write_table(rows, part_paths(run)[0])
+    [note] = [note for note in write_report([run], tmp_path / "r.html").notes if "class" in note]
+    assert "All 10 wrong predictions are of class NORMAL, as are 20 of the 40 others" in note
+
+
+def test_runs_of_different_score_spaces_are_not_to_be_compared(data, gax, tmp_path):
+    run = stored_runs.ax_run(tmp_path / "run", data, score_space="raw")
+    page = write_report([gax, run], tmp_path / "r.html").page.read_text()
+    assert "different score spaces (normalized, raw; see Terms)" in page
+
+
+def test_the_example_images_have_the_median_score_of_one_method_and_operation(ax):
+    run = load(ax)
+    for figure in run_figures(run, lambda _: None):
+        kind = figure.name.rpartition("-")[2]
+        if "-heatmaps-" not in figure.name:
+            continue
+        mine = [
+            row
+            for row in run.scores.to_pylist()
+            if (row["method"], row["operation"]) == ("saliency", "sum")
+            and row["correct"] is (kind == "correct")
+        ]
+        mine.sort(key=lambda row: row["co_score"])
+        assert figure.rows[0]["image_id"] == mine[len(mine) // 2]["image_id"]
+
+
 def test_snapshots_that_came_later_are_in_the_command(gax):
     assert "--snapshots 3 --snapshot-every 1" in command_line(load(gax))
 

@@ -130,7 +130,9 @@
   }
 
   function opener(i, name) {
-    const button = element("button", { type: "button", className: "link" }, name);
+    // Long paths break after their separators.
+    const parts = name.split(/(?<=[/_.-])/).flatMap((part) => [part, document.createElement("wbr")]);
+    const button = element("button", { type: "button", className: "link" }, ...parts);
     button.addEventListener("click", () => detail(i));
     return button;
   }
@@ -150,10 +152,16 @@
       return row;
     });
     body.replaceChildren(...rows);
+    const backwards = ["score", "gain", "steps"].some((name) => {
+      const [low, high] = ["low", "high"].map((end) => get(`filter-${name}-${end}`).value);
+      return low !== "" && high !== "" && Number(low) > Number(high);
+    });
+    const any = !get("filter-pictures").closest("label").hidden && shown.some(pictured);
+    const bare = any && !shown.slice(page * PAGE, (page + 1) * PAGE).some(pictured) ? ", none on this page with a picture" : "";
     const from = shown.length ? page * PAGE + 1 : 0, until = Math.min(shown.length, (page + 1) * PAGE);
     get("gallery-count").textContent = shown.length
-      ? `${from.toLocaleString("en")}–${until.toLocaleString("en")} of ${shown.length.toLocaleString("en")} rows`
-      : "No row fits these filters.";
+      ? `${from.toLocaleString("en")}–${until.toLocaleString("en")} of ${shown.length.toLocaleString("en")} rows${bare}`
+      : `No row fits these filters${backwards ? ": a range begins above its end" : ""}.`;
     get("page-now").textContent = `page ${page + 1} of ${pages}`;
     get("page-first").disabled = get("page-previous").disabled = page === 0;
     get("page-next").disabled = get("page-last").disabled = page === pages - 1;
@@ -161,7 +169,9 @@
 
   // One row, larger
   const dialog = get("detail");
+  let open = 0;
   function detail(i) {
+    open = shown.indexOf(i);
     const picture = report.pictures.rows[i], run = report.runs[columns.run[i]];
     const name = report.images[columns.image[i]];
     get("detail-title").textContent = name;
@@ -174,14 +184,18 @@
     facts.splice(facts.length - 1, 0, ["Prediction after", text(report.classes, columns.after)(i)]);
     get("detail-facts").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
     get("detail-curve").replaceChildren(...(picture?.curve ? [courseOf(picture.curve, run.target, columns.steps[i])] : []));
-    dialog.showModal();
+    if (!dialog.open) dialog.showModal();
   }
+  dialog.addEventListener("keydown", (event) => {
+    const to = open + ({ ArrowLeft: -1, ArrowRight: 1 }[event.key] ?? 0);
+    if (to !== open && to >= 0 && to < shown.length) detail(shown[to]);
+  });
   const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
   get("detail-close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 
   // Cards: always on a phone, else where wanted.
-  const narrow = matchMedia("(max-width: 760px)");
+  const narrow = matchMedia("(max-width: 1240px)");
   const lay = () => get("gallery-table").classList.toggle("cards", narrow.matches || get("gallery-cards").checked);
   narrow.addEventListener("change", lay);
   get("gallery-cards").addEventListener("change", lay);

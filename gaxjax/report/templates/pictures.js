@@ -105,7 +105,7 @@ function panel(caption, paint) {
   return element("figure", {}, picture, element("figcaption", {}, caption));
 }
 
-function heatmapPanels(image, heatmap, operation, scale, change) {
+function heatmapPanels(image, heatmap, operation, scale, change, since) {
   const range = `colours ±${heatmap.scale}, abs max ${heatmap.max}`;
   const found = [
     panel("image", image && ((canvas) => paintImage(canvas, image))),
@@ -115,7 +115,7 @@ function heatmapPanels(image, heatmap, operation, scale, change) {
   ];
   if (change !== undefined) {
     found.push(change
-      ? panel(`change, ±${change.scale}, abs max ${change.max}`, (canvas) => paintHeatmap(canvas, change, 0, 1))
+      ? panel(`change since step ${since}, ±${change.scale}, abs max ${change.max}`, (canvas) => paintHeatmap(canvas, change, 0, 1))
       : element("figure", {}, element("span", { className: "bare" }, "first step shown"),
         element("figcaption", {}, "change")));
   }
@@ -149,6 +149,8 @@ function courseOf(points, target, marked) {
     add("line", { class: "aim", x1: left, x2: width - 12, y1: y(target), y2: y(target) });
     add("text", { x: left - 6, y: y(target) + 4, "text-anchor": "end" }, String(target));
   }
+  const peak = Math.max(0, ...scores.slice(0, known.length));
+  if (target === null || Math.abs(y(peak) - y(target)) > 14) add("text", { x: left - 6, y: y(peak) + 4, "text-anchor": "end" }, peak.toFixed(1));
   add("text", { x: left - 6, y: y(0) + 4, "text-anchor": "end" }, "0");
   add("text", { x: width - 12, y: height - 12, "text-anchor": "end" }, `${end} updates`);
   add("text", { x: left, y: height - 12 }, "0");

@@ -6,7 +6,7 @@
   const chosen = get("viewer-image"), slider = get("viewer-step"), play = get("viewer-play");
   images.forEach((image, i) => {
     const run = report.runs.length > 1 ? `${report.runs[image.run].name}: ` : "";
-    chosen.append(element("option", { value: String(i) }, `${run}${image.label}, ${image.name} (${image.stored} updates)`));
+    chosen.append(element("option", { value: String(i) }, `${image.label}, ${image.stored} updates (${run}${image.name})`));
   });
 
   function show() {
@@ -17,7 +17,8 @@
     const kept = image.taken > image.steps.length ? `; ${image.steps.length} of ${image.taken} snapshots shown` : "";
     const stored = at.step === image.stored ? ", the stored heatmap" : "";
     get("viewer-now").textContent = `${said}${stored}; groundtruth: ${image.label}${kept}`;
-    get("viewer-panels").replaceChildren(...heatmapPanels(image.image, at.heatmap, image.operation, run.scale, at.change));
+    get("viewer-panels").replaceChildren(...heatmapPanels(image.image, at.heatmap, image.operation, run.scale, at.change,
+      image.steps[Number(slider.value) - 1]?.step));
     get("viewer-curve").replaceChildren(courseOf(image.curve, run.target, at.step));
     get("viewer-top").replaceChildren(...at.top.map(([name, probability]) => element("li", {},
       element("span", { className: name === image.label ? "right" : "" }, name),
@@ -27,7 +28,7 @@
 
   function choose() {
     slider.max = String(images[Number(chosen.value)].steps.length - 1);
-    slider.value = "0";
+    slider.value = String(images[Number(chosen.value)].steps.findIndex(({ step }) => step === images[Number(chosen.value)].stored));
     for (const step of images[Number(chosen.value)].steps) {
       pixelsOf(step.heatmap.strip); // decoded ahead, so that sliding does not flicker
       if (step.change) pixelsOf(step.change.strip);
