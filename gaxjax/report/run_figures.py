@@ -146,7 +146,8 @@ def _heatmap_figures(run: StoredRun, load: Images) -> Iterator[Figure]:
         return
     if run.is_gax:
         rows.sort(key=lambda row: (row["steps"], row["image_id"]))
-        yield _panels(run, load, spread(rows, _PANELS), "heatmaps", "from the fewest updates on")
+        chosen = spread(rows, _PANELS)
+        yield _panels(run, load, chosen, "heatmaps", "from the fewest updates on", "")
         return
     # The image of the median score by the first method, and all its heatmaps.
     keys = ("method", "layer", "operation")
@@ -161,12 +162,13 @@ def _heatmap_figures(run: StoredRun, load: Images) -> Iterator[Figure]:
             image = kind[len(kind) // 2]["image_id"]
             mine = {r["heatmap_row"]: r for r in reversed(rows) if r["image_id"] == image}
             shown = [mine[number] for number in sorted(mine)]
-            how = f"of the {words} predictions that of the median {name} score"
-            yield _panels(run, load, shown, f"heatmaps-{words}", how)
+            how = f"The {words} prediction of the median {name} score [{leading['operation']}]. "
+            which = f"of a {words} prediction"
+            yield _panels(run, load, shown, f"heatmaps-{words}", which, how)
 
 
 def _panels(
-    run: StoredRun, load: Images, rows: list[dict[str, Any]], name: str, which: str
+    run: StoredRun, load: Images, rows: list[dict[str, Any]], name: str, which: str, how: str
 ) -> Figure:
     heatmaps = run.heatmaps([row["heatmap_row"] for row in rows])
     # Optimised heatmaps are compared; attributions, a few peaks each, are made visible one by one.
@@ -206,8 +208,8 @@ def _panels(
         scale = "the channels of a row share a colour scale, which ends where 99.5 % of it lie"
     return Figure(
         f"{run.key}-{name}",
-        f"Heatmaps, {which}, {run.name}",
-        f"{_signs(rows)}; {scale}. p is the probability of the right class.{about}{missing}",
+        f"Heatmaps {which}, {run.name}",
+        f"{how}{_signs(rows)}; {scale}. p is the probability of the right class.{about}{missing}",
         draw_panels(panels),
         [
             {
