@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +15,7 @@ from rich.text import Text
 from gaxjax.config import to_dict
 from gaxjax.data.labels import counted
 from gaxjax.report.drawing import title_of
+from gaxjax.report.figure_data import of_method
 from gaxjax.report.runs import StoredRun, command_line
 from gaxjax.report.statistics_tables import render, verdict
 
@@ -57,20 +59,25 @@ def headline(run: StoredRun) -> str:
 
 
 def confounding(run: StoredRun) -> str | None:
-    """Say where wrong or correct predictions are all of one class, so that scores may tell it."""
-    rows = run.scores.select(["image_id", "label", "correct"]).to_pylist()
-    labels = {row["image_id"]: (row["label"], row["correct"]) for row in rows}
-    counts = Counter(pair for pair in labels.values() if pair[1] is not None)
-    classes = {label for label, _ in counts}
-    for kind, other, words in ((False, True, "wrong"), (True, False, "correct")):
-        mine = [label for label, correct in counts if correct is kind]
-        total = sum(count for (_, correct), count in counts.items() if correct is other)
-        if len(mine) == 1 and len(classes) > 1 and total and counts[mine[0], kind] > 1:
-            shared = counts[mine[0], other]
+    """Say where the best method's errors, or its successes, are all of one class."""
+    best = next((m for m in run.statistics.methods if m.name == run.statistics.best), None)
+    if run.is_gax or best is None:
+        return None
+    mine = run.scores.filter(pa.array(of_method(run.scores, best)))
+    scores = mine["co_score"].cast(pa.float64()).to_numpy()
+    pairs = zip(
+        mine["label"].to_pylist(), mine["correct"].to_pylist(), np.isfinite(scores), strict=True
+    )
+    counts = Counter((label, correct) for label, correct, finite in pairs if finite)
+    totals = Counter(correct for _, correct in counts.elements())
+    for kind, words, others in ((False, "wrong", "correct"), (True, "correct", "wrong")):
+        labels = [label for label, correct in counts if correct is kind]
+        if len(labels) == 1 and totals[kind] > 1 and counts[labels[0], not kind] < totals[not kind]:
             return (
-                f"All {counts[mine[0], kind]:,} {words} predictions are of class "
-                f"{run.class_name(mine[0])}, as are {shared:,} of the {total:,} others: what "
-                "separates them may be the class. The column “in class” compares within it alone."
+                f"All {totals[kind]:,} {words} predictions that {best.name} scored are of class "
+                f"{run.class_name(labels[0])}, as are {counts[labels[0], not kind]:,} of the "
+                f"{totals[not kind]:,} {others} ones: what separates them may be the class. The "
+                "column “in class” compares within one alone."
             )
     return None
 

@@ -181,7 +181,9 @@ def test_wrong_predictions_of_one_class_alone_are_pointed_out(data, tmp_path):
     rows = rows.filter(pc.field("correct") | (pc.field("label_name") == "NORMAL"))
     pq.write_table(rows, part_paths(run)[0])
     [note] = [note for note in write_report([run], tmp_path / "r.html").notes if "class" in note]
-    assert "All 10 wrong predictions are of class NORMAL, as are 20 of the 40 others" in note
+    best = load(run).statistics.best
+    assert f"All 10 wrong predictions that {best} scored are of class NORMAL, as are 20" in note
+    assert "of the 40 correct ones" in note
 
 
 def test_runs_of_different_score_spaces_are_not_to_be_compared(data, gax, tmp_path):
