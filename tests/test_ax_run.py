@@ -112,7 +112,7 @@ def scores(output) -> dict:
     }
 
 
-@pytest.mark.parametrize("space", ["normalized", "released"])
+@pytest.mark.parametrize("space", [pytest.param("normalized", marks=pytest.mark.slow), "released"])
 def test_captum_gives_the_same_scores(space, tmp_path):
     path = tmp_path / "small.ckpt"
     net = models.build("small_resnet", num_classes=10, rngs=nnx.Rngs(1))
@@ -186,7 +186,8 @@ def test_images_that_cannot_be_read_or_explained_have_rows_all_the_same(model, t
     assert zero["heatmap_row"] is None
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("captum", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "captum"])
 def test_a_killed_run_resumes_to_the_same_results(model, tmp_path, backend):
     def command(output):
         return [

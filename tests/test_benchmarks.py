@@ -381,6 +381,7 @@ def test_on_a_gpu_rows_are_resumed_one_by_one_on_a_cpu_by_groups(tmp_path):
     assert _without_rows(both, rows_file, "other", by_group=False) == both
 
 
+@pytest.mark.slow
 def test_a_problem_that_cannot_be_made_is_its_rows_error_alone(problem, tmp_path, monkeypatch):
     monkeypatch.delenv("GAXJAX_TEST_DATA", raising=False)
     unknown = replace(ONE, model="resnet999")

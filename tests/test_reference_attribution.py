@@ -108,7 +108,7 @@ ROUNDING = 1e-13
         ("resnet18", 64),
         ("small_resnet", 33),
         ("squeezenet1_0", 64),
-        ("vgg11", 32),
+        pytest.param("vgg11", 32, marks=pytest.mark.slow),
     ],
 )
 def test_complete_attributions_sum_to_the_rise_of_the_logit(architecture, size):

@@ -81,6 +81,7 @@ def test_a_count_that_does_not_fit_ends_the_sweep(monkeypatch, tried):
     assert swept() == 8
 
 
+@pytest.mark.slow
 def test_the_engine_takes_what_a_real_sweep_finds(monkeypatch, tmp_path):
     monkeypatch.setenv("GAXJAX_CACHE", str(tmp_path))
     monkeypatch.setattr("gaxjax.slots._SWEPT_CPU", 8)

@@ -75,7 +75,7 @@ def torch_shapes(architecture) -> dict[str, torch.Tensor]:
         ("small_resnet", False),
         ("squeezenet1_0", True),
         ("squeezenet1_0", False),
-        ("vgg11_bn", False),
+        pytest.param("vgg11_bn", False, marks=pytest.mark.slow),
     ],
 )
 def test_to_flax_and_back_to_torch_changes_no_bit(architecture, head_bias):

@@ -144,6 +144,7 @@ def test_it_is_chosen_for_float32_on_a_cpu_alone(net):
     assert fast_form(tiny.classifier(), "float32", "cpu") is None, "no module, no layers to replace"
 
 
+@pytest.mark.slow
 def test_the_engine_steps_with_it_and_verifies_without(net):
     model = as_classifier(net, num_classes=tiny.CLASSES)
     pixels = tiny.images(20)

@@ -48,6 +48,7 @@ CORRECT, WRONG = BLUE, VERMILION
 DIVERGING = "RdBu_r"
 """Red raises a pixel and blue lowers it, as in the paper's figures; white leaves it."""
 
+_DPI = 200  # of the PNG files, and of what an SVG holds as pixels
 _INLINE = 600_000  # characters of SVG up to which its following the theme is worth its size
 _LARGE = 200_000  # bytes of PNG from which on the page holds a WebP
 
@@ -145,12 +146,12 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def finish(figure: Any, *, dpi: int = 200) -> Drawing:
+def finish(figure: Any) -> Drawing:
     """Save both ways; the same figure gives the same bytes."""
     png, svg = io.BytesIO(), io.StringIO()
-    figure.savefig(svg, format="svg", dpi=dpi, transparent=True, metadata={"Date": None})
+    figure.savefig(svg, format="svg", dpi=_DPI, transparent=True, metadata={"Date": None})
     figure.set_layout_engine("none")  # laid out once: the slower half of drawing
-    figure.savefig(png, format="png", dpi=dpi, facecolor="white")
+    figure.savefig(png, format="png", dpi=_DPI, facecolor="white")
     return Drawing(png.getvalue(), svg.getvalue(), round(96 * figure.get_figwidth()))
 
 

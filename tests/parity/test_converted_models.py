@@ -34,12 +34,14 @@ FLOAT64 = 1e-12  # measured 1.9e-14 and 7.0e-15 (resnet152, the worst of seven p
 
 SLOW = {
     "resnet34",
+    "resnet50",
     "resnet101",
     "resnet152",
     "resnext101_32x8d",
     "resnext101_64x4d",
     "squeezenet1_1",
     "vgg11",
+    "vgg11_bn",
     "vgg13",
     "vgg13_bn",
     "vgg16",

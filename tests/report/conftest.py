@@ -3,8 +3,17 @@
 import pytest
 import stored_runs
 
+from gaxjax.report import drawing
 from gaxjax.report.page import write_report
 from gaxjax.store import read_scores
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _coarse():
+    """Draw fewer pixels, which takes most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "_DPI", 70)
+        yield
 
 
 @pytest.fixture(scope="session")
