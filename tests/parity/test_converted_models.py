@@ -41,7 +41,6 @@ SLOW = {
     "resnext101_64x4d",
     "squeezenet1_1",
     "vgg11",
-    "vgg11_bn",
     "vgg13",
     "vgg13_bn",
     "vgg16",
