@@ -12,7 +12,7 @@ from gaxjax.store import read_scores
 def _coarse():
     """Draw fewer pixels, which takes most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "_DPI", 70)
+        patch.setattr(drawing, "_DPI", 90)
         yield
 
 
