@@ -323,10 +323,13 @@ def _what(heatmaps: str) -> str:
 
 
 def _check_or_tell(summary: Any, heatmaps: str) -> str:
-    run = shlex.quote(str(summary.output))
     if heatmaps == "none":
-        return f"gaxjax report {run}"
-    return f"gaxjax verify {run}" + (" --num-images 20" if summary.num_images > 20 else "")
+        return f"gaxjax report {shlex.quote(str(summary.output))}"
+    return _verify_command(summary.output, summary.num_images)
+
+
+def _verify_command(run: Path, num_images: int) -> str:
+    return f"gaxjax verify {shlex.quote(str(run))}" + " --num-images 20" * (num_images > 20)
 
 
 def _verify(command: Verify) -> int:
@@ -378,11 +381,9 @@ def _report(command: Report) -> None:
 def _after_report(run: Path) -> str:
     from gaxjax.store import read_header
 
-    quoted = shlex.quote(str(run))
     if (run / "verification.json").exists() or not (run / "heatmaps.zarr").exists():
-        return f"gaxjax statistics {quoted}"
-    many = read_header(run)["data"]["num_images"] > 20
-    return f"gaxjax verify {quoted}" + (" --num-images 20" if many else "")
+        return f"gaxjax statistics {shlex.quote(str(run))}"
+    return _verify_command(run, read_header(run)["data"]["num_images"])
 
 
 def _statistics(command: Statistics) -> None:

@@ -80,7 +80,6 @@ def gallery(
                 "path": str(run.path),
                 "gax": run.is_gax,
                 "scale": run.pixel_scale(),
-                "heatmaps": run.keeps_heatmaps,
                 "target": run.target,
             }
             for run in runs
