@@ -8,7 +8,7 @@ import tyro
 
 from benchmarks.run import BENCHMARKS, Run, run_suite
 from benchmarks.suites import Suite, suite_measurements
-from gaxjax.errors import UserError
+from gaxjax.common.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,8 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.cells import number
-from benchmarks.comparison import (
-    Row,
-    Spread,
-    arithmetic_of,
-    arithmetic_order,
-    is_ours,
-    name_of,
-)
+from benchmarks.comparison import Spread, arithmetic_of, arithmetic_order, is_ours, name_of
+from benchmarks.rows import Row
 
 WIDTH, BAR_INCHES = 9.0, 0.19
 _ABOVE, _BELOW, _LEGEND = 0.48, 0.5, 0.35  # inches: title, axis with its unit, legend

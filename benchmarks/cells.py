@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.comparison import Ratio, Row, Spread, arithmetic_of, arithmetic_order, failed
+from benchmarks.comparison import Ratio, Spread, arithmetic_of, arithmetic_order, failed
+from benchmarks.rows import Row
 
 NONE = "–"
 

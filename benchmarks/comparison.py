@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from benchmarks.rows import Row, read_lines
 from benchmarks.suites import METHODS
-from gaxjax.errors import UserError
+from gaxjax.common.errors import UserError
 
 Unit = Literal["image_steps", "images"]
 

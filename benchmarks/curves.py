@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from benchmarks.bars import INK, OURS, WIDTH
 from benchmarks.cells import problem
-from benchmarks.comparison import Row, Unit, arithmetic_of, by_machine, failed, is_ours, rate
+from benchmarks.comparison import Unit, arithmetic_of, by_machine, failed, is_ours, rate
+from benchmarks.rows import Row
 
 _VERMILION = "#D55E00"
 _LINES = (OURS, _VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's

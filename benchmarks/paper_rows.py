@@ -17,9 +17,9 @@ import tyro
 
 from benchmarks.machine import commit
 from benchmarks.rows import append_row
-from gaxjax.statistics import rows as statistics_rows
-from gaxjax.statistics import run_statistics
-from gaxjax.store import read_header, read_scores
+from gaxjax.results.statistics import rows as statistics_rows
+from gaxjax.results.statistics import run_statistics
+from gaxjax.results.store import read_header, read_scores
 
 _PLACES = ("data", "weights")  # settings that are paths of one machine
 

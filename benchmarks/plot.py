@@ -20,7 +20,6 @@ from benchmarks.bars import (
 )
 from benchmarks.cells import number, percent, problem
 from benchmarks.comparison import (
-    Row,
     Spread,
     Unit,
     arithmetic_of,
@@ -34,6 +33,7 @@ from benchmarks.comparison import (
     read_rows,
 )
 from benchmarks.curves import draw_curves, draw_steps
+from benchmarks.rows import Row
 
 __all__ = ["write_plots"]
 

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, UNREACHABLE
-from gaxjax.config import DataConfig, GaxConfig, ScoreSpace
+from gaxjax.config.base import ScoreSpace
+from gaxjax.config.inputs import DataConfig
+from gaxjax.config.methods import GaxConfig
 
 if TYPE_CHECKING:
-    from gaxjax.data import Batch
+    from gaxjax.data.batching import Batch
 
 SPACES: tuple[ScoreSpace, ...] = ("normalized", "raw")
 _REAL_WEIGHTS = {"squeezenet1_0": "weights/squeezenet1_0_imagenet.pth"}
@@ -37,7 +39,7 @@ class Problem:
 
     Attributes:
         weights_file: torch state dict; `torch_model` makes the network of it.
-        checkpoint: the same weights for `gaxjax.classifier.load_classifier`.
+        checkpoint: the same weights for `gaxjax.load_classifier`.
         model, num_classes, mean, std: of the classifier.
         weights, images_are: "real", or "random" and "synthetic".
         flops_per_image_step: of forward pass and input gradient; a multiply-add counts two.
@@ -69,7 +71,7 @@ class Problem:
 
     def batches(self, order: np.ndarray, size: int) -> Iterator["Batch"]:
         """Yield the images of these numbers, int [N], in batches of `size`."""
-        from gaxjax.data import Batch
+        from gaxjax.data.batching import Batch
 
         for start in range(0, len(order), size):
             indices = order[start : start + size].astype(np.int32)
@@ -108,13 +110,14 @@ def make_problem(folder: Path, model: str, size: int) -> None:
     """Make weights, checkpoint, images, labels and the scores to reach; problem.json comes last."""
     import torch
 
-    from converters import convert_state_dict, read_state_dict
+    from converters.bijection import convert_state_dict
     from converters.conversion import mean_and_std
-    from gaxjax import checkpoint
-    from gaxjax.checkpoint import CheckpointMetadata
+    from converters.random_weights import random_state_dict
+    from converters.state_dict import read_state_dict
+    from converters.torch_models import torch_model
+    from gaxjax.models import checkpoint
+    from gaxjax.models.checkpoint import CheckpointMetadata
     from gaxjax.reference.gax import gax
-    from gaxjax.reference.random_weights import random_state_dict
-    from gaxjax.reference.torch_models import torch_model
 
     folder.mkdir(parents=True, exist_ok=True)
     data = test_data()
@@ -183,7 +186,7 @@ def _images(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Decode real images with their ImageNet classes, or draw smooth ones."""
     data = test_data()
     if data:
-        from gaxjax.data import open_images
+        from gaxjax.data.sources import open_images
 
         found = open_images(DataConfig(data=str(data / _REAL_IMAGES), size=size), num_classes=1000)
         count = min(count, len(found.records))
@@ -238,7 +241,7 @@ def _flops(model: str, size: int, num_classes: int) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from gaxjax.reference.torch_models import torch_model
+    from converters.torch_models import torch_model
 
     with torch.device("meta"):
         network = torch_model(model, num_classes).to("meta").requires_grad_(False)

@@ -19,7 +19,7 @@ from benchmarks.process import Accelerator, Worker
 from benchmarks.rows import read_lines
 from benchmarks.session import Session
 from benchmarks.suites import Suite, rehearsal, suite_measurements
-from gaxjax.errors import UserError
+from gaxjax.common.errors import UserError
 
 BENCHMARKS = Path(__file__).parent
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 from benchmarks.cells import NONE, captioned, error, markdown, number, problem, times
 from benchmarks.comparison import (
-    Row,
     Unit,
     arithmetic_of,
     by_group,
@@ -17,6 +16,7 @@ from benchmarks.comparison import (
     rate,
     ratio,
 )
+from benchmarks.rows import Row
 
 _LINES: tuple[tuple[str, Unit, str], ...] = (
     ("fixed_steps", "image_steps", "image-steps/s"),

@@ -24,7 +24,6 @@ from benchmarks.cells import (
     times,
 )
 from benchmarks.comparison import (
-    Row,
     Unit,
     arithmetic_of,
     by_group,
@@ -43,8 +42,9 @@ from benchmarks.comparison import (
     read_rows,
     unit_of,
 )
+from benchmarks.rows import Row
 from benchmarks.summary import summary
-from gaxjax.errors import UserError, nearest
+from gaxjax.common.errors import UserError, nearest
 
 __all__ = ["TABLES", "read_rows", "tables", "write_tables"]
 

@@ -1,15 +1,11 @@
 """Torch weights → gaxjax checkpoints. Needs torch (``pip install 'gaxjax[torch]'``)."""
 
-from converters.bijection import (
-    convert_state_dict,
-    guess_architecture,
-    head_of,
-    torch_state_dict,
-)
-from converters.conversion import cache_folder, convert, pretrained
+from converters.bijection import convert_state_dict, guess_architecture, head_of, torch_state_dict
+from converters.conversion import convert, pretrained
 from converters.parity import parity_report
 from converters.state_dict import file_sha256, read_state_dict
 from converters.torchvision_weights import is_torchvision_name
+from gaxjax.common.files import cache_folder
 
 __all__ = [
     "cache_folder",

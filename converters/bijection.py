@@ -9,9 +9,9 @@ import numpy as np
 from flax import nnx
 
 from converters.rules import IGNORED, rules
-from gaxjax import models
-from gaxjax.checkpoint import named_weights
-from gaxjax.errors import UserError
+from gaxjax.common.errors import UserError
+from gaxjax.models import registry as models
+from gaxjax.models.checkpoint import named_weights
 
 __all__ = ["convert_state_dict", "guess_architecture", "head_of", "torch_state_dict"]
 
@@ -58,7 +58,8 @@ def torch_state_dict(model: nnx.Module, architecture: str) -> dict[str, np.ndarr
     """Return the torch state dict of a Flax classifier: the inverse of `convert_state_dict`.
 
     Args:
-        model: What `convert_state_dict` or `gaxjax.checkpoint.load` returns, batch norm not folded.
+        model: What `convert_state_dict` or `gaxjax.models.checkpoint.load` returns, batch norm
+            not folded.
         architecture: Its name, one of `gaxjax.models.architectures`.
 
     Returns:
@@ -66,7 +67,7 @@ def torch_state_dict(model: nnx.Module, architecture: str) -> dict[str, np.ndarr
         training batches, which ``model`` does not keep, are zero.
 
     Example:
-        >>> model, metadata = gaxjax.checkpoint.load("resnet34.ckpt")
+        >>> model, metadata = gaxjax.models.checkpoint.load("resnet34.ckpt")
         >>> torch_state_dict(model, metadata.architecture)["fc.weight"].shape
         (1000, 512)
     """

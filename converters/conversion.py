@@ -13,12 +13,12 @@ from converters.torchvision_weights import (
     imagenet_class_names,
     is_torchvision_name,
 )
-from gaxjax import checkpoint
-from gaxjax.cache import cache_folder
-from gaxjax.checkpoint import IMAGENET_MEAN, IMAGENET_STD, CheckpointMetadata, Triple
-from gaxjax.errors import UserError
+from gaxjax.common.errors import UserError
+from gaxjax.common.files import cache_folder
+from gaxjax.models import checkpoint
+from gaxjax.models.checkpoint import IMAGENET_MEAN, IMAGENET_STD, CheckpointMetadata, Triple
 
-__all__ = ["cache_folder", "convert", "mean_and_std", "pretrained"]
+__all__ = ["convert", "mean_and_std", "pretrained"]
 
 _IMAGENET_CLASSES = 1000
 
@@ -138,7 +138,7 @@ def pretrained(name: str) -> Path:
         UserError: unknown name, or the download failed.
 
     Example:
-        >>> model, metadata = gaxjax.checkpoint.load(pretrained("resnet50:IMAGENET1K_V2"))
+        >>> model, metadata = gaxjax.models.checkpoint.load(pretrained("resnet50:IMAGENET1K_V2"))
     """
     weights = find_weights(name)
     path = cache_folder() / f"{weights.architecture}-{weights.name.rpartition('.')[2]}"

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from flax import nnx
 
-from gaxjax import models
-from gaxjax.reference.torch_models import torch_model
+from converters.torch_models import torch_model
+from gaxjax.models.rewriting import fold_batch_norm
 
 __all__ = ["parity_report"]
 
@@ -78,7 +78,7 @@ def parity_report(
         ours = nnx.clone(model)
         nnx.update(ours, jax.tree.map(lambda w: w.astype(dtype), nnx.state(ours)))
         for name in forms:
-            form = models.fold_batch_norm(ours) if name == "folded" else ours
+            form = fold_batch_norm(ours) if name == "folded" else ours
             values = _jax_values(form, images, projection)
             report[name] = {
                 what: _differences(given, wanted)

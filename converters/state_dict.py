@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaxjax.errors import UserError
+from gaxjax.common.errors import UserError
 
 __all__ = ["file_sha256", "read_state_dict"]
 

@@ -6,13 +6,15 @@ Example:
     >>> solutions.co_score, solutions.steps, solutions.heatmap, solutions.outcome
 """
 
-from gaxjax.classifier import Classifier, as_classifier, load_classifier
-from gaxjax.config import AxConfig, BatchConfig, EngineConfig, GaxConfig
-from gaxjax.engine import Engine
-from gaxjax.errors import UserError
-from gaxjax.explain import attribute, explain
-from gaxjax.solution import Outcome, Solution, Solutions
-from gaxjax.store import read_header, read_heatmaps, read_scores
+from gaxjax.common.errors import UserError
+from gaxjax.config.methods import AxConfig, GaxConfig
+from gaxjax.config.runs import BatchConfig, EngineConfig
+from gaxjax.gax.engine import Engine
+from gaxjax.models.checkpoint import load_classifier
+from gaxjax.models.classifier import Classifier, as_classifier
+from gaxjax.results.solution import Outcome, Solution, Solutions
+from gaxjax.results.store import read_header, read_heatmaps, read_scores
+from gaxjax.runs.arrays import attribute, explain
 
 __all__ = [
     "AxConfig",

@@ -1,5 +1,5 @@
 """`python -m gaxjax`: the command line."""
 
-from gaxjax.startup import entry
+from gaxjax.cli.startup import entry
 
 entry()

@@ -8,8 +8,11 @@ import numpy as np
 
 from benchmarks.measurement import CHECKED_IMAGES, Fields, Measurement, Turn
 from benchmarks.problem import Problem
-from gaxjax.config import AxConfig, BatchConfig, Method, ModelConfig
-from gaxjax.solution import Solution
+from gaxjax.config.base import Method
+from gaxjax.config.inputs import ModelConfig
+from gaxjax.config.methods import AxConfig
+from gaxjax.config.runs import BatchConfig
+from gaxjax.results.solution import Solution
 
 
 class Attribution:
@@ -24,7 +27,7 @@ class Attribution:
         if measurement.precision not in ("float32", "highest"):
             raise ValueError(f"AX is in float32 or highest; got {measurement.precision}")
         if self._backend == "captum":
-            import gaxjax.reference.ax  # noqa: F401  loads torch while another is timed
+            import gaxjax.reference.captum_engine  # noqa: F401  loads torch while another is timed
         self._engine: Any = None
 
     def prepare(self) -> Fields:
@@ -73,8 +76,8 @@ class Attribution:
         }
 
     def _native(self, config: AxConfig, batch: BatchConfig) -> Any:
-        from gaxjax.attribution.engine import AxEngine
-        from gaxjax.classifier import load_classifier
+        from gaxjax.ax.engine import AxEngine
+        from gaxjax.models.checkpoint import load_classifier
 
         size = self._measurement.size
         return AxEngine(
@@ -86,7 +89,7 @@ class Attribution:
         )
 
     def _captum(self, config: AxConfig, batch: BatchConfig) -> Any:
-        from gaxjax.reference.ax import CaptumEngine
+        from gaxjax.reference.captum_engine import CaptumEngine
         from gaxjax.reference.torch_classifier import open_torch_classifier
 
         # The torch file, not the checkpoint: JAX would set a GPU's memory aside to read it.

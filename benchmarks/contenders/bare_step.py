@@ -11,10 +11,11 @@ import numpy as np
 from benchmarks.contenders.engine import objective_of, peak_device_bytes
 from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Fields, Measurement, Turn
 from benchmarks.problem import Problem
-from gaxjax import lanes
-from gaxjax.heatmap import as_unit_range, initial_weights
-from gaxjax.objective import Objective
-from gaxjax.program import compiler_options
+from gaxjax.common.devices import compiler_options
+from gaxjax.gax import slots as lanes
+from gaxjax.gax.heatmap import initial_weights
+from gaxjax.gax.objective import Objective
+from gaxjax.models.classifier import as_unit_range
 
 
 class BareStep:

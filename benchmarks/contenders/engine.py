@@ -19,14 +19,16 @@ from benchmarks.measurement import (
     Turn,
 )
 from benchmarks.problem import Problem
-from gaxjax import lanes
-from gaxjax.classifier import load_classifier
-from gaxjax.config import EngineConfig, GaxConfig, Precision
-from gaxjax.engine import Engine, make_objective
-from gaxjax.objective import Objective
-from gaxjax.program import Program
-from gaxjax.solution import Solution
-from gaxjax.stats import EngineStats
+from gaxjax.config.base import Precision
+from gaxjax.config.methods import GaxConfig
+from gaxjax.config.runs import EngineConfig
+from gaxjax.gax import slots as lanes
+from gaxjax.gax.engine import Engine, make_objective
+from gaxjax.gax.objective import Objective
+from gaxjax.gax.program import Program
+from gaxjax.gax.stats import EngineStats
+from gaxjax.models.checkpoint import load_classifier
+from gaxjax.results.solution import Solution
 
 _FORWARD_CALLS = 5
 

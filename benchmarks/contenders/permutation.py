@@ -8,10 +8,10 @@ import numpy as np
 from benchmarks.contenders.engine import first_scores, make_engine, peak_device_bytes
 from benchmarks.measurement import TARGET, Fields, Measurement, Turn
 from benchmarks.problem import Problem
-from gaxjax.config import GaxConfig
-from gaxjax.engine import Engine
-from gaxjax.solution import Solution
-from gaxjax.stats import EngineStats
+from gaxjax.config.methods import GaxConfig
+from gaxjax.gax.engine import Engine
+from gaxjax.gax.stats import EngineStats
+from gaxjax.results.solution import Solution
 
 _SEED = 0
 

@@ -19,9 +19,9 @@ from benchmarks.measurement import (
     Turn,
 )
 from benchmarks.problem import Problem
-from gaxjax import lanes
-from gaxjax.config import GaxConfig
-from gaxjax.program import Program
+from gaxjax.config.methods import GaxConfig
+from gaxjax.gax import slots as lanes
+from gaxjax.gax.program import Program
 
 _TRACED_STEPS = 10
 

@@ -26,7 +26,7 @@ from benchmarks.measurement import (
     Turn,
 )
 from benchmarks.problem import Problem
-from gaxjax.config import GaxConfig
+from gaxjax.config.methods import GaxConfig
 
 _CONTENDERS = ("released", "released-input-only")
 

@@ -11,8 +11,8 @@ from torch.fx.experimental.optimization import fuse
 
 from benchmarks.measurement import CHECKED_UPDATES, Measurement
 from benchmarks.problem import Problem
-from gaxjax.config import GaxConfig
-from gaxjax.reference.torch_models import torch_model
+from converters.torch_models import torch_model
+from gaxjax.config.methods import GaxConfig
 
 GAX = GaxConfig()  # the method's numbers; torch.compile cannot trace its making
 

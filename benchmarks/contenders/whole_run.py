@@ -11,19 +11,23 @@ from typing import Any
 import jax
 import numpy as np
 
-import gaxjax.run
 from benchmarks.contenders.engine import filled_state, jax_precision, peak_device_bytes
 from benchmarks.contenders.first_result import image_files
 from benchmarks.contenders.profile import time_steps
 from benchmarks.measurement import Fields, Measurement, Turn
 from benchmarks.problem import Problem
-from gaxjax.config import DataConfig, EngineConfig, GaxConfig, ModelConfig, RunConfig
-from gaxjax.data import ImageSet
-from gaxjax.engine import Engine
-from gaxjax.program import Program
-from gaxjax.run import RunSummary, run_gax
-from gaxjax.stats import EngineStats
-from gaxjax.store import Store
+from gaxjax.config.inputs import DataConfig, ModelConfig
+from gaxjax.config.methods import GaxConfig
+from gaxjax.config.runs import EngineConfig, RunConfig
+from gaxjax.data.image_set import ImageSet
+from gaxjax.gax.engine import Engine
+from gaxjax.gax.program import Program
+from gaxjax.gax.stats import EngineStats
+from gaxjax.results.store import Store
+from gaxjax.runs import gax as gax_run
+from gaxjax.runs import opening
+from gaxjax.runs.gax import run_gax
+from gaxjax.runs.shell import RunSummary
 
 _CALLS = 5
 
@@ -131,9 +135,9 @@ class WholeRun:
 
         busy = self._host_seconds = {"open": [], "decode": [], "store": []}
         with (
-            _replaced(gaxjax.run, "Engine", engine),
-            _timed(gaxjax.run, "open_classifier", busy["open"]),
-            _timed(gaxjax.run, "open_images", busy["open"]),
+            _replaced(gax_run, "Engine", engine),
+            _timed(gax_run, "open_classifier", busy["open"]),
+            _timed(opening, "open_images", busy["open"]),
             _timed(ImageSet, "load", busy["decode"]),
             _timed(Store, "commit", busy["store"]),
         ):

@@ -29,17 +29,20 @@ import tyro
 
 from benchmarks.machine import commit
 from benchmarks.rows import append_row
-from converters import convert_state_dict, guess_architecture, head_of, read_state_dict
-from gaxjax.attribution.methods import attributions
-from gaxjax.attribution.objective import AxObjective, wanted_of
-from gaxjax.classifier import as_classifier
-from gaxjax.config import METHODS, AxConfig, DataConfig, Pooling, Wanted
-from gaxjax.data import open_images
-from gaxjax.models import architectures
-from gaxjax.reference import attribution as captum
-from gaxjax.reference.random_weights import random_state_dict
-from gaxjax.reference.separate import separate_nonlinearities
-from gaxjax.reference.torch_models import torch_model
+from converters.bijection import convert_state_dict, guess_architecture, head_of
+from converters.random_weights import random_state_dict
+from converters.state_dict import read_state_dict
+from converters.torch_models import torch_model
+from gaxjax.ax.methods import attributions
+from gaxjax.ax.objective import AxObjective, wanted_of
+from gaxjax.config.base import METHODS, Pooling, Wanted
+from gaxjax.config.inputs import DataConfig
+from gaxjax.config.methods import AxConfig
+from gaxjax.data.sources import open_images
+from gaxjax.models.classifier import as_classifier
+from gaxjax.models.registry import architectures
+from gaxjax.reference import captum_methods as captum
+from gaxjax.reference.captum_model import separate_nonlinearities
 
 RESULTS = Path(__file__).parents[1] / "results" / "parity" / "attribution_parity.jsonl"
 MEAN, STD = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))

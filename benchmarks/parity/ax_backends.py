@@ -18,9 +18,9 @@ import tyro
 
 from benchmarks.machine import commit
 from benchmarks.rows import append_row
-from gaxjax.report.statistics_tables import verdict
-from gaxjax.statistics import rows, run_statistics
-from gaxjax.store import read_header, read_heatmaps, read_scores
+from gaxjax.report.tables import verdict
+from gaxjax.results.statistics import rows, run_statistics
+from gaxjax.results.store import read_header, read_heatmaps, read_scores
 
 RESULTS = Path(__file__).parents[1] / "results" / "parity" / "ax_backends.jsonl"
 KEYS = ["image_id", "method", "layer", "operation"]

@@ -17,7 +17,7 @@ import tyro
 from benchmarks.machine import commit
 from benchmarks.rows import append_row
 from gaxjax.reference.verify import verify_run
-from gaxjax.store import read_header, read_scores
+from gaxjax.results.store import read_header, read_scores
 
 RESULTS = Path(__file__).parents[1] / "results" / "parity" / "check_run.jsonl"
 

@@ -3,7 +3,7 @@
 from gaxjax.data.batching import Batch, batches
 from gaxjax.data.decode import UnreadableImageError
 from gaxjax.data.digits import load_digits_arrays
-from gaxjax.data.records import ImageRecord, ImageSet
+from gaxjax.data.image_set import ImageRecord, ImageSet
 from gaxjax.data.selection import find_image
 from gaxjax.data.sources import open_images, splits_of
 from gaxjax.data.splits import Duplicates, Split, SplitImage, make_split, read_split

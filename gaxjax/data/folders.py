@@ -4,22 +4,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gaxjax.config import DataConfig
-from gaxjax.data.labels import (
-    counted,
-    label_space,
-    read_devkit_groundtruth,
-    read_kaggle_solution,
-)
-from gaxjax.data.records import ImageSet, file_set
-from gaxjax.data.selection import (
-    SPLITS,
-    canonical_split,
-    chosen_split,
-    refuse_labels,
-    refuse_split,
-)
-from gaxjax.errors import UserError
+from gaxjax.common.errors import UserError
+from gaxjax.common.text import counted
+from gaxjax.config.inputs import DataConfig
+from gaxjax.data.image_set import ImageSet, file_set
+from gaxjax.data.labels import label_space, read_devkit_groundtruth, read_kaggle_solution
+from gaxjax.data.selection import SPLITS, canonical_split, chosen_split, refuse_labels, refuse_split
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .png .bmp .webp .gif .tif .tiff .ppm .pgm".split()  # noqa: SIM905

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gaxjax.errors import UserError
+from gaxjax.common.errors import UserError
+from gaxjax.common.text import counted
 
 _WHOLE_NUMBER = re.compile(r"[+-]?\d{1,9}")
 _DECIMAL_NUMBER = re.compile(r"[+-]?(\d+\.\d*|\.\d+)")
@@ -125,16 +126,6 @@ def manifest_label_space(
             f"indices go from 0 to {num_classes - 1}"
         )
     return LabelSpace(num_classes or high + 1, None, numbers, "class indices")
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun.
-
-    Example:
-        >>> counted(1, "image"), counted(2, "image")
-        ('1 image', '2 images')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 # --- The two label files of ImageNet's validation images -----------------------------------------

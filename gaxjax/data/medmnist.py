@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import Integer
 from PIL import Image
 
-from gaxjax.config import DataConfig
+from gaxjax.common.errors import UserError
+from gaxjax.config.inputs import DataConfig
 from gaxjax.data.decode import HostImage, fit
+from gaxjax.data.image_set import ImageSet, image_set
 from gaxjax.data.labels import LabelSpace
-from gaxjax.data.records import ImageSet, image_set
 from gaxjax.data.selection import SPLITS, chosen_split
-from gaxjax.errors import UserError
 
 _T = TypeVar("_T")
 

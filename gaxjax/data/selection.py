@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gaxjax.config import DataConfig
+from gaxjax.common.errors import UserError, nearest
+from gaxjax.config.inputs import DataConfig
 from gaxjax.data.labels import LabelSpace
-from gaxjax.errors import UserError, nearest
 
 SPLITS = ("train", "val", "test")
 """The splits by the names that we write."""

@@ -5,21 +5,15 @@ import posixpath
 from collections.abc import Iterable
 from pathlib import Path
 
-from gaxjax.config import DataConfig
+from gaxjax.common.errors import UserError, nearest
+from gaxjax.config.inputs import DataConfig
 from gaxjax.data import digits
 from gaxjax.data.decode import HostImage
 from gaxjax.data.folders import open_folder, split_folders
+from gaxjax.data.image_set import ImageSet, file_set, file_size, image_set
 from gaxjax.data.labels import LabelSpace, manifest_label_space, read_csv
 from gaxjax.data.medmnist import open_medmnist
-from gaxjax.data.records import ImageSet, file_set, file_size, image_set
-from gaxjax.data.selection import (
-    SPLITS,
-    canonical_split,
-    chosen_split,
-    refuse_labels,
-    refuse_split,
-)
-from gaxjax.errors import UserError, nearest
+from gaxjax.data.selection import SPLITS, canonical_split, chosen_split, refuse_labels, refuse_split
 
 
 def open_images(config: DataConfig, *, num_classes: int | None = None) -> ImageSet:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from gaxjax.common.errors import UserError
+from gaxjax.common.files import replacing
+from gaxjax.common.text import counted
 from gaxjax.data.folders import class_folders, images_of_split, split_folders
-from gaxjax.data.labels import counted, label_space, manifest_label_space, read_csv
-from gaxjax.data.records import require_unicode
+from gaxjax.data.image_set import require_unicode
+from gaxjax.data.labels import label_space, manifest_label_space, read_csv
 from gaxjax.data.selection import SPLITS, canonical_split
-from gaxjax.errors import UserError
-from gaxjax.folder import replacing
 
 COLUMNS = ("path", "label", "split", "sha256")
 """The columns of a split file."""

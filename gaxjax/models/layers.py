@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from gaxjax import ops
+from gaxjax.ops import operations as ops
 
 __all__ = [
     "BatchNorm",

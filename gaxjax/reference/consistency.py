@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from gaxjax.config import AxConfig, from_dict
-from gaxjax.data import ImageSet
-from gaxjax.errors import UserError
-from gaxjax.solution import Outcome
-from gaxjax.store import heatmap_sha256, read_heatmaps
+from gaxjax.common.errors import UserError
+from gaxjax.config.base import from_dict
+from gaxjax.config.methods import AxConfig
+from gaxjax.data.image_set import ImageSet
+from gaxjax.results.solution import Outcome
+from gaxjax.results.store import heatmap_sha256, read_heatmaps
 
 __all__ = ["Fault", "Faults", "Row", "StoredHeatmaps", "check_rows"]
 

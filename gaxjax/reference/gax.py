@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from gaxjax.config import GaxConfig
+from gaxjax.config.methods import GaxConfig
 
 
 @dataclass(frozen=True)

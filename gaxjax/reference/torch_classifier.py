@@ -14,13 +14,14 @@ from torch import nn
 
 import converters
 from converters.conversion import mean_and_std
+from converters.torch_models import torch_model
 from converters.torchvision_weights import PublishedWeights, download, find_weights
-from gaxjax import checkpoint
-from gaxjax.classifier import as_classifier
-from gaxjax.config import ModelConfig, Operation, ScoreSpace
-from gaxjax.errors import UserError
-from gaxjax.reference.torch_models import torch_model
-from gaxjax.types import HostImages
+from gaxjax.common.errors import UserError
+from gaxjax.common.types import HostImages
+from gaxjax.config.base import Operation, ScoreSpace
+from gaxjax.config.inputs import ModelConfig
+from gaxjax.models import checkpoint
+from gaxjax.models.classifier import as_classifier
 
 __all__ = [
     "TorchClassifier",
@@ -84,7 +85,7 @@ class TorchClassifier:
 
 
 def open_torch_classifier(config: ModelConfig, weights: Path | None = None) -> TorchClassifier:
-    """Open in torch what `gaxjax.classifier.open_classifier` opens in JAX.
+    """Open in torch what `gaxjax.runs.opening.open_classifier` opens in JAX.
 
     Args:
         config: a checkpoint folder, a state dict file or a torchvision name.

@@ -15,11 +15,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from converters import is_torchvision_name
-from gaxjax import interruption
-from gaxjax.config import DataConfig, ModelConfig, from_dict
-from gaxjax.data import Batch, ImageSet, batches, open_images
-from gaxjax.errors import UserError
+from converters.torchvision_weights import is_torchvision_name
+from gaxjax.common import interruption
+from gaxjax.common.errors import UserError
+from gaxjax.config.base import from_dict
+from gaxjax.config.inputs import DataConfig, ModelConfig
+from gaxjax.data.batching import Batch, batches
+from gaxjax.data.image_set import ImageSet
+from gaxjax.data.sources import open_images
 from gaxjax.reference.comparison import RELATIVE_TOLERANCE, Comparison, Seen, Tally, see
 from gaxjax.reference.consistency import Fault, Faults, Row, StoredHeatmaps, check_rows
 from gaxjax.reference.torch_classifier import (
@@ -32,8 +35,8 @@ from gaxjax.reference.torch_classifier import (
     to_space,
     to_torch,
 )
-from gaxjax.solution import Outcome
-from gaxjax.store import read_header, read_scores
+from gaxjax.results.solution import Outcome
+from gaxjax.results.store import read_header, read_scores
 
 __all__ = ["Verification", "verify_run"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gaxjax.report.drawing import title_of
+from gaxjax.report.figures.style import title_of
 from gaxjax.report.pictures import heatmap_picture, image_picture
-from gaxjax.report.runs import Images, StoredRun
 from gaxjax.report.sampling import rounded, spread, thinned
+from gaxjax.results.stored_run import Images, StoredRun
 
 __all__ = ["MOST_ROWS", "Names", "choose", "gallery"]
 

@@ -22,15 +22,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from gaxjax.errors import UserError
-from gaxjax.folder import replacing
-from gaxjax.report.evolution import MOST_IMAGES, evolutions, left_out
+from gaxjax.common.errors import UserError
+from gaxjax.common.files import replacing
+from gaxjax.report.figures.catalogue import Figure, course_figures, run_figures
+from gaxjax.report.film import MOST_IMAGES, evolutions, left_out
 from gaxjax.report.gallery import gallery
 from gaxjax.report.pictures import color_table
-from gaxjax.report.run_figures import Figure, course_figures, run_figures
-from gaxjax.report.runs import StoredRun, images_of, load_runs
 from gaxjax.report.sections import confounding, facts, headline, statistics_tables
-from gaxjax.snapshot_store import has_snapshots
+from gaxjax.results.snapshots import has_snapshots
+from gaxjax.results.stored_run import StoredRun, images_of, load_runs
 
 __all__ = ["Written", "write_report"]
 

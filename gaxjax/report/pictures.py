@@ -10,7 +10,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from gaxjax.report.drawing import DIVERGING
+from gaxjax.results.display import DIVERGING
 
 __all__ = [
     "HeatmapPicture",

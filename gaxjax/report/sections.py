@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 from rich.table import Table
 from rich.text import Text
 
-from gaxjax.config import to_dict
-from gaxjax.data.labels import counted
-from gaxjax.report.drawing import title_of
-from gaxjax.report.figure_data import of_method
-from gaxjax.report.runs import StoredRun, command_line
-from gaxjax.report.statistics_tables import render, verdict
+from gaxjax.common.text import counted
+from gaxjax.config.base import to_dict
+from gaxjax.report.figures.style import title_of
+from gaxjax.report.tables import render, verdict
+from gaxjax.results.stored_run import StoredRun, command_line, of_method
 
 __all__ = ["confounding", "facts", "headline", "statistics_tables"]
 

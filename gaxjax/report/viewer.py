@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from gaxjax.errors import UserError
-from gaxjax.progress import StepProgress
-from gaxjax.report.drawing import DIVERGING, cut, styled
+from gaxjax.common.errors import UserError
+from gaxjax.common.progress import StepProgress
+from gaxjax.report.figures.style import cut, styled
 from gaxjax.report.film import Film, Frame
-from gaxjax.report.panels import (
+from gaxjax.report.pictures import augmented
+from gaxjax.results.display import (
     CURVE,
+    DIVERGING,
     LABEL,
     NOW,
     QUIET,
@@ -25,7 +27,6 @@ from gaxjax.report.panels import (
     bare,
     draw_channels,
 )
-from gaxjax.report.pictures import augmented
 
 __all__ = ["SUFFIXES", "lay_out", "save_film", "show_film"]
 

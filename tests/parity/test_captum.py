@@ -12,20 +12,24 @@ import numpy as np
 import pytest
 import torch
 
-from converters import convert_state_dict, head_of, read_state_dict
-from gaxjax.attribution.engine import AxEngine
-from gaxjax.attribution.methods import attributions
-from gaxjax.attribution.objective import AxObjective, wanted_of
-from gaxjax.classifier import as_classifier
-from gaxjax.config import AxConfig, BatchConfig, DataConfig, ModelConfig
-from gaxjax.data import Batch, open_images
-from gaxjax.models import architectures
-from gaxjax.reference import attribution as captum
-from gaxjax.reference.ax import CaptumEngine
-from gaxjax.reference.random_weights import random_state_dict
-from gaxjax.reference.separate import separate_nonlinearities
+from converters.bijection import convert_state_dict, head_of
+from converters.random_weights import random_state_dict
+from converters.state_dict import read_state_dict
+from converters.torch_models import torch_model
+from gaxjax.ax.engine import AxEngine
+from gaxjax.ax.methods import attributions
+from gaxjax.ax.objective import AxObjective, wanted_of
+from gaxjax.config.inputs import DataConfig, ModelConfig
+from gaxjax.config.methods import AxConfig
+from gaxjax.config.runs import BatchConfig
+from gaxjax.data.batching import Batch
+from gaxjax.data.sources import open_images
+from gaxjax.models.classifier import as_classifier
+from gaxjax.models.registry import architectures
+from gaxjax.reference import captum_methods as captum
+from gaxjax.reference.captum_engine import CaptumEngine
+from gaxjax.reference.captum_model import separate_nonlinearities
 from gaxjax.reference.torch_classifier import open_torch_classifier
-from gaxjax.reference.torch_models import torch_model
 
 MEAN, STD = (np.array(v) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from converters import convert_state_dict, head_of, parity_report, read_state_dict
-from gaxjax.models import architectures
-from gaxjax.reference.random_weights import random_state_dict
+from converters.bijection import convert_state_dict, head_of
+from converters.parity import parity_report
+from converters.random_weights import random_state_dict
+from converters.state_dict import read_state_dict
+from gaxjax.models.registry import architectures
 
 # Largest relative differences in float32, unfolded or folded, on two CPU cores with 1000 classes
 # and one image of 224 pixels (`parity_report` over all architectures, seed 0):

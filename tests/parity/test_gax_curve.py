@@ -13,20 +13,24 @@ import optax
 import pytest
 import torch
 
-from converters import convert_state_dict, read_state_dict
-from gaxjax.classifier import as_classifier
-from gaxjax.config import DataConfig, EngineConfig, GaxConfig
-from gaxjax.data import Batch, open_images
-from gaxjax.engine import Engine
-from gaxjax.explain import explain
-from gaxjax.heatmap import initial_weights
-from gaxjax.lanes import adam
-from gaxjax.models import fold_batch_norm
-from gaxjax.objective import Objective
+from converters.bijection import convert_state_dict
+from converters.random_weights import random_state_dict
+from converters.state_dict import read_state_dict
+from converters.torch_models import torch_model
+from gaxjax.config.inputs import DataConfig
+from gaxjax.config.methods import GaxConfig
+from gaxjax.config.runs import EngineConfig
+from gaxjax.data.batching import Batch
+from gaxjax.data.sources import open_images
+from gaxjax.gax.engine import Engine
+from gaxjax.gax.heatmap import initial_weights
+from gaxjax.gax.objective import Objective
+from gaxjax.gax.slots import adam
+from gaxjax.models.classifier import as_classifier
+from gaxjax.models.rewriting import fold_batch_norm
 from gaxjax.reference.gax import gax as reference_gax
-from gaxjax.reference.random_weights import random_state_dict
-from gaxjax.reference.torch_models import torch_model
-from gaxjax.solution import Outcome
+from gaxjax.results.solution import Outcome
+from gaxjax.runs.arrays import explain
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

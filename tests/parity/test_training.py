@@ -11,13 +11,13 @@ import pytest
 import torch
 from flax import nnx
 
-from converters import convert_state_dict, torch_state_dict
-from gaxjax.config import FinetuneConfig
-from gaxjax.heatmap import as_unit_range
-from gaxjax.models import head_name
-from gaxjax.reference.random_weights import random_state_dict
-from gaxjax.reference.torch_models import torch_model
-from gaxjax.training import Trainer, batch_rows
+from converters.bijection import convert_state_dict, torch_state_dict
+from converters.random_weights import random_state_dict
+from converters.torch_models import torch_model
+from gaxjax.config.finetune import FinetuneConfig
+from gaxjax.models.classifier import as_unit_range
+from gaxjax.models.registry import head_name
+from gaxjax.models.training import Trainer, batch_rows
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 COUNT, ITERATIONS = 24, 5

@@ -3,9 +3,9 @@
 import pytest
 import stored_runs
 
-from gaxjax.report import drawing
+from gaxjax.report.figures import style as drawing
 from gaxjax.report.page import write_report
-from gaxjax.store import read_scores
+from gaxjax.results.store import read_scores
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,8 +11,8 @@ from reading import HOSTILE, load
 
 from gaxjax.report.page import write_report
 from gaxjax.report.pictures import augmented
-from gaxjax.report.runs import images_of
-from gaxjax.store import read_scores
+from gaxjax.results.store import read_scores
+from gaxjax.results.stored_run import images_of
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from reading import load
 
-from gaxjax.report import figure_data
-from gaxjax.report.course_drawings import draw_curves
-from gaxjax.store import read_scores
+from gaxjax.report.figures import figure_data
+from gaxjax.report.figures.course import draw_curves
+from gaxjax.results.store import read_scores
 
 
 def scores_of(path, *, correct, **key):

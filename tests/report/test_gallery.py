@@ -8,14 +8,13 @@ import pytest
 import stored_runs
 from reading import load
 
-from gaxjax.report import runs
-from gaxjax.report.evolution import MOST_IMAGES, MOST_STEPS, evolutions
-from gaxjax.report.film import read_film, spread_snapshots
+from gaxjax.report.film import MOST_IMAGES, MOST_STEPS, evolutions, read_film, spread_snapshots
 from gaxjax.report.gallery import choose, gallery
 from gaxjax.report.pictures import augmented, color_table, heatmap_picture
-from gaxjax.report.runs import images_of
 from gaxjax.report.sampling import thinned
-from gaxjax.store import part_paths, read_scores
+from gaxjax.results import stored_run as runs
+from gaxjax.results.store import part_paths, read_scores
+from gaxjax.results.stored_run import images_of
 
 
 def test_a_heatmap_picture_says_its_scale_and_its_largest_magnitude():

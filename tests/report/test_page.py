@@ -15,13 +15,15 @@ import pytest
 import stored_runs
 from reading import HOSTILE, load, payload
 
-from gaxjax.cli import main, parse
-from gaxjax.config import AxConfig, AxRunConfig, DataConfig, GaxConfig, ModelConfig, RunConfig
-from gaxjax.errors import UserError
+from gaxjax.cli.main import main, parse
+from gaxjax.common.errors import UserError
+from gaxjax.config.inputs import DataConfig, ModelConfig
+from gaxjax.config.methods import AxConfig, GaxConfig
+from gaxjax.config.runs import AxRunConfig, RunConfig
+from gaxjax.report.figures.catalogue import course_figures, run_figures
 from gaxjax.report.page import write_report
-from gaxjax.report.run_figures import course_figures, run_figures
-from gaxjax.report.runs import command_line, load_runs
-from gaxjax.store import part_paths, read_scores
+from gaxjax.results.store import part_paths, read_scores
+from gaxjax.results.stored_run import command_line, load_runs
 
 
 @pytest.mark.parametrize(

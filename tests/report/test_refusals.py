@@ -6,10 +6,10 @@ import shutil
 import pytest
 from reading import payload
 
-from gaxjax.cli import main
-from gaxjax.errors import UserError
+from gaxjax.cli.main import main
+from gaxjax.common.errors import UserError
 from gaxjax.report.page import write_report
-from gaxjax.store import part_paths
+from gaxjax.results.store import part_paths
 
 
 def damage(run, how):

@@ -1,0 +1,326 @@
+"""AX in bulk: images in, one solution per image, method and operation out.
+
+Two compiled functions: one makes all heatmaps of a batch, the other scores one of them. The
+attribution methods run together because they share their forward pass; the scores one by one
+because they share nothing, and a batch at a time keeps the memory small.
+"""
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+
+from gaxjax.ax.objective import AxObjective, Explained, Scored, wanted_of
+from gaxjax.ax.stats import BatchStats
+from gaxjax.common.devices import compiler_options, is_out_of_memory, local_devices
+from gaxjax.common.errors import UserError
+from gaxjax.config.base import Operation, Wanted
+from gaxjax.config.methods import AxConfig
+from gaxjax.config.runs import BatchConfig
+from gaxjax.data.batching import Batch
+from gaxjax.models.classifier import Classifier, as_unit_range
+from gaxjax.results.solution import Outcome, Solution
+
+__all__ = ["AxEngine", "ScoredBatch", "ax_solutions", "unreadable_solutions"]
+
+_CPU_BATCH, _ACCELERATOR_BATCH = 16, 64
+
+
+class ScoredBatch(NamedTuple):
+    """What AX found for a batch, on the host or on its way there; arrays lead with the image.
+
+    Attributes:
+        explained: classification and heatmaps.
+        scores: by method and layer, and operation.
+    """
+
+    explained: Explained
+    scores: dict[tuple[Wanted, Operation], Scored]
+
+
+class AxEngine:
+    """Scores the heatmaps of existing methods for a stream of images.
+
+    Args:
+        classifier: the frozen model, batch norm not folded (`load_classifier(path, fold=False)`).
+        config: methods, operations, score space.
+        batch: batch size, devices, precision.
+        image_shape: (H, W, 3).
+        image_dtype: uint8, or float32 for pixels already in [0, 1].
+        heatmap_dtype: type of the heatmaps; scores are those after that rounding.
+        keep_heatmaps: hand the heatmaps out; else they never leave the device.
+
+    Attributes:
+        wanted: methods, with a layer each for layer_grad_cam.
+        stats: what was done.
+
+    Raises:
+        UserError: no such layer, method or devices for this model.
+
+    Example:
+        >>> engine = AxEngine(classifier, AxConfig(), BatchConfig(), image_shape=(256, 256, 3))
+        >>> for solutions in engine.run(batches):
+        ...     print([(s.method, s.operation, s.co_score) for s in solutions])
+    """
+
+    backend = "jax"
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        config: AxConfig,
+        batch: BatchConfig,
+        *,
+        image_shape: tuple[int, ...],
+        image_dtype: Any = np.uint8,
+        heatmap_dtype: Any = np.float32,
+        keep_heatmaps: bool = True,
+    ) -> None:
+        if config.backend != "jax":
+            raise UserError(
+                f"this engine is JAX's; for the backend {config.backend} use `gaxjax ax` or "
+                "gaxjax.reference.captum_engine"
+            )
+        self.devices = local_devices(batch.devices)
+        self.config = config
+        self._keep_heatmaps = keep_heatmaps
+        self._image = jax.ShapeDtypeStruct(image_shape, image_dtype)
+        self.wanted = wanted_of(config, classifier, self._image)
+        self.objective = AxObjective(
+            classifier, config, self.wanted, batch.precision, jnp.dtype(heatmap_dtype)
+        )
+        on_cpu = self.devices[0].platform == "cpu"
+        self._per_device = batch.batch_size or (_CPU_BATCH if on_cpu else _ACCELERATOR_BATCH)
+        self._mesh = Mesh(np.array(self.devices), ("images",))
+        self._weights = jax.device_put(classifier.weights, NamedSharding(self._mesh, P()))
+        self._explain: Callable[..., Explained] | None = None
+        self._score: dict[Operation, Callable[..., Scored]] = {}
+        self.stats = BatchStats(devices=len(self.devices), precision=batch.precision)
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch, over all devices."""
+        return self._per_device * len(self.devices)
+
+    def warm_up(self) -> None:
+        """Compile everything; `run` does it when it was not done before.
+
+        The batch is halved until the programs fit the memory.
+
+        Raises:
+            UserError: even a single image does not fit.
+        """
+        while self._explain is None:
+            try:
+                self._compile()
+            except jax.errors.JaxRuntimeError as error:
+                self._halve(error)
+
+    def run(self, batches: Iterable[Batch]) -> Generator[list[Solution], None, None]:
+        """Yield one list of solutions per image, in the order of the batches.
+
+        An image that could not be read gets solutions that say so, as soon as its batch comes.
+
+        Raises:
+            UserError: even a single image does not fit the memory.
+        """
+        pending: deque[tuple[Batch, ScoredBatch | None]] = deque()
+        for batch in batches:
+            for index, reason in batch.unreadable:
+                yield unreadable_solutions(
+                    index, reason, self.wanted, self.config.operations, self.backend
+                )
+            for part in batch.split(self.batch_size):
+                pending.append((part, self._dispatch(part)))
+                if len(pending) > 1:  # the device works on the next while this one is read
+                    yield from self._settled(*pending.popleft())
+        while pending:
+            yield from self._settled(*pending.popleft())
+
+    def _dispatch(self, batch: Batch) -> ScoredBatch | None:
+        """Start a batch, padded to the batch size; None where it must be split for memory."""
+        self.warm_up()
+        if len(batch.indices) > self.batch_size:
+            return None
+        self.stats.clock()
+        try:
+            return self._start(batch)
+        except jax.errors.JaxRuntimeError as error:
+            self._halve(error)
+            return None
+
+    def _start(self, batch: Batch) -> ScoredBatch:
+        assert self._explain is not None
+        images = self._put(batch.images)
+        labels = self._put(batch.labels)
+        explained = self._explain(self._weights, images, labels)
+        scores = {
+            (key, operation): self._score[operation](
+                self._weights, images, explained.heatmaps[key], labels, explained.weighted_logits
+            )
+            for key, operation in itertools.product(self.wanted, self.config.operations)
+        }
+        if not self._keep_heatmaps:
+            explained = explained._replace(heatmaps={})
+        return ScoredBatch(explained, scores)
+
+    def _settled(self, batch: Batch, started: ScoredBatch | None) -> Iterator[list[Solution]]:
+        if started is not None:
+            try:
+                found: ScoredBatch = jax.device_get(started)
+            except jax.errors.JaxRuntimeError as error:
+                if started.explained.prediction.shape[0] == self.batch_size:
+                    self._halve(error)
+                elif not is_out_of_memory(error):
+                    raise
+                started = None  # of a larger batch, in flight when the batch was halved
+            else:
+                self.stats.images += len(batch.indices)
+                self.stats.heatmaps += len(batch.indices) * len(self.wanted)
+                self.stats.clock()
+                yield from ax_solutions(
+                    batch, found, self.wanted, self.config.operations, self.backend
+                )
+                return
+        for part in batch.split(self.batch_size):  # out of memory: again, in smaller batches
+            yield from self._settled(part, self._dispatch(part))
+
+    def _put(self, rows: np.ndarray) -> jax.Array:
+        """Pad with the last row to the batch size, and spread over the devices."""
+        missing = self.batch_size - len(rows)
+        padded = np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)])
+        return jax.device_put(padded, NamedSharding(self._mesh, P("images")))
+
+    def _compile(self) -> None:
+        started = time.perf_counter()
+        objective, batch = self.objective, self.batch_size
+        images = self._shape((batch, *self._image.shape), self._image.dtype)
+        labels = self._shape((batch,), jnp.int32)
+        numbers = self._shape((batch,), jnp.float32)
+        heatmaps = self._shape((batch, *self._image.shape), objective.heatmap_dtype)
+
+        def explain(network: PyTree, image: Any, label: Any) -> Explained:
+            return objective.explain(network, as_unit_range(image), label)
+
+        def score(operation: Operation, network: PyTree, image: Any, *rest: Any) -> Scored:
+            return objective.score(operation, network, as_unit_range(image), *rest)
+
+        self._score = {
+            operation: self._compiled(partial(score, operation), images, heatmaps, labels, numbers)
+            for operation in self.config.operations
+        }
+        self._explain = self._compiled(explain, images, labels)
+        self.stats.batch_size = self._per_device
+        self.stats.compile_seconds += time.perf_counter() - started
+
+    def _compiled(self, function: Callable, *arguments: Any) -> Callable:
+        """Compile a one-image function for a batch over all devices, without collectives."""
+        specs = (P(), *(P("images") for _ in arguments))
+        mapped = jax.shard_map(
+            jax.vmap(function, in_axes=(None, *(0 for _ in arguments))),
+            mesh=self._mesh,
+            in_specs=specs,
+            out_specs=P("images"),
+            check_vma=False,
+        )
+        return (
+            jax.jit(mapped)
+            .lower(self._weights, *arguments)
+            .compile(compiler_options=compiler_options(self.devices[0]))
+        )
+
+    def _shape(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(self._mesh, P("images")))
+
+    def _halve(self, error: jax.errors.JaxRuntimeError) -> None:
+        """Out of memory: forget the programs and go on with half the batch."""
+        if not is_out_of_memory(error):
+            raise error
+        if self._per_device == 1:
+            raise UserError(
+                "out of device memory with a single image: use smaller images (--size), fewer "
+                "--methods, or a smaller model"
+            ) from error
+        self._explain, self._score = None, {}
+        self._per_device //= 2
+        self.stats.halvings += 1
+
+
+def ax_solutions(
+    batch: Batch,
+    found: ScoredBatch,
+    wanted: Sequence[Wanted],
+    operations: Sequence[Operation],
+    backend: str,
+) -> Iterator[list[Solution]]:
+    """Turn what was found for a batch, on the host, into a list of solutions per image.
+
+    Solutions of one method and layer share their heatmap, as the same array.
+    """
+    explained = found.explained
+    for row, index in enumerate(batch.indices.tolist()):
+        heatmaps = {key: np.array(rows[row]) for key, rows in explained.heatmaps.items()}
+        solutions = []
+        for key, operation in itertools.product(wanted, operations):
+            scored = found.scores[key, operation]
+            scale = float(explained.scales[key][row])
+            co_score = float(scored.co_score[row])
+            common: dict[str, Any] = {
+                "index": index,
+                "label": int(batch.labels[row]),
+                "prediction": int(explained.prediction[row]),
+                "probability_before": float(explained.probability[row]),
+                "method": key[0],
+                "layer": key[1],
+                "operation": operation,
+                "backend": backend,
+                "heatmap_scale": scale,
+            }
+            if not np.isfinite([scale, co_score, common["probability_before"]]).all():
+                solutions.append(Solution(outcome=Outcome.NOT_FINITE, **common))
+            elif scale == 0:
+                solutions.append(Solution(outcome=Outcome.ZERO_HEATMAP, **common))
+            else:
+                solutions.append(
+                    Solution(
+                        outcome=Outcome.SCORED,
+                        **common,
+                        co_score=co_score,
+                        probability_after=float(scored.probability[row]),
+                        prediction_after=int(scored.prediction[row]),
+                        heatmap=heatmaps.get(key),
+                    )
+                )
+        yield solutions
+
+
+def unreadable_solutions(
+    index: int,
+    reason: str,
+    wanted: Sequence[Wanted],
+    operations: Sequence[Operation],
+    backend: str,
+) -> list[Solution]:
+    """Return an unreadable image's solutions: one per method, layer and operation."""
+    return [
+        Solution(
+            index,
+            Outcome.UNREADABLE,
+            label=-1,
+            method=method,
+            layer=layer,
+            operation=operation,
+            backend=backend,
+            reason=reason,
+        )
+        for (method, layer), operation in itertools.product(wanted, operations)
+    ]

@@ -1,0 +1,173 @@
+"""What AX computes of one image: its classification, the heatmaps, and their CO scores.
+
+Every function here is pure and about one image; the engine vmaps them. Network weights come
+first, so that nothing is closed over.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from gaxjax.ax.layers import check_layers, first_convolution, tap
+from gaxjax.ax.methods import Outputs, Probes, attributions, divide_by_max_abs
+from gaxjax.ax.nonlinearities import check_nonlinearities
+from gaxjax.ax.rules import Winners
+from gaxjax.common.devices import matmul_precision
+from gaxjax.common.errors import UserError
+from gaxjax.common.types import Image, Scalar, at_least_float32
+from gaxjax.config.base import Operation, Wanted
+from gaxjax.config.methods import AxConfig
+from gaxjax.models.classifier import Classifier
+from gaxjax.ops import operations as ops
+from gaxjax.score import augment, weighted_logits
+
+__all__ = ["AxObjective", "Explained", "Scored", "wanted_of"]
+
+
+class Explained(NamedTuple):
+    """The classification of a plain image, and the heatmaps of its prediction.
+
+    Attributes:
+        weighted_logits: κ·f(z) at the label.
+        prediction: argmax of f(z).
+        probability: softmax of f(z) at the label, in [0, 1].
+        heatmaps: by method and layer, in the stored type; zero where the attribution is.
+        scales: the largest magnitude of each attribution.
+    """
+
+    weighted_logits: Scalar
+    prediction: Int[Array, ""]
+    probability: Scalar
+    heatmaps: dict[Wanted, Image]
+    scales: dict[Wanted, Scalar]
+
+
+class Scored(NamedTuple):
+    """What a heatmap as stored achieves."""
+
+    co_score: Scalar
+    probability: Scalar
+    prediction: Int[Array, ""]
+
+
+def wanted_of(
+    config: AxConfig, classifier: Classifier, image: jax.ShapeDtypeStruct
+) -> tuple[Wanted, ...]:
+    """Return the methods of `config`, with one entry per layer of layer_grad_cam.
+
+    Raises:
+        UserError: there is no such layer, or the network has nonlinear operations whose gradients
+            a method cannot change.
+    """
+    pixels = jax.ShapeDtypeStruct((1, *image.shape), jnp.float32)
+    check_nonlinearities(
+        lambda pixels: classifier.apply(classifier.weights, pixels), pixels, config.chosen_methods
+    )
+    layers: tuple[str, ...] = ()
+    if "layer_grad_cam" in config.chosen_methods:
+        if classifier.module is None:
+            raise UserError(
+                f"layer_grad_cam looks for a layer by name, and {classifier.name} is no Flax NNX "
+                "module: leave that method out"
+            )
+        network = classifier.module(classifier.weights)
+        check_layers(network, config.layers)
+        layers = config.layers or (first_convolution(network, image),)
+    return config.wanted(layers)
+
+
+@dataclass(frozen=True)
+class AxObjective:
+    """The AX computation for a classifier under a config.
+
+    Attributes:
+        classifier: its `weights` are not used here: they are passed to each function. Batch norm
+            must not be folded where a layer before one is wanted.
+        config: score space, baseline, pooling rule.
+        wanted: methods and layers, from `wanted_of`.
+        precision: arithmetic of the attributions, highest or float32.
+        heatmap_dtype: type in which heatmaps are stored, and with it scored.
+    """
+
+    classifier: Classifier
+    config: AxConfig
+    wanted: tuple[Wanted, ...]
+    precision: str = "highest"
+    heatmap_dtype: Any = jnp.float32
+
+    def explain(self, network: PyTree, image: Image, label: Int[Array, ""]) -> Explained:
+        """Classify an image in [0, 1], and attribute its prediction by every method."""
+        z = self.to_space(image)
+
+        def forward(z: Image, probes: Probes) -> tuple[Float[Array, " C"], Outputs]:
+            return self.logits(network, z, probes)
+
+        with jax.default_matmul_precision("highest"), ops.backward_rules(Winners()):
+            logits, _ = forward(z, {})
+        prediction = jnp.argmax(logits).astype(jnp.int32)
+        with matmul_precision(self.precision):
+            found = attributions(
+                forward,
+                z,
+                prediction,
+                self.wanted,
+                baseline=self.config.deep_lift_baseline,
+                pooling=self.config.deep_lift_pooling,
+            )
+        divided = {key: divide_by_max_abs(value) for key, value in found.items()}
+        return Explained(
+            weighted_logits=weighted_logits(logits, label),
+            prediction=prediction,
+            probability=jax.nn.softmax(logits)[label],
+            heatmaps={key: h.astype(self.heatmap_dtype) for key, (h, _) in divided.items()},
+            scales={key: scale for key, (_, scale) in divided.items()},
+        )
+
+    def score(
+        self,
+        operation: Operation,
+        network: PyTree,
+        image: Image,
+        heatmap: Image,
+        label: Int[Array, ""],
+        baseline: Scalar,
+    ) -> Scored:
+        """Score a heatmap as it is stored, in float32 at the highest matmul precision.
+
+        Args:
+            operation: sum or mult.
+            network: the weights.
+            image: in [0, 1].
+            heatmap: in the stored type.
+            label: the groundtruth class.
+            baseline: κ·f(z).
+        """
+        z = self.to_space(image)
+        with jax.default_matmul_precision("highest"):
+            logits, _ = self.logits(network, augment(z, heatmap.astype(z.dtype), operation), {})
+        return Scored(
+            co_score=weighted_logits(logits, label) - baseline,
+            probability=jax.nn.softmax(logits)[label],
+            prediction=jnp.argmax(logits).astype(jnp.int32),
+        )
+
+    def to_space(self, image: Image) -> Image:
+        """Return what the heatmap belongs to: x, or its normalisation in the released space."""
+        released = self.config.score_space == "released"
+        return self.classifier.normalize(image) if released else image
+
+    def logits(
+        self, network: PyTree, z: Image, probes: Probes
+    ) -> tuple[Float[Array, " C"], Outputs]:
+        """Return f(z), with `probes` added to layers' outputs, and those outputs."""
+        if self.config.score_space == "normalized":
+            z = self.classifier.normalize(z)
+        if not probes:
+            return at_least_float32(self.classifier.apply(network, z[None])[0]), {}
+        assert self.classifier.module is not None
+        module = self.classifier.module(network)
+        outputs = tap(module, probes)
+        return at_least_float32(module(z[None])[0]), outputs

@@ -1,0 +1,182 @@
+"""An image set: which images, with which labels, in an order that does not depend on the disk."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gaxjax.common.errors import UserError
+from gaxjax.common.text import counted
+from gaxjax.config.inputs import DataConfig
+from gaxjax.data.decode import HostImage, decode_file
+from gaxjax.data.labels import LabelSpace
+from gaxjax.data.selection import chosen_classes, described
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image and its groundtruth."""
+
+    image_id: str
+    """Stable name: the POSIX path under the data root (or the manifest's folder),
+    `digits/0042`, or `test/0007` in a MedMNIST file."""
+    label: int
+    """Class index in [0, num_classes)."""
+    label_name: str
+    """Folder name, wnid, or the manifest's label text."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with labels, sorted by `image_id`; `open_images` makes one."""
+
+    records: tuple[ImageRecord, ...]
+    """What a run works on, after the choice of split and classes and any random draw."""
+    num_classes: int
+    """Classes of the label space: 1000 for wnid folders, even when only some are present; those of
+    the whole set where one split or some classes of it were chosen."""
+    label_names: tuple[str, ...] | None
+    """Name of each class in index order, where known."""
+    fingerprint: str
+    """sha256 over every image's id, label and file size in bytes, and over the decode settings."""
+    name: str
+    """Short description, such as `500 images in 500 class folders (ImageNet wnids)`."""
+    size: int
+    """Height and width of the decoded images, in pixels."""
+    read: Callable[[str], HostImage] = field(repr=False, compare=False)
+    """Decodes the image with the given `image_id`."""
+
+    def load(self, index: int) -> HostImage:
+        """Decode the image at a position of `records`.
+
+        Returns:
+            uint8 `[size, size, 3]`, 0 to 255.
+
+        Raises:
+            UnreadableImageError: the file cannot be decoded; the message says why in one line.
+
+        Example:
+            >>> from gaxjax.data import open_images
+            >>> open_images(DataConfig(data="digits", size=32)).load(0).shape
+            (32, 32, 3)
+        """
+        return self.read(self.records[index].image_id)
+
+
+def image_set(
+    labelled: Sequence[tuple[str, str]],
+    space: LabelSpace,
+    config: DataConfig,
+    *,
+    read: Callable[[str], HostImage],
+    file_size: Callable[[str], int],
+    arrangement: str,
+) -> ImageSet:
+    """Sort the labelled images, choose and draw when the config says so, and fingerprint them.
+
+    Args:
+        labelled: (image id, label text) of every image of the split, in any order.
+        space: the class index of each label text.
+        config: size and resize settings, the classes to keep, and the draw among them:
+            `num_images` at random, without replacement, from `seed`.
+        read: decodes the image with the given id.
+        file_size: bytes of the image with the given id, -1 where there is no such file.
+        arrangement: how the images lie, for the set's description, such as `in 3 class folders`.
+
+    Raises:
+        UserError: an unknown class, a draw of more images than there are, or a name that is not
+            valid Unicode.
+    """
+    kept, class_names = chosen_classes(labelled, space, config)
+    ordered = sorted(kept)
+    total = len(ordered)
+    wanted = total if config.num_images is None else config.num_images
+    if wanted > total:
+        raise UserError(
+            f"--num-images {wanted} is more than the {total} images in "
+            f"{described(config)}; give at most {total}, or leave the flag out"
+        )
+    if wanted < total:
+        drawn = np.random.default_rng(config.seed).choice(total, size=wanted, replace=False)
+        ordered = [ordered[i] for i in np.sort(drawn)]
+    for image_id, _ in ordered:
+        if not image_id.isascii():
+            require_unicode(image_id)
+    records = tuple(ImageRecord(image_id, space.indices[text], text) for image_id, text in ordered)
+    count = counted(total, "image")
+    if wanted < total:
+        count = f"{wanted} of {count}"
+    return ImageSet(
+        records=records,
+        num_classes=space.num_classes,
+        label_names=space.names,
+        fingerprint=_fingerprint(records, config, file_size),
+        name=f"{count} {arrangement}" + (f", only {', '.join(class_names)}" if class_names else ""),
+        size=config.size,
+        read=read,
+    )
+
+
+def file_set(
+    root: Path,
+    labelled: Sequence[tuple[str, str]],
+    space: LabelSpace,
+    config: DataConfig,
+    arrangement: str,
+) -> ImageSet:
+    """Make the set of images that are files under `root`; arguments as for `image_set`."""
+
+    def read(image_id: str) -> HostImage:
+        return decode_file(
+            root / image_id,
+            size=config.size,
+            resize=config.resize,
+            resize_size=config.resize_size,
+        )
+
+    kind = f" ({space.kind})" if space.kind != "names" else ""
+    return image_set(
+        labelled,
+        space,
+        config,
+        read=read,
+        file_size=functools.partial(file_size, root),
+        arrangement=arrangement + kind,
+    )
+
+
+def file_size(root: Path, image_id: str) -> int:
+    """Return a file's size in bytes, -1 where there is no such file."""
+    try:
+        return (root / image_id).stat().st_size
+    except (OSError, ValueError):  # ValueError: a NUL character in a manifest's path
+        return -1
+
+
+def _fingerprint(
+    records: Sequence[ImageRecord], config: DataConfig, file_size: Callable[[str], int]
+) -> str:
+    # The default is spelled out, so that `--resize-size 256` and its absence agree at size 256.
+    short_side = (config.resize_size or config.size) if config.resize == "crop" else None
+    digest = hashlib.sha256()
+    decode_settings = [config.size, config.resize, short_side]
+    # JSON lines, so that no two different lists of records give the same bytes.
+    for row in (decode_settings, *([r.image_id, r.label, file_size(r.image_id)] for r in records)):
+        digest.update(json.dumps(row).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def require_unicode(image_id: str) -> None:
+    """Raise UserError where a file name is not valid Unicode."""
+    # Linux allows any bytes in a file name; the score tables (Parquet) store UTF-8 only.
+    try:
+        image_id.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the file name {image_id.encode('utf-8', 'backslashreplace').decode()!r} is not "
+            "valid UTF-8, so results cannot carry it; rename the file"
+        ) from None

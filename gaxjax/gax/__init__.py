@@ -1,0 +1,1 @@
+"""GAX: many images optimised at once in the slots of one compiled step."""

@@ -1,0 +1,363 @@
+"""Classifiers on disk: an Orbax folder with weights, and beside it what they mean.
+
+```
+CHECKPOINT/
+  gaxjax.json   format, CheckpointMetadata, SHA-256 of each file in weights/, parity report
+  weights/      Orbax: one array per dotted name, such as layer1.0.conv1.kernel
+```
+
+The only module that imports Orbax, by its v1 interface. Three things are checked here rather than
+there: dtypes, which Orbax would cast in silence; names and shapes, for one clear line; and the
+files' hashes, because Orbax 0.12 meets a damaged file with hundreds of logged lines and with tasks
+that nobody awaits.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import PyTree
+from orbax.checkpoint import v1 as ocp
+
+from gaxjax.common.errors import UserError
+from gaxjax.models import registry as models
+from gaxjax.models.classifier import Classifier, as_classifier
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "CheckpointMetadata",
+    "check_destination",
+    "fingerprint",
+    "is_checkpoint",
+    "load",
+    "load_classifier",
+    "named_weights",
+    "read_parity",
+    "save",
+]
+
+_FORMAT = 1
+_DESCRIPTION = "gaxjax.json"
+_STATE = "state.json"
+_WEIGHTS = "weights"
+
+Triple = tuple[float, float, float]
+
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+"""torchvision's normalisation of RGB pixels in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointMetadata:
+    """What a classifier's weights mean."""
+
+    architecture: str
+    """A name of `gaxjax.models.architectures`."""
+    num_classes: int
+    """Length of the logits."""
+    head_bias: bool = True
+    """Whether the last layer has a bias."""
+    mean: Triple | None = None
+    """RGB mean of the normalisation it was trained with, for pixels in [0, 1]; None: none."""
+    std: Triple | None = None
+    """RGB standard deviation, likewise."""
+    input_size: int = 256
+    """Height and width of its images, in pixels, unless told otherwise."""
+    class_names: tuple[str, ...] | None = None
+    """One name per class, in the order of the logits."""
+    validation_accuracy: float | None = None
+    """Share of the validation images classified correctly, where it was trained here."""
+    source: str = ""
+    """Name of the file it was converted from, or of torchvision's weights."""
+    source_sha256: str = ""
+    """SHA-256 of that file, in hexadecimal."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Versions of the packages that made it."""
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise UserError("a checkpoint declares both mean and std, or neither")
+        if self.std is not None and not all(value > 0 for value in self.std):
+            raise UserError(f"a checkpoint's std must be above 0; got {self.std}")
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise UserError(
+                f"{len(self.class_names)} class names for {self.num_classes} classes: "
+                f"give one name per class, in the order of the logits"
+            )
+
+
+def save(
+    path: Path | str,
+    model: nnx.Module,
+    metadata: CheckpointMetadata,
+    *,
+    parity: dict[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint whole or not at all: to a sibling folder first, then renamed.
+
+    Args:
+        path: Folder to make. An earlier checkpoint there is replaced, an empty folder is used.
+        model: What `models.build(metadata.architecture, ...)` returns, batch norm not folded.
+        metadata: What the weights mean.
+        parity: Report of the comparison with torch, kept for the reader.
+
+    Raises:
+        UserError: ``path`` is a file, or a folder that holds something else; or it cannot be
+            written.
+    """
+    path = Path(path).absolute()
+    check_destination(path)
+    weights = {name: jnp.asarray(array) for name, array in named_weights(model).items()}
+    expected = named_weights(_abstract_model(metadata))
+    assert {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in expected.items()}, (
+        f"the model is no {metadata.architecture} with {metadata.num_classes} classes"
+    )
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        temporary.mkdir(parents=True)
+        ocp.save(temporary / _WEIGHTS, weights)
+        description = {
+            "format": _FORMAT,
+            "metadata": dataclasses.asdict(metadata),
+            "files": _hashes(temporary),
+            "parity": parity,
+        }
+        (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+        _replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write the checkpoint {path}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
+    """Read a checkpoint; torch is not needed.
+
+    The model is built as shapes and filled from the file, so nothing is initialised in vain.
+
+    Returns:
+        The classifier in inference mode, its arrays on the default device, and its metadata.
+
+    Raises:
+        UserError: nothing at ``path``, no checkpoint, another format, or damaged weights.
+
+    Example:
+        >>> model, metadata = load("resnet34.ckpt")
+        >>> logits = model((images - metadata.mean) / metadata.std)
+    """
+    path = Path(path).absolute()
+    description = _read_description(path)
+    metadata = _metadata(path, description)
+    if fault := _altered(path, description):
+        raise UserError(_damaged(path, fault))
+    model = _abstract_model(metadata)
+    expected = named_weights(model)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        for name, leaf in expected.items()
+    }
+    try:
+        faults = _differences(_stored(path), wanted)
+        arrays = {} if faults else ocp.load(path / _WEIGHTS, wanted)
+    except Exception as error:
+        # Orbax and TensorStore raise many types; the files are whole, so this is another version's.
+        raise UserError(_damaged(path, str(error) or type(error).__name__)) from error
+    if faults:
+        raise UserError(_damaged(path, "; ".join(faults[:3])))
+    state = nnx.state(model)
+    for keys, variable in nnx.to_flat_state(state):
+        variable.set_value(arrays[_dotted(keys)])
+    nnx.update(model, state)
+    return model, metadata
+
+
+def _by_path(tree: PyTree) -> dict[str, Any]:
+    return {
+        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    return ocp.metadata(path / _WEIGHTS).metadata
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def check_destination(path: Path | str) -> None:
+    """Raise UserError where `save` would refuse ``path``; for asking before long work."""
+    path = Path(path).absolute()
+    if path.exists() and not is_checkpoint(path) and not _is_empty_folder(path):
+        raise UserError(
+            f"{path} exists and is no gaxjax checkpoint; name a new folder, or remove it first"
+        )
+
+
+def is_checkpoint(path: Path | str) -> bool:
+    """Tell whether ``path`` is a folder that `save` made."""
+    return (Path(path) / _DESCRIPTION).is_file()
+
+
+def read_parity(path: Path | str) -> dict[str, Any] | None:
+    """Return the parity report kept with a checkpoint, or None where there is none."""
+    return _read_description(Path(path).absolute()).get("parity")
+
+
+def fingerprint(model: nnx.Module) -> str:
+    """Return the SHA-256 of all weights with their names, shapes and types, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, array in sorted(named_weights(model).items()):
+        host = np.ascontiguousarray(array)
+        digest.update(f"{name} {host.shape} {host.dtype}\n".encode())
+        digest.update(host.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _dotted(keys: tuple[Any, ...]) -> str:
+    return ".".join(str(key) for key in keys)
+
+
+def named_weights(model: nnx.Module) -> dict[str, Any]:
+    """Return a model's arrays (or shapes) by dotted name; random streams are not weights."""
+    state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
+    return {_dotted(keys): leaf.get_value() for keys, leaf in nnx.to_flat_state(state)}
+
+
+def _abstract_model(metadata: CheckpointMetadata) -> Any:
+    return models.abstract(
+        metadata.architecture, num_classes=metadata.num_classes, head_bias=metadata.head_bias
+    )
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    if not path.exists() or _is_empty_folder(path):
+        os.rename(temporary, path)
+        return
+    # A full folder cannot be renamed over: the old one steps aside for an instant.
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    os.rename(path, old)
+    os.rename(temporary, path)
+    shutil.rmtree(old)
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    mend = "make one with: gaxjax convert MODEL --output FOLDER"
+    if not path.exists():
+        raise UserError(f"no checkpoint at {path}: nothing is there; {mend}")
+    if not is_checkpoint(path):
+        raise UserError(f"{path} is no gaxjax checkpoint (no {_DESCRIPTION} in it); {mend}")
+    try:
+        description = json.loads((path / _DESCRIPTION).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(_damaged(path, f"{_DESCRIPTION}: {error}")) from error
+    if not isinstance(description, dict):
+        raise UserError(_damaged(path, f"{_DESCRIPTION} holds no object"))
+    if description.get("format") != _FORMAT:
+        raise UserError(
+            f"the checkpoint {path} has format {description.get('format')!r}, this gaxjax reads "
+            f"{_FORMAT}; convert the weights again"
+        )
+    return description
+
+
+def _metadata(path: Path, description: dict[str, Any]) -> CheckpointMetadata:
+    values = description.get("metadata")
+    if not isinstance(values, dict) or not isinstance(description.get("files"), dict):
+        raise UserError(_damaged(path, f"{_DESCRIPTION} lacks metadata or files"))
+    tuples: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    try:
+        return CheckpointMetadata(**tuples)
+    except TypeError as error:
+        raise UserError(_damaged(path, f"{_DESCRIPTION}: {error}")) from error
+
+
+def _differences(stored: Any, wanted: dict[str, jax.ShapeDtypeStruct]) -> list[str]:
+    faults = [f"{name} is missing" for name in wanted if name not in stored]
+    faults += [f"{name} is not part of the model" for name in stored if name not in wanted]
+    for name in stored.keys() & wanted.keys():
+        given, leaf = stored[name], wanted[name]
+        if (tuple(given.shape), np.dtype(given.dtype)) != (leaf.shape, leaf.dtype):
+            faults.append(
+                f"{name} is {given.dtype}{tuple(given.shape)}, not {leaf.dtype}{leaf.shape}"
+            )
+    return faults
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """SHA-256 of every file under ``weights/`` by its path in the checkpoint."""
+    return {
+        file.relative_to(path).as_posix(): _file_sha256(file)
+        for file in sorted((path / _WEIGHTS).rglob("*"))
+        if file.is_file()
+    }
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _altered(path: Path, description: dict[str, Any]) -> str | None:
+    """Return what is wrong with the first file that is not as it was written."""
+    for name, sha256 in description["files"].items():
+        if not (path / name).is_file():
+            return f"{name} is missing"
+        if _file_sha256(path / name) != sha256:
+            return f"{name} is truncated or altered"
+    return None
+
+
+def _damaged(path: Path, reason: str) -> str:
+    one_line = " ".join(reason.split())
+    if len(one_line) > 200:
+        one_line = one_line[:200] + "…"
+    return f"the checkpoint {path} is damaged ({one_line}); convert the weights again"
+
+
+def load_classifier(path: Path, *, fold: bool = True) -> Classifier:
+    """Load a checkpoint made by `gaxjax convert`.
+
+    Args:
+        path: the checkpoint's folder.
+        fold: fold batch norm into the convolutions: the same function, faster. Without it every
+            layer's output is torch's.
+
+    Raises:
+        UserError: no checkpoint there, or a damaged one.
+    """
+    from gaxjax.models import checkpoint
+    from gaxjax.models.rewriting import fold_batch_norm
+
+    model, metadata = checkpoint.load(path)
+    declared = {name: getattr(metadata, name) for name in ("num_classes", "mean", "std")}
+    classifier = as_classifier(model, **declared)
+    if fold:
+        fingerprint = classifier.fingerprint  # of the weights as they were trained
+        classifier = as_classifier(fold_batch_norm(model), **declared, fingerprint=fingerprint)
+    return dataclasses.replace(
+        classifier,
+        class_names=metadata.class_names,
+        input_size=metadata.input_size,
+        validation_accuracy=metadata.validation_accuracy,
+        name=metadata.architecture,
+    )

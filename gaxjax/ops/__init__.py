@@ -1,0 +1,1 @@
+"""Network operations in the forms that JAX runs fastest and that attribution rules can hook."""

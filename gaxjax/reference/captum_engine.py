@@ -1,0 +1,180 @@
+"""AX with Captum: the reference that `gaxjax.attribution` is held to, torch from end to end."""
+
+import contextlib
+import dataclasses
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from gaxjax.ax.engine import ScoredBatch, ax_solutions, unreadable_solutions
+from gaxjax.ax.objective import Explained, Scored
+from gaxjax.ax.stats import BatchStats
+from gaxjax.common.errors import UserError
+from gaxjax.config.base import Operation, Wanted
+from gaxjax.config.methods import AxConfig
+from gaxjax.config.runs import BatchConfig
+from gaxjax.data.batching import Batch
+from gaxjax.reference.captum_methods import attributions, divide_by_max_abs
+from gaxjax.reference.captum_model import (
+    Normalized,
+    first_convolution,
+    layer,
+    separate_nonlinearities,
+)
+from gaxjax.reference.torch_classifier import (
+    TorchClassifier,
+    augment,
+    ax_logits,
+    to_space,
+    weighted_logits,
+)
+from gaxjax.results.solution import Solution
+
+__all__ = ["CaptumEngine"]
+
+_BATCH = 16
+
+
+class CaptumEngine:
+    """Scores the heatmaps of Captum's methods for a stream of images, as `AxEngine` does.
+
+    It uses a CUDA device where torch has one; attributions may use TF32 there when the precision
+    is float32, scores never do.
+
+    Args:
+        classifier: the frozen model; its in-place and reused ReLUs are separated here.
+        config: methods, operations, score space.
+        batch: batch size, precision; one device at most.
+        heatmap_dtype: type of the heatmaps; scores are those after that rounding.
+        keep_heatmaps: hand the heatmaps out.
+
+    Raises:
+        UserError: no such layer; several devices.
+    """
+
+    backend = "captum"
+
+    def __init__(
+        self,
+        classifier: TorchClassifier,
+        config: AxConfig,
+        batch: BatchConfig,
+        *,
+        heatmap_dtype: Any = np.float32,
+        keep_heatmaps: bool = True,
+    ) -> None:
+        if batch.devices not in (None, 1):
+            raise UserError(
+                f"--backend captum uses one device; got --devices {batch.devices}: leave it out"
+            )
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        network = separate_nonlinearities(classifier.network).to(self.device)
+        layers = config.layers or (first_convolution(network),)
+        self.wanted = config.wanted(layers)
+        for _, name in self.wanted:
+            if name is not None:
+                layer(network, name)  # raises where there is none
+        self.config = config
+        self.classifier = dataclasses.replace(classifier, network=network)
+        self._attributed: torch.nn.Module = network
+        if config.score_space == "normalized" and classifier.mean and classifier.std:
+            self._attributed = Normalized(network, classifier.mean, classifier.std)
+        self._keep_heatmaps = keep_heatmaps
+        self._heatmap_dtype = np.dtype(heatmap_dtype)
+        self.batch_size = batch.batch_size or _BATCH
+        self.stats = BatchStats(batch_size=self.batch_size, devices=1, precision=batch.precision)
+
+    def warm_up(self) -> None:
+        """Do nothing: torch compiles nothing ahead."""
+
+    def run(self, batches: Iterable[Batch]) -> Generator[list[Solution], None, None]:
+        """Yield one list of solutions per image, in the order of the batches."""
+        for batch in batches:
+            for index, reason in batch.unreadable:
+                yield unreadable_solutions(
+                    index, reason, self.wanted, self.config.operations, self.backend
+                )
+            if len(batch.indices):
+                self.stats.clock()
+                found = self._scored(batch)
+                self.stats.images += len(batch.indices)
+                self.stats.heatmaps += len(batch.indices) * len(self.wanted)
+                self.stats.clock()
+                yield from ax_solutions(
+                    batch, found, self.wanted, self.config.operations, self.backend
+                )
+
+    def _scored(self, batch: Batch) -> ScoredBatch:
+        z = to_space(self.classifier, batch.images, self.config.score_space).to(self.device)
+        labels = torch.from_numpy(batch.labels.astype(np.int64)).to(self.device)
+        before = self._score(z, labels)
+        with _tf32(self.stats.precision == "float32"):
+            raw = attributions(
+                self._attributed,
+                z,
+                before.prediction,
+                self.wanted,
+                baseline=self.config.deep_lift_baseline,
+                deep_lift_pooling=self.config.deep_lift_pooling,
+            )
+        heatmaps: dict[Wanted, Any] = {}
+        scales: dict[Wanted, Any] = {}
+        scores: dict[tuple[Wanted, Operation], Scored] = {}
+        for key in self.wanted:
+            heatmap, scale = divide_by_max_abs(raw.pop(key))
+            scales[key] = _to_host(scale)
+            heatmaps[key] = _to_host(heatmap).transpose(0, 2, 3, 1).astype(self._heatmap_dtype)
+            for operation in self.config.operations:
+                after = self._augmented(z, heatmaps[key], operation, labels)
+                rise = after.co_score - before.co_score
+                scores[key, operation] = _scored_on_host(after._replace(co_score=rise))
+        plain = _scored_on_host(before)
+        explained = Explained(
+            weighted_logits=plain.co_score,
+            prediction=plain.prediction,
+            probability=plain.probability,
+            heatmaps=heatmaps if self._keep_heatmaps else {},
+            scales=scales,
+        )
+        return ScoredBatch(explained, scores)
+
+    def _augmented(
+        self, z: torch.Tensor, heatmaps: np.ndarray, operation: Operation, labels: torch.Tensor
+    ) -> Any:
+        """Score the augmented images, with heatmaps as stored."""
+        stored = torch.from_numpy(heatmaps.astype(np.float32).transpose(0, 3, 1, 2)).to(z)
+        return self._score(augment(z, stored, operation), labels)
+
+    @torch.no_grad()
+    def _score(self, z: torch.Tensor, labels: torch.Tensor) -> Any:
+        """Return κ·f(z), the softmax at the label and the prediction, still as tensors."""
+        with _tf32(False):
+            logits = ax_logits(self.classifier, z, self.config.score_space)
+        return Scored(
+            co_score=weighted_logits(logits, labels),  # type: ignore[arg-type]
+            probability=logits.softmax(1).gather(1, labels[:, None])[:, 0],  # type: ignore[arg-type]
+            prediction=logits.argmax(1),  # type: ignore[arg-type]
+        )
+
+
+@contextlib.contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Let convolutions and matrix products on a GPU use TF32, or not."""
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.backends.cuda.matmul.allow_tf32 = products
+
+
+def _scored_on_host(scored: Any) -> Scored:
+    fields: list[Any] = [_to_host(field) for field in scored]
+    return Scored(*fields)
+
+
+def _to_host(tensor: Any) -> Any:
+    return tensor.detach().cpu().numpy()

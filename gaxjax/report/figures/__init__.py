@@ -1,0 +1,1 @@
+"""A figure is one file: its data, its drawing and its caption."""

@@ -1,0 +1,159 @@
+"""What one image's optimisation ends in: exactly one outcome, never dropped in silence."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gaxjax.config.base import Operation
+
+
+class Outcome(StrEnum):
+    """How an image ended."""
+
+    REACHED = "reached"
+    """The verified score of the stored heatmap is at least the target."""
+    STEP_LIMIT = "step_limit"
+    """Not reached within the allowed updates; the best heatmap so far is stored."""
+    NOT_FINITE = "not_finite"
+    """A score stopped being a finite number; the best finite heatmap is stored, if any."""
+    MISCLASSIFIED = "misclassified"
+    """The classifier is wrong about the plain image, so it was not optimised."""
+    UNREADABLE = "unreadable"
+    """The file could not be decoded."""
+    SCORED = "scored"
+    """AX: the heatmap of an existing method has its verified score."""
+    ZERO_HEATMAP = "zero_heatmap"
+    """AX: the attribution is zero at every pixel, so there is no heatmap to score."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The result of one image; in AX of one image, method and operation.
+
+    Attributes:
+        index: the image's position in what was given.
+        outcome: how it ended.
+        label: the groundtruth class, for which the score is taken.
+        prediction: class of the plain image; None where it could not be read.
+        probability_before: softmax of f(x) at the label, in [0, 1].
+        method: gax, or the name of the existing method that made the heatmap.
+        layer: of layer_grad_cam.
+        operation: how the heatmap met the image, sum or mult.
+        backend: jax, or captum where torch computed heatmap and score.
+        steps: updates behind the stored heatmap: it belongs to `w` after this many.
+        co_score: score of the heatmap as stored, in float32 at the highest precision.
+        co_score_start: score at the first `w`, as measured while optimising: `curve[0]`.
+        similarity_loss: of the heatmap as stored.
+        probability_after, prediction_after: of the augmented image.
+        curve: scores while optimising, float32 [T]: `curve[t]` is the score of `w` after `t`
+            updates, in the engine's precision. For `reached`, T = steps + 1, and `steps` is the
+            first step whose score reaches the target here and when verified.
+        heatmap: [H, W, 3] in (-1, 1), in AX in [-1, 1], in the stored type; None where there is
+            none.
+        heatmap_scale: the attribution's largest magnitude, by which an AX heatmap was divided.
+        reason: why an image is unreadable.
+    """
+
+    index: int
+    outcome: Outcome
+    label: int
+    prediction: int | None = None
+    probability_before: float | None = None
+    method: str = "gax"
+    layer: str | None = None
+    operation: Operation = "sum"
+    backend: str = "jax"
+    steps: int | None = None
+    co_score: float | None = None
+    co_score_start: float | None = None
+    similarity_loss: float | None = None
+    probability_after: float | None = None
+    prediction_after: int | None = None
+    curve: Float[np.ndarray, " T"] | None = None
+    heatmap: Float[np.ndarray, "H W 3"] | None = None
+    heatmap_scale: float | None = None
+    reason: str | None = None
+
+    def _repr_png_(self) -> bytes | None:
+        """Show itself in a notebook: heatmap, curve and scores."""
+        from gaxjax.results.display import solution_png
+
+        return solution_png(self)
+
+
+@dataclass(frozen=True)
+class Solutions(Sequence[Solution]):
+    """The results of many images, in the order in which the images were given.
+
+    Indexing gives one image's `Solution`; the properties stack a field over all of them, with
+    NaN (or -1 for steps) where an image has no such value.
+    """
+
+    items: tuple[Solution, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        """Return one solution, or a slice as `Solutions`."""
+        return Solutions(self.items[index]) if isinstance(index, slice) else self.items[index]
+
+    def __iter__(self) -> Iterator[Solution]:
+        return iter(self.items)
+
+    @property
+    def outcome(self) -> list[Outcome]:
+        """One outcome per image."""
+        return [item.outcome for item in self.items]
+
+    @property
+    def co_score(self) -> Float[np.ndarray, " N"]:
+        """Verified scores."""
+        return _stack([item.co_score for item in self.items])
+
+    @property
+    def probability_before(self) -> Float[np.ndarray, " N"]:
+        """Softmax of the plain image at the label."""
+        return _stack([item.probability_before for item in self.items])
+
+    @property
+    def probability_after(self) -> Float[np.ndarray, " N"]:
+        """Softmax of the augmented image at the label."""
+        return _stack([item.probability_after for item in self.items])
+
+    @property
+    def steps(self) -> Int[np.ndarray, " N"]:
+        """Updates behind each stored heatmap; -1 where there is none."""
+        return np.array([-1 if item.steps is None else item.steps for item in self.items])
+
+    @property
+    def curve(self) -> list[Float[np.ndarray, " T"] | None]:
+        """One curve per image; their lengths differ."""
+        return [item.curve for item in self.items]
+
+    @property
+    def heatmap(self) -> Float[np.ndarray, "N H W 3"]:
+        """All heatmaps; NaN for an image without one."""
+        found = [item.heatmap for item in self.items if item.heatmap is not None]
+        if not found:
+            return np.empty((len(self), 0, 0, 3), np.float32)
+        blank = np.full_like(found[0], np.nan)
+        return np.stack([blank if item.heatmap is None else item.heatmap for item in self.items])
+
+    def __repr__(self) -> str:
+        counts = {outcome: self.outcome.count(outcome) for outcome in Outcome}
+        said = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+        return f"Solutions({len(self)} images: {said or 'none'})"
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook: a small table."""
+        from gaxjax.results.display import solutions_html
+
+        return solutions_html(self)
+
+
+def _stack(values: list[float | None]) -> Float[np.ndarray, " N"]:
+    return np.array([np.nan if value is None else value for value in values], np.float32)

@@ -1,0 +1,73 @@
+"""AX over an image set into a store."""
+
+from pathlib import Path
+from typing import Any
+
+from gaxjax.ax.engine import AxEngine
+from gaxjax.common.errors import UserError
+from gaxjax.config.base import to_dict
+from gaxjax.config.runs import AxRunConfig
+from gaxjax.models.classifier import Classifier
+from gaxjax.results.solution import Outcome
+from gaxjax.runs.opening import chosen_images, open_classifier
+from gaxjax.runs.shell import RunSummary, _device, _heatmap_dtype, _run
+
+
+def run_ax(config: AxRunConfig, output: Path) -> RunSummary:
+    """Score the heatmaps of existing methods over an image set into a store; resumes likewise.
+
+    Every image of the set ends with exactly one row per method, layer and operation.
+
+    Raises:
+        UserError: as `run_gax`; no such layer; the captum backend without torch.
+    """
+    classifier = open_classifier(config.model, fold=False)
+    images = chosen_images(config, classifier)
+    engine: Any
+    if config.ax.backend == "captum":
+        engine = _captum_engine(config, classifier)
+        device = {"device": f"1 × {engine.device}", "platform": engine.device}
+    else:
+        engine = AxEngine(
+            classifier,
+            config.ax,
+            config.batch,
+            image_shape=(config.data.size, config.data.size, 3),
+            heatmap_dtype=_heatmap_dtype(config),
+            keep_heatmaps=config.store.heatmaps != "none",
+        )
+        device = _device(engine)
+    method = to_dict(config.ax) | {
+        "methods": list(config.ax.chosen_methods),
+        "layers": [layer for _, layer in engine.wanted if layer],
+        "precision": engine.stats.precision,
+    }
+    if "deep_lift" not in config.ax.chosen_methods:
+        method = {name: value for name, value in method.items() if "deep_lift" not in name}
+    return _run("ax", config, output, classifier, images, engine, method, device=device)
+
+
+def _captum_engine(config: AxRunConfig, classifier: Classifier) -> Any:
+    try:
+        from gaxjax.reference.captum_engine import CaptumEngine
+        from gaxjax.reference.torch_classifier import open_torch_classifier
+    except ImportError as error:
+        raise UserError(
+            f"--backend captum needs torch and captum, which do not import here ({error}): install "
+            "gaxjax with its torch extra"
+        ) from None
+    return CaptumEngine(
+        open_torch_classifier(config.model),
+        config.ax,
+        config.batch,
+        heatmap_dtype=_heatmap_dtype(config),
+        keep_heatmaps=config.store.heatmaps != "none",
+    )
+
+
+def explain_nothing_scored(summary: RunSummary) -> str | None:
+    """Return a line for the user when AX scored no heatmap at all, else None."""
+    if summary.outcomes[Outcome.SCORED]:
+        return None
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items())
+    return f"no heatmap was scored ({counts}): see the column reason, or give other --methods"

@@ -1,0 +1,79 @@
+"""How well a classifier does on an image set: the figures of the paper's Table 1."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from gaxjax.config.base import ScoreSpace
+from gaxjax.config.methods import GaxConfig
+from gaxjax.data.batching import batches
+from gaxjax.data.image_set import ImageSet
+from gaxjax.gax.objective import Objective
+from gaxjax.models.classifier import Classifier, as_unit_range, check_image_size
+from gaxjax.results.evaluation import Evaluation
+from gaxjax.score import Baseline
+
+__all__ = ["baselines", "evaluate"]
+
+_BATCH = 16
+
+
+def evaluate(classifier: Classifier, images: ImageSet, *, threads: int = 4) -> Evaluation:
+    """Classify an image set in float32, normalised as the classifier was trained.
+
+    Raises:
+        UserError: the images are too small for the classifier.
+    """
+    labels: list[np.ndarray] = []
+    found: list[Baseline] = []
+    for _, wanted, baseline in baselines(classifier, images, threads=threads):
+        labels.append(wanted)
+        found.append(baseline)
+    count = sum(map(len, labels))
+    return Evaluation(
+        num_classes=classifier.num_classes,
+        num_unreadable=len(images.records) - count,
+        labels=np.concatenate([np.zeros(0, np.int32), *labels]),
+        predictions=np.concatenate([np.zeros(0, np.int32), *(one.prediction for one in found)]),
+        probabilities=np.concatenate([np.zeros(0, np.float32), *(b.probability for b in found)]),
+    )
+
+
+def baselines(
+    classifier: Classifier,
+    images: ImageSet,
+    *,
+    threads: int = 4,
+    score_space: ScoreSpace = "normalized",
+) -> Iterator[tuple[np.ndarray, np.ndarray, Baseline]]:
+    """Yield positions, labels and baselines of the images that can be decoded, in record order.
+
+    Args:
+        classifier: the model.
+        images: the image set.
+        threads: decoding threads.
+        score_space: `raw` classifies the pixels as they are; the others normalise them.
+
+    Raises:
+        UserError: the images are too small for the classifier.
+    """
+    check_image_size(classifier, images.size)
+    objective = Objective(classifier, GaxConfig(score_space=score_space), "float32")
+
+    @jax.jit
+    def classify(weights: Any, pixels: Any, labels: Any) -> Baseline:
+        return jax.vmap(objective.baseline, in_axes=(None, 0, 0))(
+            weights, as_unit_range(pixels), labels
+        )
+
+    for batch in batches(images, batch_size=_BATCH, threads=threads):
+        count = len(batch.labels)
+        if not count:
+            continue
+        # One shape for all batches, so that there is one program.
+        pixels = np.pad(batch.images, ((0, _BATCH - count), (0, 0), (0, 0), (0, 0)))
+        padded = np.pad(batch.labels, (0, _BATCH - count))
+        baseline = jax.device_get(classify(classifier.weights, pixels, padded))
+        yield batch.indices, batch.labels, Baseline(*(leaf[:count] for leaf in baseline))

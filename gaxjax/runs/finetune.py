@@ -1,0 +1,342 @@
+"""`gaxjax finetune`: the paper's training of a backbone with a new head, on the user's images.
+
+OUTPUT/
+  finetune.json  settings, data, sessions, and at the end Table 1's figures
+  split.csv      which image trains, validates and tests, where the data did not say
+  curve.csv      loss and validation accuracy at each validation
+  state/         what training resumes from (Orbax)
+  model.ckpt/    the trained classifier, for every other command
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from gaxjax.common import files as folder
+from gaxjax.common import interruption
+from gaxjax.common.devices import is_out_of_memory
+from gaxjax.common.errors import UserError
+from gaxjax.common.progress import StepProgress
+from gaxjax.config.base import to_dict
+from gaxjax.config.finetune import FinetuneConfig
+from gaxjax.config.inputs import DataConfig, ModelConfig
+from gaxjax.data.batching import batches
+from gaxjax.data.image_set import ImageSet
+from gaxjax.data.sources import open_images, splits_of
+from gaxjax.data.splits import make_split, read_split
+from gaxjax.models import checkpoint
+from gaxjax.models import registry as models
+from gaxjax.models.checkpoint import load_classifier
+from gaxjax.models.classifier import as_classifier, check_image_size
+from gaxjax.models.training import Trainer, TrainState, batch_rows
+from gaxjax.results.evaluation import Evaluation
+from gaxjax.runs import training_state
+from gaxjax.runs.evaluate import evaluate
+from gaxjax.runs.opening import open_classifier
+from gaxjax.runs.training_log import TrainingLog, versions
+
+__all__ = ["FinetuneSummary", "run_finetune"]
+
+_MAY_CHANGE = ("min_iterations", "max_iterations", "validation_accuracy", "decode_threads")
+
+
+@dataclass(frozen=True)
+class FinetuneSummary:
+    """How training ended.
+
+    Attributes:
+        model: folder of the trained checkpoint.
+        data: what the splits are opened from.
+        class_names: in the order of the logits.
+        iterations: steps in all, over all sessions.
+        validation_accuracy: at the last of them, in [0, 1].
+        target_met: whether that is what was wanted.
+        test: Table 1's figures on the test split, None where there is none.
+        curve: curve.csv's rows: `iteration`, `loss`, `validation_accuracy`, `seconds`.
+    """
+
+    model: Path
+    data: str
+    class_names: tuple[str, ...]
+    iterations: int
+    validation_accuracy: float
+    target_met: bool
+    test: Evaluation | None
+    curve: list[dict[str, Any]]
+
+
+def run_finetune(
+    config: FinetuneConfig, output: Path, *, note: Callable[[str], None] = print
+) -> FinetuneSummary:
+    """Train until the validation accuracy is met; the same call resumes what was cut off.
+
+    Settings that only say when to stop may change from one call to the next.
+
+    Args:
+        config: data, backbone, and how to train.
+        output: the folder.
+        note: is told, before training, what the user should know.
+
+    Raises:
+        UserError: bad data or settings; another training's folder; a loss that is not finite.
+    """
+    root = Path(config.data).expanduser().resolve()
+    if output.resolve().is_relative_to(root) and root.is_dir():
+        raise UserError(f"--output {output} lies inside the images of --data {root}: move it")
+    folder.refuse_strangers(output, "finetune.json", "split.csv")
+    with closing(folder.lock(output)):
+        data, duplicates = _divided(config, output, note)
+        train, validation = (_open(config, data, split) for split in ("train", "val"))
+        model, start = _model_to_start_from(config, train.num_classes)
+        mean, std = (
+            (checkpoint.IMAGENET_MEAN, checkpoint.IMAGENET_STD)
+            if config.normalization == "imagenet"
+            else (None, None)
+        )
+        log = TrainingLog(
+            output,
+            identity=_identity(config, start, train, validation),
+            header={"config": to_dict(config), "data": data, "duplicates": duplicates},
+        )
+        trainer = Trainer(model, config, mean=mean, std=std)
+        if config.weights is None:
+            note("the backbone starts at random; --weights resnet34 starts from torchvision's")
+        state, accuracy = _trained(config, trainer, train, validation, log)
+        metadata = checkpoint.CheckpointMetadata(
+            architecture=config.architecture,
+            num_classes=train.num_classes,
+            head_bias=config.head_bias,
+            mean=mean,
+            std=std,
+            input_size=config.size,
+            class_names=train.label_names,
+            validation_accuracy=accuracy,
+            source="gaxjax finetune",
+            versions=versions(),
+        )
+        path, iterations = output / "model.ckpt", int(state.iteration)
+        checkpoint.save(path, trainer.model(state), metadata)
+        test = None
+        if "test" in splits_of(data):
+            images = _open(config, data, "test")
+            test = evaluate(load_classifier(path), images, threads=config.decode_threads)
+        log.write(
+            status="complete",
+            iterations=iterations,
+            validation_accuracy=accuracy,
+            test=test and test.to_dict(),
+        )
+    names = train.label_names or tuple(map(str, range(train.num_classes)))
+    met = accuracy >= config.validation_accuracy
+    return FinetuneSummary(path, data, names, iterations, accuracy, met, test, log.curve)
+
+
+# --- Data ----------------------------------------------------------------------------------------
+
+
+def _divided(
+    config: FinetuneConfig, output: Path, note: Callable[[str], None]
+) -> tuple[str, list[list[str]]]:
+    """Return what to open with --split, and groups of equal images across splits.
+
+    A folder is divided once, into a file; tables and MedMNIST files are divided already.
+    """
+    root = Path(config.data).expanduser()
+    if not root.is_dir():
+        present = splits_of(config.data)
+        missing = [name for name in ("train", "val") if name not in present]
+        if missing and (root.exists() or config.data == "digits"):
+            raise UserError(
+                f"--data {config.data} has no split {missing[0]}: training needs train and val; "
+                "give a CSV file with the columns path, label and split, or a folder with train"
+            )
+        return config.data, []
+    file = output / "split.csv"
+    if (output / "finetune.json").exists():
+        split = read_split(file, root)
+    else:
+        split = make_split(root, validation=config.validation, seed=config.seed)
+        if file.exists() and read_split(file, root).images != split.images:
+            raise UserError(
+                f"{file} divides the images otherwise than --validation {config.validation:g} "
+                f"--seed {config.seed}: give it as --data with another --output, or remove it"
+            )
+        split.save(file)
+    counts = ", ".join(
+        f"{name} {' + '.join(map(str, of_class.values()))}"
+        for name, of_class in split.counts().items()
+    )
+    note(f"train and val are pooled and divided anew by --seed {config.seed}: {counts} images")
+    found = split.duplicates()
+    note(found.summary())
+    return str(file), [
+        [f"{image.image_id} ({image.split})" for image in group] for group in found.across_splits
+    ]
+
+
+def _open(config: FinetuneConfig, data: str, split: str) -> ImageSet:
+    return open_images(
+        DataConfig(
+            data=data,
+            split=split,
+            size=config.size,
+            resize=config.resize,
+            decode_threads=config.decode_threads,
+        )
+    )
+
+
+def _arrays(images: ImageSet, threads: int, what: str) -> tuple[jax.Array, jax.Array]:
+    """Decode all images onto the device: uint8 [N, H, W, 3], and their labels int32 [N]."""
+    total = len(images.records)
+    pixels = np.empty((total, images.size, images.size, 3), np.uint8)
+    labels = np.empty(total, np.int32)
+    done = 0
+    with StepProgress(f"Reading {what}", total, unit="images") as progress:
+        for batch in batches(images, batch_size=64, threads=threads):
+            interruption.check()
+            for position, reason in batch.unreadable:
+                raise UserError(
+                    f"{images.records[position].image_id} cannot be read ({reason}): mend it, or "
+                    "take it out of the images to train on"
+                )
+            rows = slice(done, done + len(batch.labels))
+            pixels[rows], labels[rows] = batch.images, batch.labels
+            done = rows.stop
+            progress.advance(done, "decoded")
+    return jax.device_put(pixels), jax.device_put(labels)
+
+
+# --- The model -----------------------------------------------------------------------------------
+
+
+def _model_to_start_from(config: FinetuneConfig, num_classes: int) -> tuple[nnx.Module, str]:
+    """Build the architecture with a new head, over converted weights where they are given.
+
+    Returns:
+        The model, and what its backbone is: random, or a fingerprint.
+    """
+    if num_classes < 2:
+        raise UserError(f"--data {config.data} has {num_classes} class; training needs at least 2")
+    model = models.build(
+        config.architecture,
+        num_classes=num_classes,
+        head_bias=config.head_bias,
+        rngs=nnx.Rngs(config.seed),
+    )
+    resting = as_classifier(model, num_classes=num_classes, fingerprint="-")
+    check_image_size(resting, config.size)
+    if config.weights is None:
+        return model, "random"
+    is_file = Path(config.weights).is_file()
+    named = ModelConfig(model=config.weights, architecture=config.architecture if is_file else None)
+    try:
+        given = open_classifier(named, fold=False)
+    except UserError as error:
+        raise UserError(f"--weights {config.weights}: {error}") from None
+    if given.name != config.architecture:
+        raise UserError(
+            f"--weights {config.weights} is a {given.name}, not a {config.architecture}: give "
+            f"--architecture {given.name}"
+        )
+    assert given.module is not None
+    head = f"{models.head_name(config.architecture)}."
+    source = checkpoint.named_weights(given.module(given.weights))
+    state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
+    for keys, leaf in nnx.to_flat_state(state):
+        name = ".".join(map(str, keys))
+        if not name.startswith(head):
+            leaf.set_value(source[name])
+    nnx.update(model, state)
+    return model, given.fingerprint[:16]
+
+
+def _identity(
+    config: FinetuneConfig, start: str, train: ImageSet, validation: ImageSet
+) -> dict[str, Any]:
+    """Return what must be equal for training to resume."""
+    settings = {
+        name.replace("_", " "): value
+        for name, value in to_dict(config).items()
+        if name not in (*_MAY_CHANGE, "data", "weights")
+    }
+    return {
+        "command": "finetune",
+        **settings,
+        "weights": start,
+        "training images": f"{train.name} {train.fingerprint[:16]}",
+        "validation images": f"{validation.name} {validation.fingerprint[:16]}",
+    }
+
+
+# --- Training ------------------------------------------------------------------------------------
+
+
+def _trained(
+    config: FinetuneConfig,
+    trainer: Trainer,
+    train: ImageSet,
+    validation: ImageSet,
+    log: TrainingLog,
+) -> tuple[TrainState, float]:
+    """Train from where the folder stands to the end; return the state and validation accuracy."""
+    state, accuracy = trainer.start(), 0.0
+    kept = training_state.latest_state(log.states)
+    if kept is not None:
+        state = training_state.load_state(kept, jax.eval_shape(trainer.start))
+        accuracy = log.read_until(int(state.iteration))
+    iteration = int(state.iteration)
+    if _is_over(config, iteration, accuracy):
+        return state, accuracy
+
+    images, labels = _arrays(train, config.decode_threads, "train on")
+    shown, wanted = _arrays(validation, config.decode_threads, "validate on")
+    log.begin_session()
+    earlier = log.curve[-1]["seconds"] if log.curve else 0.0
+    started = time.monotonic()
+    losses: list[jax.Array] = []
+    with StepProgress("Training", config.max_iterations, "iterations", iteration) as progress:
+        while not _is_over(config, iteration, accuracy):
+            interruption.check()
+            rows = batch_rows(config, iteration, len(labels))
+            try:
+                state, loss = trainer.step(state, images, labels, rows)
+            except jax.errors.JaxRuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise UserError(
+                    "out of device memory: give a smaller --batch-size or --size"
+                ) from error
+            losses.append(loss)
+            iteration += 1
+            # The one before: a step ahead of the device, not a hundred.
+            known = float(losses[max(0, len(losses) - 2)])
+            progress.advance(iteration, f"loss {known:.4f}, validation accuracy {accuracy:.4f}")
+            if iteration % config.validate_every and iteration != config.max_iterations:
+                continue
+            mean = float(jnp.mean(jnp.stack(losses)))
+            losses.clear()
+            if not np.isfinite(mean):
+                raise UserError(
+                    f"the loss is not finite after {iteration} iterations: give a smaller "
+                    "--learning-rate, and another --output"
+                )
+            right = trainer.predict(state, shown) == np.asarray(wanted)
+            accuracy = float(right.mean())
+            seconds = earlier + time.monotonic() - started
+            log.keep(state, iteration, mean, accuracy, seconds)
+    return state, accuracy
+
+
+def _is_over(config: FinetuneConfig, iteration: int, accuracy: float) -> bool:
+    enough = iteration >= config.min_iterations and accuracy >= config.validation_accuracy
+    validated = iteration % config.validate_every == 0
+    return (enough and validated) or iteration >= config.max_iterations

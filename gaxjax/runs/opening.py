@@ -1,0 +1,106 @@
+"""Opens what a user named: a classifier, and the images that are wanted."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from gaxjax.common.errors import UserError
+from gaxjax.config.inputs import ModelConfig
+from gaxjax.config.runs import AxRunConfig, RunConfig
+from gaxjax.data.image_set import ImageSet
+from gaxjax.data.sources import open_images
+from gaxjax.models.checkpoint import load_classifier
+from gaxjax.models.classifier import Classifier, check_image_size
+from gaxjax.runs.evaluate import baselines
+
+
+def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
+    """Open the classifier a user named: a checkpoint, a torchvision name or a state dict.
+
+    Torch weights are converted once and kept in the cache folder.
+
+    Args:
+        config: the name.
+        fold: as for `load_classifier`.
+
+    Raises:
+        UserError: no such model, one that does not convert, or torch is missing for it.
+    """
+    path = Path(config.model)
+    if path.is_dir():
+        if config.architecture is not None or config.normalization != "auto":
+            raise UserError(
+                f"{path} is a checkpoint and knows its architecture and normalisation: leave out "
+                "--architecture and --normalization, or convert the weights again"
+            )
+        return load_classifier(path, fold=fold)
+    try:
+        import converters
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{config.model} is no checkpoint folder, and converting torch weights needs "
+            f"{error.name}: install the torch extra, or run `gaxjax convert` where it is"
+        ) from None
+    if not path.exists():
+        given = config.architecture is not None or config.normalization != "auto"
+        if given and converters.is_torchvision_name(config.model):
+            raise UserError(
+                f"torchvision's {config.model} knows its architecture and normalisation: leave out "
+                "--architecture and --normalization"
+            )
+        if path.suffix and not converters.is_torchvision_name(config.model):
+            raise UserError(
+                f"--model {config.model}: no such file or checkpoint folder, and no torchvision "
+                "model either"
+            )
+        return _load_or_rebuild(lambda: converters.pretrained(config.model), fold)
+    settings = (converters.file_sha256(path), config.architecture, config.normalization)
+    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+    cached = converters.cache_folder() / f"{path.stem}-{key}"
+
+    def converted() -> Path:
+        from gaxjax.models import checkpoint
+
+        if not checkpoint.is_checkpoint(cached):
+            converters.convert(
+                config.model,
+                cached,
+                architecture=config.architecture,
+                normalization=config.normalization,
+            )
+        return cached
+
+    return _load_or_rebuild(converted, fold)
+
+
+def chosen_images(config: RunConfig | AxRunConfig, classifier: Classifier) -> ImageSet:
+    """Open the images, which fit the classifier; only the first ones with `first_correct`."""
+    images = open_images(config.data, num_classes=classifier.num_classes)
+    check_image_size(classifier, config.data.size)
+    wanted = config.first_correct
+    if wanted is None:
+        return images
+    last = 0
+    method = config.gax if isinstance(config, RunConfig) else config.ax
+    for positions, labels, baseline in baselines(
+        classifier, images, threads=config.data.decode_threads, score_space=method.score_space
+    ):
+        correct = positions[baseline.prediction == labels]
+        if len(correct) >= wanted:
+            last = int(correct[wanted - 1]) + 1
+            break
+        wanted -= len(correct)
+    kept = images.records[: last or None]
+    return replace(images, records=kept, name=f"the first {len(kept)} of {images.name}")
+
+
+def _load_or_rebuild(cached: Callable[[], Path], fold: bool) -> Classifier:
+    """Load a cached conversion; a damaged one is made anew, once."""
+    path = cached()
+    try:
+        return load_classifier(path, fold=fold)
+    except UserError:
+        shutil.rmtree(path)
+        return load_classifier(cached(), fold=fold)

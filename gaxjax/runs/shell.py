@@ -1,0 +1,240 @@
+"""The shell around the engines: images → engine → store, with progress and resume."""
+
+import importlib.metadata
+import platform
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from gaxjax.ax.engine import AxEngine
+from gaxjax.ax.stats import BatchStats
+from gaxjax.common import interruption
+from gaxjax.common.errors import UserError
+from gaxjax.common.progress import RunProgress
+from gaxjax.config.base import to_dict
+from gaxjax.config.runs import AxRunConfig, RunConfig
+from gaxjax.data.batching import Batch, batches
+from gaxjax.data.image_set import ImageSet
+from gaxjax.gax.engine import Engine
+from gaxjax.gax.stats import EngineStats
+from gaxjax.models.classifier import Classifier
+from gaxjax.results.snapshots import SnapshotSummary, drop_snapshots
+from gaxjax.results.solution import Solution
+from gaxjax.results.store import Result, Store, read_scores
+
+_PACKAGES = ("gaxjax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow", "tensorstore")
+_TORCH_PACKAGES = ("torch", "torchvision", "captum")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended.
+
+    Attributes:
+        output: the run's folder.
+        num_images: of the image set.
+        outcomes: rows per outcome, over all sessions of the run.
+        resumed: images that earlier sessions had done.
+        stats: of this session; None when nothing was left to do.
+        snapshots: which ones the run has, where some were asked for.
+    """
+
+    output: Path
+    num_images: int
+    outcomes: Counter[str]
+    resumed: int
+    stats: EngineStats | BatchStats | None
+    snapshots: SnapshotSummary | None = None
+
+
+@runtime_checkable
+class _Worker(Protocol):
+    """What turns batches into solutions: the GAX engine, or an AX engine of either backend."""
+
+    stats: Any
+
+    @property
+    def batch_size(self) -> int: ...
+
+    def warm_up(self) -> Any: ...
+
+    def run(
+        self, batches: Iterable[Batch]
+    ) -> Generator[Solution, None, None] | Generator[list[Solution], None, None]: ...
+
+
+def _heatmap_dtype(config: RunConfig | AxRunConfig) -> Any:
+    return np.dtype("float32" if config.store.heatmaps == "none" else config.store.heatmaps)
+
+
+def _device(engine: Engine | AxEngine) -> dict[str, str]:
+    device: jax.Device = engine.devices[0]
+    return {
+        "device": f"{len(engine.devices)} × {device.device_kind}",
+        "platform": device.platform,
+    }
+
+
+def _run(
+    command: str,
+    config: RunConfig | AxRunConfig,
+    output: Path,
+    classifier: Classifier,
+    images: ImageSet,
+    worker: _Worker,
+    method: dict[str, Any],
+    *,
+    device: dict[str, str],
+) -> RunSummary:
+    """Open the store, send what is left to do through the worker, and close the run."""
+    stored = None if config.store.heatmaps == "none" else config.store.heatmaps
+    identity = {
+        "command": command,
+        **{name.replace("_", " "): value for name, value in method.items()},
+        "heatmaps": config.store.heatmaps,
+        "model": f"{classifier.name} {classifier.fingerprint[:16]}",
+        "size": config.data.size,
+        "resize": config.data.resize,
+        "data": f"{images.name} {images.fingerprint[:16]}",
+    }
+    if config.first_correct is not None:
+        identity["first correct"] = config.first_correct
+    header = {
+        "command": command,
+        "config": to_dict(_with_whole_paths(config)),
+        "model": {"name": classifier.name, "fingerprint": classifier.fingerprint}
+        | {name: getattr(classifier, name) for name in ("num_classes", "mean", "std")},
+        "data": {
+            "name": images.name,
+            "fingerprint": images.fingerprint,
+            "num_images": len(images.records),
+        },
+        "status": "running",
+    }
+    with Store(
+        output,
+        identity=identity,
+        header=header,
+        image_shape=(config.data.size, config.data.size, 3),
+        heatmap_dtype=stored,
+        num_heatmaps=len(images.records) * len(getattr(worker, "wanted", ("gax",))),
+    ) as store:
+        resumed = len(store.done)
+        todo = [i for i, record in enumerate(images.records) if record.image_id not in store.done]
+        if todo:
+            drop_snapshots(output)  # of images that are computed again
+            earlier = store.header["sessions"]
+            packages = _PACKAGES + _TORCH_PACKAGES * (method.get("backend") == "captum")
+            session = {
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                **device,
+                "python": platform.python_version(),
+                "versions": {name: importlib.metadata.version(name) for name in packages},
+            }
+            store.write_header(sessions=[*earlier, session])
+            try:
+                _work(command.upper(), config, worker, images, todo, store)
+            finally:
+                store.write_header(sessions=[*earlier, session | worker.stats.summary()])
+        missing = len(images.records) - len(store.done)
+        assert not missing, f"{missing} images have no row"
+        if store.header["status"] != "complete":
+            store.write_header(status="complete")
+        outcomes = Counter(read_scores(output, columns=["outcome"])["outcome"].to_pylist())
+    return RunSummary(
+        output, len(images.records), outcomes, resumed, worker.stats if todo else None
+    )
+
+
+def _with_whole_paths(config: RunConfig | AxRunConfig) -> RunConfig | AxRunConfig:
+    """Spell out the paths of model and images, so that the run can be verified from anywhere."""
+
+    def whole(name: str) -> str:
+        return str(Path(name).resolve()) if Path(name).exists() else name
+
+    labels = config.data.labels and config.data.labels.resolve()
+    return replace(
+        config,
+        model=replace(config.model, model=whole(config.model.model)),
+        data=replace(config.data, data=whole(config.data.data), labels=labels),
+    )
+
+
+def _work(
+    name: str,
+    config: RunConfig | AxRunConfig,
+    worker: _Worker,
+    images: ImageSet,
+    todo: list[int],
+    store: Store,
+) -> None:
+    """Send the images through the worker and commit their results, part by part."""
+    total = len(images.records)
+    skip = set(range(total)) - set(todo)
+    part: list[Result] = []
+    in_part = 0
+    part_started = time.monotonic()
+    with (
+        RunProgress(name, total, done=total - len(todo)) as progress,
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="store") as writer,
+    ):
+        worker.warm_up()
+        source = batches(
+            images,
+            batch_size=worker.batch_size,
+            threads=config.data.decode_threads,
+            skip=skip,
+        )
+        writing: Future[None] | None = None
+        try:
+            with closing(worker.run(source)) as found:
+                for solutions in found:
+                    interruption.check()
+                    # One image's, whether of GAX or of several methods: committed together.
+                    several = [solutions] if isinstance(solutions, Solution) else solutions
+                    part += [_result(images, solution) for solution in several]
+                    in_part += 1
+                    progress.advance(worker.stats)
+                    full = in_part >= config.store.part_size
+                    if full or time.monotonic() - part_started >= config.store.part_seconds:
+                        # One commit at a time, while the device goes on.
+                        _finish(writing)
+                        # First emptied, then handed over: Ctrl-C in between must not commit twice.
+                        whole, part, in_part = part, [], 0
+                        writing = writer.submit(store.commit, whole)
+                        part_started = time.monotonic()
+        finally:
+            # Also after Ctrl-C or an error: what is finished is not lost.
+            _finish(writing)
+            _finish(writer.submit(store.commit, part))
+
+
+def _finish(writing: Future[None] | None) -> None:
+    if writing is None:
+        return
+    try:
+        writing.result()
+    except (OSError, ValueError) as error:  # TensorStore says ValueError for a full disk
+        raise UserError(
+            f"could not write results ({str(error).splitlines()[0]}): what was committed before "
+            "is safe; mend it and give the same command again to resume"
+        ) from error
+
+
+def _result(images: ImageSet, solution: Solution) -> Result:
+    record = images.records[solution.index]
+    return Result(
+        image_id=record.image_id,
+        label=record.label,
+        label_name=record.label_name,
+        solution=replace(solution, label=record.label),
+    )

@@ -1,0 +1,64 @@
+"""What the console script sets before it computes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gaxjax.cli import startup
+from gaxjax.common.devices import HUGE_PAGES
+
+CHILD = """
+import os, sys
+from gaxjax.cli import startup
+startup._pages_are_a_choice = lambda: {choice}
+startup.restart_with_huge_pages()
+print(sys.argv[1:], os.environ.get("GLIBC_TUNABLES"), sys.flags.optimize)
+"""
+
+
+def started(tunables=None, *, choice=True):
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    if tunables is not None:
+        environment["GLIBC_TUNABLES"] = tunables
+    return subprocess.run(
+        [sys.executable, "-O", "-c", CHILD.format(choice=choice), "gax", "--model=a b"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_the_process_starts_again_once_with_its_arguments_and_flags():
+    assert started() == f"['gax', '--model=a b'] {HUGE_PAGES} 1\n"
+
+
+def test_a_users_other_tunables_stay():
+    found = started("glibc.malloc.arena_max=2")
+    assert found == f"['gax', '--model=a b'] glibc.malloc.arena_max=2:{HUGE_PAGES} 1\n"
+
+
+def test_a_user_who_chose_is_left_alone():
+    found = started("glibc.malloc.hugetlb=0")
+    assert found == "['gax', '--model=a b'] glibc.malloc.hugetlb=0 1\n"
+
+
+def test_nothing_happens_where_the_kernel_gives_no_choice():
+    assert started(choice=False) == "['gax', '--model=a b'] None 1\n"
+
+
+@pytest.mark.parametrize("chosen", [None, "elsewhere"])
+def test_compiled_programs_are_kept_unless_the_user_says_where(monkeypatch, tmp_path, chosen):
+    monkeypatch.setenv("GAXJAX_CACHE", str(tmp_path))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    if chosen:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", chosen)
+    settings = {}
+    monkeypatch.setattr(startup.jax.config, "update", settings.__setitem__)
+    startup.keep_compiled_programs()
+    if chosen:
+        assert not settings
+    else:
+        assert settings["jax_compilation_cache_dir"].startswith(str(tmp_path / "compiled"))

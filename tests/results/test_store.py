@@ -1,0 +1,225 @@
+"""The store: what is committed is whole, and only the same run may go on with it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+from gaxjax.common.errors import UserError
+from gaxjax.results.solution import Outcome, Solution
+from gaxjax.results.store import Result, Store, part_paths, read_header, read_heatmaps, read_scores
+
+SHAPE = (6, 6, 3)
+IDENTITY = {"target": 48.0, "model": "tiny abc", "data": "images def"}
+
+
+def open_store(path, *, identity=IDENTITY, dtype="float16", num_images=200) -> Store:
+    return Store(
+        path,
+        identity=identity,
+        header={"config": {"anything": 1}},
+        image_shape=SHAPE,
+        heatmap_dtype=dtype,
+        num_heatmaps=num_images,
+    )
+
+
+def heatmap(number: int) -> np.ndarray:
+    return np.random.default_rng(number).uniform(-1, 1, SHAPE).astype(np.float16)
+
+
+def reached(number: int) -> Result:
+    solution = Solution(
+        number,
+        Outcome.REACHED,
+        label=3,
+        prediction=3,
+        probability_before=0.5,
+        steps=2,
+        co_score=48.5,
+        co_score_start=1.0,
+        similarity_loss=0.25,
+        probability_after=1.0,
+        prediction_after=3,
+        curve=np.array([1, 20, 48.5], np.float32),
+        heatmap=heatmap(number),
+    )
+    return Result(f"class/{number:03d}.png", 3, "three", solution)
+
+
+def unreadable(number: int) -> Result:
+    solution = Solution(number, Outcome.UNREADABLE, label=1, reason="truncated")
+    return Result(f"class/{number:03d}.png", 1, "one", solution)
+
+
+def test_rows_and_heatmaps_come_back_as_they_went_in(tmp_path):
+    with open_store(tmp_path / "run") as store:
+        store.commit([reached(0), unreadable(1), reached(2)])
+        store.commit([unreadable(3), reached(4)])
+    rows = read_scores(tmp_path / "run").to_pylist()
+    assert [row["heatmap_row"] for row in rows] == [0, None, 1, None, 2]
+    assert rows[0]["curve"] == [1.0, 20.0, 48.5]
+    assert (rows[0]["correct"], rows[1]["correct"]) == (True, None)
+    assert rows[1]["reason"] == "truncated"
+    assert rows[1]["co_score"] is None
+    assert rows[1]["label_name"] == "one"
+    stored = read_heatmaps(tmp_path / "run", [2, 0])
+    np.testing.assert_array_equal(stored, [heatmap(4), heatmap(0)])
+
+
+def test_pandas_and_zarr_read_the_run_without_us(tmp_path):
+    with open_store(tmp_path / "run") as store:
+        for start in range(0, 150, 50):  # crosses a shard's border twice
+            store.commit([reached(number) for number in range(start, start + 50)])
+    frame = pd.read_parquet(tmp_path / "run" / "scores")
+    assert len(frame) == 150
+    array = zarr.open_array(tmp_path / "run" / "heatmaps.zarr", mode="r")
+    assert array.dtype == np.float16
+    assert array.shards is not None
+    for number in (0, 63, 64, 149):
+        row = frame.set_index("image_id").loc[f"class/{number:03d}.png", "heatmap_row"]
+        np.testing.assert_array_equal(array[int(row)], heatmap(number))
+
+
+def test_a_reopened_run_goes_on_where_it_was(tmp_path):
+    with open_store(tmp_path / "run") as store:
+        store.commit([reached(0), reached(1)])
+    with open_store(tmp_path / "run") as store:
+        assert store.done == {"class/000.png", "class/001.png"}
+        store.commit([reached(2)])
+    assert read_scores(tmp_path / "run")["heatmap_row"].to_pylist() == [0, 1, 2]
+    np.testing.assert_array_equal(read_heatmaps(tmp_path / "run", [1])[0], heatmap(1))
+
+
+def test_heatmaps_without_a_part_are_overwritten(tmp_path, monkeypatch):
+    with open_store(tmp_path / "run") as store:
+        store.commit([reached(0)])
+        with monkeypatch.context() as patch:
+
+            def die(*_, **__):
+                raise OSError("No space left on device")
+
+            patch.setattr(pq, "write_table", die)
+            with pytest.raises(OSError, match="No space"):
+                store.commit([reached(1), reached(2)])
+    with open_store(tmp_path / "run") as store:
+        assert store.done == {"class/000.png"}
+        store.commit([reached(7)])
+    assert not list((tmp_path / "run" / "scores").glob("*.tmp"))
+    rows = read_scores(tmp_path / "run").to_pylist()
+    assert [row["image_id"] for row in rows] == ["class/000.png", "class/007.png"]
+    np.testing.assert_array_equal(read_heatmaps(tmp_path / "run", [1])[0], heatmap(7))
+
+
+def test_another_run_is_refused_and_the_difference_named(tmp_path):
+    with open_store(tmp_path / "run"):
+        pass
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    with pytest.raises(UserError, match=r"target is 48\.0 there and 15\.0 here") as refused:
+        open_store(tmp_path / "run", identity=IDENTITY | {"target": 15.0})
+    assert "model is" not in str(refused.value)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match=r"not empty and holds no gaxjax run \(found thesis.tex\)"):
+        open_store(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_a_run_killed_while_its_first_header_was_written_starts_anew(tmp_path):
+    (tmp_path / "run.json.tmp").write_text("{")
+    with open_store(tmp_path) as store:
+        assert store.done == set()
+
+
+def test_an_image_is_committed_once(tmp_path):
+    with open_store(tmp_path / "run") as store:
+        store.commit([reached(0)])
+        store.commit([reached(0), reached(1)])
+    assert read_scores(tmp_path / "run")["heatmap_row"].to_pylist() == [0, 1]
+
+
+def test_a_file_in_the_way_is_one_clear_line(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="is a file; expected a folder"):
+        open_store(tmp_path / "run")
+
+
+def test_two_processes_cannot_write_one_run(tmp_path):
+    with open_store(tmp_path / "run"), pytest.raises(UserError, match="in use by another"):
+        open_store(tmp_path / "run")
+    with open_store(tmp_path / "run"):
+        pass  # free again
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "null"])
+def test_a_damaged_header_is_one_clear_line(tmp_path, text):
+    with open_store(tmp_path / "run"):
+        pass
+    (tmp_path / "run" / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"run\.json is damaged"):
+        open_store(tmp_path / "run")
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    with open_store(tmp_path / "run"):
+        pass
+    path = tmp_path / "run" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    with pytest.raises(UserError, match="store format 99; this gaxjax reads format 2"):
+        read_header(tmp_path / "run")
+
+
+def test_a_damaged_part_is_one_clear_line(tmp_path):
+    with open_store(tmp_path / "run") as store:
+        store.commit([reached(0)])
+    part = part_paths(tmp_path / "run")[0]
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"part-00000.parquet is damaged"):
+        read_scores(tmp_path / "run")
+
+
+def test_a_damaged_heatmap_array_is_one_clear_line(tmp_path):
+    with open_store(tmp_path / "run") as store:
+        store.commit([reached(0)])
+    (tmp_path / "run" / "heatmaps.zarr" / "zarr.json").write_text("{")
+    with pytest.raises(UserError, match=r"heatmaps\.zarr is damaged"):
+        open_store(tmp_path / "run")
+    with pytest.raises(UserError, match=r"heatmaps\.zarr is damaged"):
+        read_heatmaps(tmp_path / "run", [0])
+
+
+@pytest.mark.parametrize("lost", ["zarr.json", "c/1/0/0/0"])
+def test_committed_heatmaps_that_are_gone_are_one_clear_line(tmp_path, lost):
+    with open_store(tmp_path / "run") as store:
+        store.commit([reached(number) for number in range(70)])
+    (tmp_path / "run" / "heatmaps.zarr" / lost).unlink()
+    with pytest.raises(UserError, match=f"{lost} is missing, but 70 scores have their heatmap"):
+        open_store(tmp_path / "run")
+
+
+def test_a_path_with_dots_works(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with open_store(Path("../run")) as store:
+        store.commit([reached(3)])
+    np.testing.assert_array_equal(read_heatmaps("../run", [0])[0], heatmap(3))
+
+
+def test_no_heatmaps_are_stored_when_none_are_wanted(tmp_path):
+    with open_store(tmp_path / "run", dtype=None) as store:
+        store.commit([reached(0)])
+    assert read_scores(tmp_path / "run")["heatmap_row"].to_pylist() == [None]
+    with pytest.raises(UserError, match="stores no heatmaps"):
+        read_heatmaps(tmp_path / "run", [0])
+
+
+def test_a_run_that_does_not_exist_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match=r"holds no gaxjax run: it has no run\.json"):
+        read_header(tmp_path / "nowhere")
