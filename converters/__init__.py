@@ -3,9 +3,9 @@
 from converters.bijection import convert_state_dict, guess_architecture, head_of, torch_state_dict
 from converters.conversion import convert, pretrained
 from converters.parity import parity_report
-from converters.state_dict import file_sha256, read_state_dict
+from converters.state_dict import read_state_dict
 from converters.torchvision_weights import is_torchvision_name
-from gaxjax.common.files import cache_folder
+from gaxjax.common.files import cache_folder, file_sha256
 
 __all__ = [
     "cache_folder",

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from converters.bijection import convert_state_dict, guess_architecture, head_of
 from converters.parity import parity_report
-from converters.state_dict import file_sha256, read_state_dict
+from converters.state_dict import read_state_dict
 from converters.torchvision_weights import (
     download,
     find_weights,
@@ -14,7 +14,7 @@ from converters.torchvision_weights import (
     is_torchvision_name,
 )
 from gaxjax.common.errors import UserError
-from gaxjax.common.files import cache_folder
+from gaxjax.common.files import cache_folder, file_sha256
 from gaxjax.models import checkpoint
 from gaxjax.models.checkpoint import IMAGENET_MEAN, IMAGENET_STD, CheckpointMetadata, Triple
 

@@ -1,6 +1,5 @@
 """Torch state dicts on disk, read safely: no code in the file ever runs."""
 
-import hashlib
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ import torch
 
 from gaxjax.common.errors import UserError
 
-__all__ = ["file_sha256", "read_state_dict"]
+__all__ = ["read_state_dict"]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
@@ -51,12 +50,6 @@ def read_state_dict(path: Path | str) -> dict[str, np.ndarray]:
     tensors = _unwrapped(loaded, path)
     tensors = _with_its_head(_without_prefix(tensors))
     return {key: _array(tensor) for key, tensor in tensors.items()}
-
-
-def file_sha256(path: Path | str) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_torch(path: Path) -> Any:

@@ -1,13 +1,30 @@
-"""Devices and their memory: what is free, and what one slot needs of it."""
+"""Devices: how many, what they have free, and how rows and programs are made for them."""
 
 import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Literal
 
 import jax
+import numpy as np
+import psutil
+from jaxtyping import Shaped
 
 from gaxjax.common.errors import UserError
+
+__all__ = [
+    "HUGE_PAGES",
+    "compiler_options",
+    "free_bytes",
+    "half_as_many",
+    "is_out_of_memory",
+    "local_devices",
+    "matmul_precision",
+    "num_cores",
+    "pad_rows",
+    "processor",
+]
 
 
 def local_devices(count: int | None) -> list[jax.Device]:
@@ -16,10 +33,29 @@ def local_devices(count: int | None) -> list[jax.Device]:
     Raises:
         UserError: there are fewer.
     """
-    available = jax.local_devices()
+    available: list[jax.Device] = jax.local_devices()
     if count is not None and count > len(available):
         raise UserError(f"--devices {count} asks for more devices than the {len(available)} here")
     return available[:count]
+
+
+def num_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    process = psutil.Process()
+    # macOS binds no process to cores.
+    allowed = process.cpu_affinity() if hasattr(process, "cpu_affinity") else None
+    return len(allowed) if allowed else psutil.cpu_count() or 1
+
+
+def free_bytes(devices: list[jax.Device]) -> int:
+    """Return the free memory of one device, in bytes; host memory is shared among CPU devices.
+
+    Of the host's, what the system holds for files that it could read again is free.
+    """
+    statistics = devices[0].memory_stats() if devices[0].platform != "cpu" else None
+    if statistics and "bytes_limit" in statistics:
+        return int(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))
+    return int(psutil.virtual_memory().available) // len(devices)
 
 
 def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
@@ -27,16 +63,42 @@ def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
-def free_bytes(devices: list[jax.Device]) -> int:
-    """Return the free memory of one device, in bytes; host memory is shared among CPU devices."""
-    statistics = devices[0].memory_stats() if devices[0].platform != "cpu" else None
-    if statistics and "bytes_limit" in statistics:
-        return statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
-    try:
-        host = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not a POSIX system
-        host = 4 << 30
-    return host // len(devices)
+def half_as_many(count: int, error: jax.errors.JaxRuntimeError, alone: str) -> int:
+    """Return half of what a device had no memory for.
+
+    Args:
+        count: how many images side by side were too many.
+        error: what the device said; raised again where it is not about memory.
+        alone: what to say of a single one, and how to mend it.
+
+    Raises:
+        UserError: there was a single one.
+    """
+    if not is_out_of_memory(error):
+        raise error
+    if count == 1:
+        raise UserError(f"out of device memory with {alone}") from error
+    return count // 2
+
+
+def pad_rows(
+    rows: Shaped[np.ndarray, "N *row"], size: int, fill: int | Literal["last"] = 0
+) -> Shaped[np.ndarray, "M *row"]:
+    """Make a batch as long as the program wants it.
+
+    Args:
+        rows: at most `size` of them.
+        size: how many are wanted.
+        fill: what is in the missing ones: a number, or the last row again.
+
+    Example:
+        >>> pad_rows(np.array([3, 1]), 4), pad_rows(np.array([3, 1]), 4, "last")
+        (array([3, 1, 0, 0]), array([3, 1, 1, 1]))
+    """
+    padded = np.empty((size, *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
+    padded[len(rows) :] = rows[-1] if fill == "last" else fill
+    return padded
 
 
 def processor() -> str:

@@ -1,93 +1,57 @@
-"""Files and folders of ours: one process at a time, one job for ever, and nothing half written."""
+"""Files and folders of ours: one process at a time, and nothing half written."""
 
 import contextlib
-import fcntl
+import hashlib
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from gaxjax.common.errors import UserError
+from gaxjax.common.text import one_line
 
 __all__ = [
     "cache_folder",
+    "cannot_write",
     "checked_output",
+    "file_sha256",
     "lock",
-    "refuse_another",
-    "refuse_strangers",
     "replacing",
+    "replacing_folder",
     "write_text",
 ]
 
-
-def refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Refuse to resume what was begun otherwise.
-
-    Args:
-        path: the folder.
-        there: what makes it what it is: `command`, settings, fingerprints.
-        here: what is asked for.
-
-    Raises:
-        UserError: they differ; the message names what.
-    """
-    if there.get("command") != here.get("command"):
-        raise UserError(
-            f"{path} holds a run of gaxjax {there.get('command')}: choose another --output"
-        )
-    differing = [
-        f"{name} is {there.get(name)} there and {here.get(name)} here"
-        for name in {**there, **here}
-        if there.get(name) != here.get(name)
-    ]
-    if differing:
-        raise UserError(
-            f"{path} holds another run: {'; '.join(differing)}. "
-            "Choose another --output, or give the same settings to resume it"
-        )
+_ON_WINDOWS = os.name == "nt"
 
 
-def refuse_strangers(path: Path, description: str, *earlier: str) -> None:
-    """Refuse a folder with files in it but without ``description``.
+def lock(path: Path) -> contextlib.ExitStack:
+    """Make an output folder and take its lock, which lasts until the returned stack is closed.
 
-    Args:
-        path: the folder, which may be missing.
-        description: the file that makes a folder ours.
-        earlier: files that are written before it, and may be there alone after a crash.
-
-    Raises:
-        UserError: there are some; the message names one.
-    """
-    if not path.is_dir() or (path / description).exists():
-        return
-    ours = {".lock", *earlier, *(f"{name}.tmp" for name in (description, *earlier))}
-    strangers = [entry.name for entry in path.iterdir() if entry.name not in ours]
-    if strangers:
-        raise UserError(
-            f"output folder {path} is not empty and holds no gaxjax run "
-            f"(found {sorted(strangers)[0]}): choose another --output"
-        )
-
-
-def lock(path: Path) -> Any:
-    """Make an output folder and take its lock, which lasts until the returned file is closed.
+    The system gives the lock up with the process, however that ends.
 
     Raises:
         UserError: a file is in the way, the folder cannot be written, or it is in use.
+
+    Example:
+        >>> with lock(Path("run")):  # doctest: +SKIP
+        ...     write_text(Path("run/notes.txt"), "mine")
     """
+    import filelock  # at the first lock: most of what imports this module takes none
+
     try:
         path.mkdir(parents=True, exist_ok=True)
-        held = (path / ".lock").open("a")
+        held = filelock.FileLock(path / ".lock", timeout=0, thread_local=False)
+        held.acquire()
+    except filelock.Timeout:  # an OSError too
+        raise UserError(f"{path} is in use by another gaxjax process") from None
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"output {path} is a file; expected a folder to write to") from None
     except OSError as error:
-        raise UserError(f"cannot write to output folder {path}: {error.strerror}") from None
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        held.close()
-        raise UserError(f"{path} is in use by another gaxjax process") from None
-    return held
+        raise cannot_write(f"to output folder {path}", error) from None
+    until = contextlib.ExitStack()
+    until.callback(held.release)
+    return until
 
 
 @contextlib.contextmanager
@@ -95,23 +59,82 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file to write, then make it durable and put it in `path`'s place."""
     temporary = path.with_name(path.name + ".tmp")
     yield temporary
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
+    _make_durable(temporary)
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _make_durable(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill, then make it durable and put it in `path`'s place.
+
+    What fails leaves nothing behind. A process that is killed may leave `.NAME.*.partial`.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        os.fsync(folder)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for entry in (*temporary.rglob("*"), temporary):
+            _make_durable(entry)
+        if path.exists():
+            # A folder cannot be renamed over: the old one steps aside for an instant.
+            old = temporary.with_suffix(".old")
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(path)
+        _make_durable(path.parent)
     finally:
-        os.close(folder)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def cache_folder() -> Path:
-    """Return ``$GAXJAX_CACHE``, or ``~/.cache/gaxjax`` where it is not set."""
-    return Path(os.environ.get("GAXJAX_CACHE") or Path.home() / ".cache" / "gaxjax")
+def _make_durable(path: Path) -> None:
+    """Have the system write a file, or a folder's list of names, to the disk."""
+    if _ON_WINDOWS and path.is_dir():
+        return  # it opens no folders, and keeps their lists itself
+    descriptor = os.open(path, os.O_RDWR if _ON_WINDOWS else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(what: object, error: Exception, mend: str = "") -> UserError:
+    """Return the one line for a write that failed.
+
+    Args:
+        what: a path, or words that name one.
+        error: what happened: an OSError, or what a library makes of one.
+        mend: what is safe, and what the user can do.
+
+    Example:
+        >>> cannot_write("table.csv", OSError(28, "No space left on device"))
+        UserError('cannot write table.csv: No space left on device')
+    """
+    reason = getattr(error, "strerror", None) or one_line(error)
+    return UserError(f"cannot write {what}" + (f" ({reason}): {mend}" if mend else f": {reason}"))
 
 
 def checked_output(path: Path, suffixes: tuple[str, ...], *, flag: str = "--output") -> Path:
-    """Refuse a place that cannot be written, or that holds something else, before the work."""
+    """Refuse a place that cannot be written, or that holds something else, before the work.
+
+    Raises:
+        UserError: another suffix, a run's description, or no folder there that can be written.
+    """
     if path.suffix not in suffixes:
         raise UserError(f"{flag} {path} must end in {' or '.join(suffixes)}")
     if path.name == "run.json":
@@ -121,14 +144,12 @@ def checked_output(path: Path, suffixes: tuple[str, ...], *, flag: str = "--outp
     return path
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
+def file_sha256(path: Path | str) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+def cache_folder() -> Path:
+    """Return ``$GAXJAX_CACHE``, or ``~/.cache/gaxjax`` where it is not set."""
+    return Path(os.environ.get("GAXJAX_CACHE") or Path.home() / ".cache" / "gaxjax")

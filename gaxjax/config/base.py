@@ -71,7 +71,8 @@ def to_dict(config: Any) -> dict[str, Any]:
             return [plain(item) for item in value]
         return str(value) if isinstance(value, Path) else value
 
-    return plain(dataclasses.asdict(config))
+    values: dict[str, Any] = plain(dataclasses.asdict(config))
+    return values
 
 
 def from_dict(config_type: type[_T], values: Mapping[str, Any]) -> _T:

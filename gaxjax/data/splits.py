@@ -6,7 +6,6 @@ command reads (`--data split.csv --split val`), and that outlives NumPy's random
 """
 
 import csv
-import hashlib
 import io
 import os
 from collections import defaultdict
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gaxjax.common.errors import UserError
-from gaxjax.common.files import replacing
+from gaxjax.common.files import cannot_write, file_sha256, replacing
 from gaxjax.common.text import counted
 from gaxjax.data.folders import class_folders, images_of_split, split_folders
 from gaxjax.data.image_set import require_unicode
@@ -150,7 +149,7 @@ class Split:
             with replacing(path) as temporary:
                 temporary.write_bytes(text.getvalue().encode())
         except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from None
+            raise cannot_write(path, error) from None
 
 
 def make_split(root: Path, *, validation: float = 0.2, seed: int = 0) -> Split:
@@ -304,8 +303,7 @@ def _path_cells(root: Path, file: Path) -> Callable[[str], str]:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise UserError(
             f"cannot read {path}: {error.strerror}; restore the file or take it out of its folder"

@@ -5,33 +5,25 @@ CHECKPOINT/
   gaxjax.json   format, CheckpointMetadata, SHA-256 of each file in weights/, parity report
   weights/      Orbax: one array per dotted name, such as layer1.0.conv1.kernel
 ```
-
-The only module that imports Orbax, by its v1 interface. Three things are checked here rather than
-there: dtypes, which Orbax would cast in silence; names and shapes, for one clear line; and the
-files' hashes, because Orbax 0.12 meets a damaged file with hundreds of logged lines and with tasks
-that nobody awaits.
 """
 
 import dataclasses
 import hashlib
-import json
-import os
-import secrets
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import PyTree
-from orbax.checkpoint import v1 as ocp
 
 from gaxjax.common.errors import UserError
+from gaxjax.common.files import cannot_write
+from gaxjax.common.text import one_line
 from gaxjax.models import registry as models
+from gaxjax.models.arrays import read_arrays, read_description, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
+from gaxjax.models.rewriting import fold_batch_norm
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -49,8 +41,6 @@ __all__ = [
 
 _FORMAT = 1
 _DESCRIPTION = "gaxjax.json"
-_STATE = "state.json"
-_WEIGHTS = "weights"
 
 Triple = tuple[float, float, float]
 
@@ -124,22 +114,11 @@ def save(
     assert {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in expected.items()}, (
         f"the model is no {metadata.architecture} with {metadata.num_classes} classes"
     )
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    about = {"format": _FORMAT, "metadata": dataclasses.asdict(metadata), "parity": parity}
     try:
-        temporary.mkdir(parents=True)
-        ocp.save(temporary / _WEIGHTS, weights)
-        description = {
-            "format": _FORMAT,
-            "metadata": dataclasses.asdict(metadata),
-            "files": _hashes(temporary),
-            "parity": parity,
-        }
-        (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
-        _replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write the checkpoint {path}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_arrays(path, weights, _DESCRIPTION, about)
+    except (OSError, ValueError) as error:
+        raise cannot_write(f"the checkpoint {path}", error) from error
 
 
 def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
@@ -160,42 +139,16 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
     path = Path(path).absolute()
     description = _read_description(path)
     metadata = _metadata(path, description)
-    if fault := _altered(path, description):
-        raise UserError(_damaged(path, fault))
     model = _abstract_model(metadata)
-    expected = named_weights(model)
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    wanted = {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-        for name, leaf in expected.items()
-    }
     try:
-        faults = _differences(_stored(path), wanted)
-        arrays = {} if faults else ocp.load(path / _WEIGHTS, wanted)
-    except Exception as error:
-        # Orbax and TensorStore raise many types; the files are whole, so this is another version's.
-        raise UserError(_damaged(path, str(error) or type(error).__name__)) from error
-    if faults:
-        raise UserError(_damaged(path, "; ".join(faults[:3])))
+        arrays = read_arrays(path, description, named_weights(model))
+    except ValueError as error:
+        raise _damaged(path, error) from error
     state = nnx.state(model)
     for keys, variable in nnx.to_flat_state(state):
         variable.set_value(arrays[_dotted(keys)])
     nnx.update(model, state)
     return model, metadata
-
-
-def _by_path(tree: PyTree) -> dict[str, Any]:
-    return {
-        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    return ocp.metadata(path / _WEIGHTS).metadata
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def check_destination(path: Path | str) -> None:
@@ -247,17 +200,6 @@ def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def _replace(temporary: Path, path: Path) -> None:
-    if not path.exists() or _is_empty_folder(path):
-        os.rename(temporary, path)
-        return
-    # A full folder cannot be renamed over: the old one steps aside for an instant.
-    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
-    os.rename(path, old)
-    os.rename(temporary, path)
-    shutil.rmtree(old)
-
-
 def _read_description(path: Path) -> dict[str, Any]:
     mend = "make one with: gaxjax convert MODEL --output FOLDER"
     if not path.exists():
@@ -265,11 +207,9 @@ def _read_description(path: Path) -> dict[str, Any]:
     if not is_checkpoint(path):
         raise UserError(f"{path} is no gaxjax checkpoint (no {_DESCRIPTION} in it); {mend}")
     try:
-        description = json.loads((path / _DESCRIPTION).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(_damaged(path, f"{_DESCRIPTION}: {error}")) from error
-    if not isinstance(description, dict):
-        raise UserError(_damaged(path, f"{_DESCRIPTION} holds no object"))
+        description = read_description(path, _DESCRIPTION)
+    except ValueError as error:
+        raise _damaged(path, error) from error
     if description.get("format") != _FORMAT:
         raise UserError(
             f"the checkpoint {path} has format {description.get('format')!r}, this gaxjax reads "
@@ -279,59 +219,19 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 
 def _metadata(path: Path, description: dict[str, Any]) -> CheckpointMetadata:
-    values = description.get("metadata")
-    if not isinstance(values, dict) or not isinstance(description.get("files"), dict):
-        raise UserError(_damaged(path, f"{_DESCRIPTION} lacks metadata or files"))
-    tuples: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
     try:
-        return CheckpointMetadata(**tuples)
-    except TypeError as error:
-        raise UserError(_damaged(path, f"{_DESCRIPTION}: {error}")) from error
+        values = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in description["metadata"].items()
+        }
+        return CheckpointMetadata(**values)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise _damaged(path, error) from error
 
 
-def _differences(stored: Any, wanted: dict[str, jax.ShapeDtypeStruct]) -> list[str]:
-    faults = [f"{name} is missing" for name in wanted if name not in stored]
-    faults += [f"{name} is not part of the model" for name in stored if name not in wanted]
-    for name in stored.keys() & wanted.keys():
-        given, leaf = stored[name], wanted[name]
-        if (tuple(given.shape), np.dtype(given.dtype)) != (leaf.shape, leaf.dtype):
-            faults.append(
-                f"{name} is {given.dtype}{tuple(given.shape)}, not {leaf.dtype}{leaf.shape}"
-            )
-    return faults
-
-
-def _hashes(path: Path) -> dict[str, str]:
-    """SHA-256 of every file under ``weights/`` by its path in the checkpoint."""
-    return {
-        file.relative_to(path).as_posix(): _file_sha256(file)
-        for file in sorted((path / _WEIGHTS).rglob("*"))
-        if file.is_file()
-    }
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _altered(path: Path, description: dict[str, Any]) -> str | None:
-    """Return what is wrong with the first file that is not as it was written."""
-    for name, sha256 in description["files"].items():
-        if not (path / name).is_file():
-            return f"{name} is missing"
-        if _file_sha256(path / name) != sha256:
-            return f"{name} is truncated or altered"
-    return None
-
-
-def _damaged(path: Path, reason: str) -> str:
-    one_line = " ".join(reason.split())
-    if len(one_line) > 200:
-        one_line = one_line[:200] + "…"
-    return f"the checkpoint {path} is damaged ({one_line}); convert the weights again"
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = one_line(error)
+    return UserError(f"the checkpoint {path} is damaged ({reason}); convert the weights again")
 
 
 def load_classifier(path: Path, *, fold: bool = True) -> Classifier:
@@ -345,10 +245,7 @@ def load_classifier(path: Path, *, fold: bool = True) -> Classifier:
     Raises:
         UserError: no checkpoint there, or a damaged one.
     """
-    from gaxjax.models import checkpoint
-    from gaxjax.models.rewriting import fold_batch_norm
-
-    model, metadata = checkpoint.load(path)
+    model, metadata = load(path)
     declared = {name: getattr(metadata, name) for name in ("num_classes", "mean", "std")}
     classifier = as_classifier(model, **declared)
     if fold:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from gaxjax.common.errors import UserError
+from gaxjax.common.text import one_line
 from gaxjax.results.store import read_heatmap_rows
 
 __all__ = [
@@ -103,9 +104,8 @@ def read_snapshots(run: Path | str) -> pa.Table:
         json.loads(table.schema.metadata[ABOUT])
         return table.cast(SCHEMA.with_metadata(table.schema.metadata))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"{path} is damaged ({reason}): delete it and give the run's command again"
+            f"{path} is damaged ({one_line(error)}): delete it and give the run's command again"
         ) from None
 
 

@@ -12,7 +12,6 @@ part is overwritten by the next one. Pandas, DuckDB and xarray read all of it wi
 """
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,9 @@ import tensorstore as ts
 from jaxtyping import Float
 
 from gaxjax.common.errors import UserError
-from gaxjax.common.files import lock, refuse_another, refuse_strangers, replacing
+from gaxjax.common.files import lock, replacing
+from gaxjax.common.header import FolderHeader, damaged, read_values, refuse_strangers
+from gaxjax.common.text import one_line
 from gaxjax.results.solution import Solution
 
 FORMAT = 2
@@ -85,6 +86,7 @@ class Store:
         num_heatmaps: upper bound of heatmap rows.
 
     Attributes:
+        header: run.json.
         done: ids of the images committed so far.
 
     Raises:
@@ -122,12 +124,10 @@ class Store:
 
     def _open(self, identity: dict[str, Any], header: dict[str, Any]) -> None:
         path = self.path
-        if (path / "run.json").exists():
-            self.header = read_header(path)
-            refuse_another(path, self.header["identity"], identity)
-        else:
-            self.header = {"format": FORMAT, "identity": identity, **header, "sessions": []}
-            self.write_header()
+        file = path / "run.json"
+        there = read_header(path) if file.exists() else None
+        begun = {"format": FORMAT, "identity": identity, **header}
+        self.header = FolderHeader(file, begun, there)
         (path / "scores").mkdir(exist_ok=True)
         for leftover in (path / "scores").glob("*.tmp"):
             leftover.unlink()
@@ -184,9 +184,7 @@ class Store:
 
     def write_header(self, **changes: Any) -> None:
         """Write run.json anew, whole or not at all."""
-        self.header |= changes
-        with replacing(self.path / "run.json") as temporary:
-            temporary.write_text(json.dumps(self.header, indent=2) + "\n")
+        self.header.write(**changes)
 
 
 def heatmap_sha256(heatmap: Float[np.ndarray, "H W 3"]) -> str:
@@ -227,19 +225,19 @@ def read_header(path: Path | str) -> dict[str, Any]:
         UserError: there is no run, or run.json is damaged or of a newer format.
     """
     path = Path(path)
+    file = path / "run.json"
     try:
-        header = json.loads((path / "run.json").read_text())
-        version = header["format"]
-        missing = {"config", "identity"} - header.keys()
-        if version == FORMAT and missing:
-            raise KeyError(*missing)
+        header = read_values(file, "format")
     except (FileNotFoundError, NotADirectoryError):
         what = "is a file, not a run's folder" if path.is_file() else "has no run.json"
         raise UserError(f"{path} holds no gaxjax run: it {what}") from None
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise UserError(f"{path}/run.json is damaged ({error}): restore it or start anew") from None
-    if version != FORMAT:
-        raise UserError(f"{path} has store format {version}; this gaxjax reads format {FORMAT}")
+    if header["format"] != FORMAT:
+        raise UserError(
+            f"{path} has store format {header['format']}; this gaxjax reads format {FORMAT}"
+        )
+    for name in ("config", "identity"):
+        if name not in header:
+            raise damaged(file, f"it lacks {name}")
     return header
 
 
@@ -260,9 +258,8 @@ def read_scores(path: Path | str, columns: Iterable[str] | None = None) -> pa.Ta
             table = pq.read_table(part, columns=names, partitioning=None)
             tables.append(table.cast(tables[0].schema))
         except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"{part} is damaged ({reason}): restore it, or delete it to have "
+                f"{part} is damaged ({one_line(error)}): restore it, or delete it to have "
                 "its images computed again"
             ) from None
     return pa.concat_tables(tables)
@@ -290,11 +287,11 @@ def read_heatmap_rows(folder: Path, rows: Iterable[int]) -> Float[np.ndarray, "N
         array = ts.open(_spec(folder), open=True, read=True).result()
         return np.asarray(array[list(rows)].read().result())
     except ValueError as error:
-        raise _damaged(folder, error) from None
+        raise damaged(folder, one_line(error)) from None
 
 
 def _spec(folder: Path) -> dict[str, Any]:
-    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(folder)}}
+    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": folder.as_posix()}}
 
 
 def open_heatmap_array(folder: Path, shape: tuple[int, ...], dtype: str) -> Any:
@@ -329,9 +326,4 @@ def open_heatmap_array(folder: Path, shape: tuple[int, ...], dtype: str) -> Any:
     try:
         return ts.open(spec, open=True, create=True).result()
     except ValueError as error:
-        raise _damaged(folder, error) from None
-
-
-def _damaged(folder: Path, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0]
-    return UserError(f"{folder} is damaged ({reason}): restore it or start anew")
+        raise damaged(folder, one_line(error)) from None

@@ -10,7 +10,6 @@ OUTPUT/
 
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gaxjax.common import files as folder
 from gaxjax.common import interruption
 from gaxjax.common.devices import is_out_of_memory
 from gaxjax.common.errors import UserError
+from gaxjax.common.files import lock
+from gaxjax.common.header import refuse_strangers
 from gaxjax.common.progress import StepProgress
 from gaxjax.config.base import to_dict
 from gaxjax.config.finetune import FinetuneConfig
@@ -91,8 +91,8 @@ def run_finetune(
     root = Path(config.data).expanduser().resolve()
     if output.resolve().is_relative_to(root) and root.is_dir():
         raise UserError(f"--output {output} lies inside the images of --data {root}: move it")
-    folder.refuse_strangers(output, "finetune.json", "split.csv")
-    with closing(folder.lock(output)):
+    refuse_strangers(output, "finetune.json", "split.csv")
+    with lock(output):
         data, duplicates = _divided(config, output, note)
         train, validation = (_open(config, data, split) for split in ("train", "val"))
         model, start = _model_to_start_from(config, train.num_classes)

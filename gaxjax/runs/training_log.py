@@ -2,7 +2,6 @@
 
 import csv
 import importlib.metadata
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,8 +10,9 @@ from typing import Any
 
 import jax
 
-from gaxjax.common import files as folder
 from gaxjax.common.errors import UserError
+from gaxjax.common.files import cannot_write, replacing
+from gaxjax.common.header import FolderHeader, read_values
 from gaxjax.models.training import TrainState
 from gaxjax.runs import training_state
 
@@ -45,15 +45,14 @@ class TrainingLog:
         self.states = output / "state"
         self.curve: list[dict[str, float]] = []
         file = output / "finetune.json"
-        self._header: dict[str, Any] = {"identity": identity, **header, "sessions": []}
+        file, there = output / "finetune.json", None
         if file.exists():
-            try:
-                there = json.loads(file.read_text())
-                folder.refuse_another(output, there["identity"], identity)
-                self._header["sessions"] = list(there["sessions"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{file} is damaged ({error}): start anew elsewhere") from None
-        self.write()
+            # Whatever may change, such as when to stop, is as it is asked for now.
+            earlier = read_values(file, "identity", "sessions")
+            there = {"identity": earlier["identity"], **header, "sessions": earlier["sessions"]}
+        with self._writing(file.name):
+            self._header = FolderHeader(file, {"identity": identity, **header}, there)
+            self._header.write()
 
     def begin_session(self) -> None:
         """Note when and on what this session trains."""
@@ -64,7 +63,8 @@ class TrainingLog:
             "platform": device.platform,
             "versions": versions(),
         }
-        self.write(status="running", sessions=[*self._header["sessions"], session])
+        with self._writing("finetune.json"):
+            self._header.begin_session(session)
 
     def read_until(self, iteration: int) -> float:
         """Read the curve up to an iteration, and return the validation accuracy there.
@@ -93,7 +93,11 @@ class TrainingLog:
         """Keep a validation's row and the state that it is of."""
         values = iteration, loss, accuracy, round(seconds, 1)
         self.curve.append(dict(zip(COLUMNS, values, strict=True)))
-        with self._replacing("curve.csv") as temporary, temporary.open("w") as file:
+        with (
+            self._writing("curve.csv"),
+            replacing(self._output / "curve.csv") as temporary,
+            temporary.open("w", newline="") as file,
+        ):
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.curve)
@@ -101,17 +105,12 @@ class TrainingLog:
 
     def write(self, **changes: Any) -> None:
         """Write finetune.json anew."""
-        self._header |= changes
-        with self._replacing("finetune.json") as temporary:
-            temporary.write_text(json.dumps(self._header, indent=2) + "\n")
+        with self._writing("finetune.json"):
+            self._header.write(**changes)
 
     @contextmanager
-    def _replacing(self, name: str) -> Iterator[Path]:
+    def _writing(self, name: str) -> Iterator[None]:
         try:
-            with folder.replacing(self._output / name) as temporary:
-                yield temporary
+            yield
         except OSError as error:
-            raise UserError(
-                f"cannot write {self._output / name} ({error.strerror}): what was kept before is "
-                "safe; mend it and give the same command again to resume"
-            ) from error
+            raise cannot_write(self._output / name, error, training_state.RESUME) from error

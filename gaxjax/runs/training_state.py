@@ -1,25 +1,23 @@
-"""The state of a training on disk: one Orbax folder per validation."""
+"""The state of a training on disk: a folder of arrays per validation; the last one stays."""
 
-import json
-import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 from jaxtyping import PyTree
-from orbax.checkpoint import v1 as ocp
 
 from gaxjax.common.errors import UserError
-from gaxjax.models.checkpoint import (
-    _STATE,
-    _WEIGHTS,
-    _altered,
-    _by_path,
-    _differences,
-    _hashes,
-    _one_line,
-    _stored,
-)
+from gaxjax.common.files import cannot_write
+from gaxjax.common.text import one_line
+from gaxjax.models.arrays import read_arrays, read_description, write_arrays
+
+__all__ = ["RESUME", "latest_state", "load_state", "save_state"]
+
+_STATE = "state.json"
+
+RESUME = "what was kept before is safe; mend it and give the same command again to resume"
+"""What to say where training cannot write."""
 
 
 def save_state(folder: Path, state: PyTree, number: int) -> None:
@@ -34,19 +32,12 @@ def save_state(folder: Path, state: PyTree, number: int) -> None:
         UserError: it cannot be written; the state before is still there.
     """
     path = folder.absolute() / f"{number:09d}"
-    temporary = path.with_suffix(".partial")
+    for unfinished in folder.glob(".*.partial"):  # of a process that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
-        temporary.mkdir(parents=True)
-        ocp.save(temporary / _WEIGHTS, _by_path(state))
-        (temporary / _STATE).write_text(json.dumps({"files": _hashes(temporary)}) + "\n")
-        os.sync()  # durable before the rename, so that a state that is there is whole
-        temporary.rename(path)
-    except (OSError, ValueError) as error:  # TensorStore says ValueError for a full disk
-        raise UserError(
-            f"cannot write the training state {path} ({_one_line(error)}): what was kept before is "
-            "safe; mend it and give the same command again to resume"
-        ) from error
+        write_arrays(path, _by_path(state), _STATE, {})
+    except (OSError, ValueError) as error:
+        raise cannot_write(f"the training state {path}", error, RESUME) from error
     for other in folder.iterdir():
         if other.name != path.name:
             shutil.rmtree(other, ignore_errors=True)
@@ -68,21 +59,18 @@ def load_state(path: Path, like: PyTree) -> PyTree:
     Raises:
         UserError: damaged files, or another model's state.
     """
-    path = path.absolute()
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    wanted = {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-        for name, leaf in _by_path(like).items()
-    }
+    path, wanted = path.absolute(), _by_path(like)
     try:
-        fault = _altered(path, json.loads((path / _STATE).read_text()))
-        faults = [fault] if fault else _differences(_stored(path), wanted)
-        if faults:
-            raise ValueError("; ".join(faults[:3]))
-        arrays = ocp.load(path / _WEIGHTS, wanted)
-    except Exception as error:  # as in `load`
+        arrays = read_arrays(path, read_description(path, _STATE), wanted)
+    except ValueError as error:
         raise UserError(
-            f"the training state {path} is damaged ({_one_line(error)}); remove that folder to "
+            f"the training state {path} is damaged ({one_line(error)}); remove that folder to "
             "train anew"
         ) from error
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
+
+
+def _by_path(tree: PyTree) -> dict[str, Any]:
+    return {
+        jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 import converters
 from converters import bijection, torchvision_weights
 from converters.random_weights import random_state_dict
-from converters.state_dict import file_sha256
 from converters.torch_models import torch_model
 from gaxjax.common.errors import UserError
+from gaxjax.common.files import file_sha256
 from gaxjax.models import checkpoint
 
 

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from gaxjax.common.errors import UserError
-from gaxjax.models import checkpoint
+from gaxjax.models import arrays, checkpoint
 from gaxjax.models import registry as models
 from gaxjax.models.checkpoint import CheckpointMetadata
 
@@ -86,7 +86,7 @@ def test_a_save_that_fails_keeps_the_earlier_checkpoint(saved, model, monkeypatc
     def full_disk(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.ocp, "save", full_disk)
+    monkeypatch.setattr(arrays.ocp, "save", full_disk)
     with pytest.raises(UserError, match="No space left"):
         checkpoint.save(saved, model, METADATA)
     assert [path.name for path in saved.parent.iterdir()] == ["pets"]

@@ -1,0 +1,137 @@
+"""What a run's or a training's folder is: one JSON file in it, and the refusal of another one.
+
+    identity   what must be the same for the folder to be resumed: command, settings, fingerprints
+    sessions   one entry each time that somebody worked on it
+    status     running, then complete
+
+The rest of the file is its owner's.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gaxjax.common.errors import UserError
+from gaxjax.common.files import replacing
+
+__all__ = ["FolderHeader", "damaged", "read_values", "refuse_another", "refuse_strangers"]
+
+
+class FolderHeader:
+    """A folder's description; the file is whole at every moment. Its values are read as a dict's.
+
+    Args:
+        file: such as `run.json`, in a folder whose lock is held.
+        values: what the file of a new folder holds, `identity` among it.
+        there: what the file of an old folder holds from now on; None begins a new one.
+
+    Raises:
+        UserError: `there` has another identity; the message names what differs.
+        OSError: a new file cannot be written, as from the methods that write.
+    """
+
+    def __init__(self, file: Path, values: dict[str, Any], there: dict[str, Any] | None) -> None:
+        self._file = file
+        if there is None:
+            self._values = {**values, "sessions": []}
+            self.write()
+        else:
+            refuse_another(file.parent, there["identity"], values["identity"])
+            self._values = there
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def write(self, **changes: Any) -> None:
+        """Write the file anew, whole or not at all, with some values changed."""
+        self._values |= changes
+        with replacing(self._file) as temporary:
+            temporary.write_text(json.dumps(self._values, indent=2) + "\n")
+
+    def begin_session(self, session: dict[str, Any]) -> None:
+        """Note when, where and with what somebody begins to work on the folder."""
+        self.write(status="running", sessions=[*self["sessions"], session])
+
+    def update_session(self, figures: dict[str, Any]) -> None:
+        """Note in the last session what came of it."""
+        *earlier, last = self["sessions"]
+        self.write(sessions=[*earlier, last | figures])
+
+
+def read_values(file: Path, *required: str) -> dict[str, Any]:
+    """Read a header's file.
+
+    Args:
+        file: such as `run.json`.
+        required: keys that must be there.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is no such file.
+        UserError: it is damaged.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise TypeError("it holds no object")
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (ValueError, TypeError, OSError) as error:
+        raise damaged(file, error) from None
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise damaged(file, f"it lacks {missing[0]}")
+    return values
+
+
+def damaged(path: Path, reason: object) -> UserError:
+    """Return the one line for a part of a folder that cannot be read."""
+    return UserError(f"{path} is damaged ({reason}): restore it or start anew")
+
+
+def refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Refuse to resume what was begun otherwise.
+
+    Args:
+        path: the folder.
+        there: what makes it what it is: `command`, settings, fingerprints.
+        here: what is asked for.
+
+    Raises:
+        UserError: they differ; the message names what.
+    """
+    if there.get("command") != here.get("command"):
+        raise UserError(
+            f"{path} holds a run of gaxjax {there.get('command')}: choose another --output"
+        )
+    differing = [
+        f"{name} is {there.get(name)} there and {here.get(name)} here"
+        for name in {**there, **here}
+        if there.get(name) != here.get(name)
+    ]
+    if differing:
+        raise UserError(
+            f"{path} holds another run: {'; '.join(differing)}. "
+            "Choose another --output, or give the same settings to resume it"
+        )
+
+
+def refuse_strangers(path: Path, description: str, *earlier: str) -> None:
+    """Refuse a folder with files in it but without ``description``.
+
+    Args:
+        path: the folder, which may be missing.
+        description: the file that makes a folder ours.
+        earlier: files that are written before it, and may be there alone after a crash.
+
+    Raises:
+        UserError: there are some; the message names one.
+    """
+    if not path.is_dir() or (path / description).exists():
+        return
+    ours = {".lock", *earlier, *(f"{name}.tmp" for name in (description, *earlier))}
+    strangers = [entry.name for entry in path.iterdir() if entry.name not in ours]
+    if strangers:
+        raise UserError(
+            f"output folder {path} is not empty and holds no gaxjax run "
+            f"(found {sorted(strangers)[0]}): choose another --output"
+        )
