@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from test_data import opened, tree
+from image_folders import opened, tree
 
 from gaxjax.data.batching import batches
 from gaxjax.data.image_set import ImageSet

@@ -2,55 +2,30 @@
 
 import csv
 import hashlib
-import itertools
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from image_folders import (
+    TEST_DATA,
+    assert_says,
+    complaint,
+    labels_of,
+    needs_data,
+    opened,
+    paint,
+    tree,
+)
 from scipy.io import savemat
 
-from gaxjax.common.errors import UserError
-from gaxjax.config.inputs import DataConfig
 from gaxjax.data.batching import batches
 from gaxjax.data.decode import UnreadableImageError
 from gaxjax.data.digits import digits_split, load_digits_arrays
-from gaxjax.data.image_set import ImageSet
 from gaxjax.data.labels import imagenet_wnids
-from gaxjax.data.sources import open_images
-
-TEST_DATA = os.environ.get("GAXJAX_TEST_DATA")
-needs_data = pytest.mark.skipif(not TEST_DATA, reason="needs images under $GAXJAX_TEST_DATA")
 
 GOLDFISH, SHARK, RAY = "n01443537", "n01484850", "n01498041"  # classes 1, 2 and 6
-
-
-def paint(path: Path, value: int = 0) -> Path:
-    """Write a small image, all of one grey value so that a test can tell it again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (12, 10), (value, value, value)).save(path)
-    return path
-
-
-def tree(root: Path, **classes: int) -> Path:
-    """Write class folders with so many images each."""
-    value = itertools.count()
-    for name, count in classes.items():
-        (root / name).mkdir(parents=True)
-        for i in range(count):
-            paint(root / name / f"{i:03d}.png", next(value))
-    return root
-
-
-def opened(data: object, num_classes: int | None = None, **settings: object) -> ImageSet:
-    settings = {"size": 8, **settings}
-    return open_images(DataConfig(data=str(data), **settings), num_classes=num_classes)
-
-
-def labels_of(images: ImageSet) -> list[tuple[str, int, str]]:
-    return [(record.image_id, record.label, record.label_name) for record in images.records]
 
 
 # --- Class folders -------------------------------------------------------------------------------
@@ -382,19 +357,6 @@ def test_the_fingerprint_is_the_documented_hash(tmp_path):
 
 
 # --- Bad input: one clear line each --------------------------------------------------------------
-
-
-def complaint(data: object, num_classes: int | None = None, **settings: object) -> str:
-    with pytest.raises(UserError) as caught:
-        opened(data, num_classes, **settings)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def assert_says(message: str, *parts: object) -> None:
-    for part in parts:
-        assert str(part) in message, f"{part!r} is not in {message!r}"
 
 
 def test_a_missing_folder_is_named_with_what_was_expected(tmp_path):

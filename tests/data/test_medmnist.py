@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_folders import assert_says, complaint, labels_of, opened
 from PIL import Image
-from test_data import assert_says, complaint, labels_of, opened
 
 from gaxjax.common.errors import UserError
 from gaxjax.data.batching import batches

@@ -8,7 +8,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_data import TEST_DATA, assert_says, complaint, labels_of, needs_data, opened, paint, tree
+from image_folders import (
+    TEST_DATA,
+    assert_says,
+    complaint,
+    labels_of,
+    needs_data,
+    opened,
+    paint,
+    tree,
+)
 
 from gaxjax.common.errors import UserError
 from gaxjax.config.base import from_dict, to_dict
