@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gaxjax.common.devices import pad_rows
 from gaxjax.config.base import ScoreSpace
 from gaxjax.config.methods import GaxConfig
 from gaxjax.data.batching import batches
@@ -73,7 +74,6 @@ def baselines(
         if not count:
             continue
         # One shape for all batches, so that there is one program.
-        pixels = np.pad(batch.images, ((0, _BATCH - count), (0, 0), (0, 0), (0, 0)))
-        padded = np.pad(batch.labels, (0, _BATCH - count))
-        baseline = jax.device_get(classify(classifier.weights, pixels, padded))
+        pixels, labels = pad_rows(batch.images, _BATCH), pad_rows(batch.labels, _BATCH)
+        baseline = jax.device_get(classify(classifier.weights, pixels, labels))
         yield batch.indices, batch.labels, Baseline(*(leaf[:count] for leaf in baseline))
