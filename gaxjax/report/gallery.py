@@ -106,7 +106,7 @@ def _append(
     def class_of(index: int | None) -> int | None:
         return None if index is None else classes.place(run.class_name(index))
 
-    title = title_of(row["method"], row["layer"]).replace("\n", " ")
+    title = title_of(row["method"], row["layer"])
     values = {
         "run": number,
         "image": ids.place(row["image_id"]),
