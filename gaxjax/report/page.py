@@ -24,8 +24,7 @@ from markupsafe import Markup
 
 from gaxjax.common.errors import UserError
 from gaxjax.common.files import replacing
-from gaxjax.report.figures.catalogue import course_figures, run_figures
-from gaxjax.report.figures.figure import Figure
+from gaxjax.report.figures.catalogue import Figure, course_figures, run_figures
 from gaxjax.report.film import MOST_IMAGES, evolutions, left_out
 from gaxjax.report.gallery import gallery
 from gaxjax.report.pictures import color_table

@@ -11,7 +11,7 @@ from gaxjax.report.figures.probabilities import probability_figures
 from gaxjax.report.figures.steps import step_figures
 from gaxjax.results.stored_run import Images, StoredRun
 
-__all__ = ["course_figures", "run_figures"]
+__all__ = ["Figure", "course_figures", "run_figures"]
 
 
 def run_figures(run: StoredRun, load: Images) -> list[Figure]:
