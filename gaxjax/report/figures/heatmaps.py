@@ -1,13 +1,13 @@
 """Some of a run's heatmaps, channel by channel beside their images: the paper's Fig. 5."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gaxjax.common.text import counted
-from gaxjax.report.figures.figure import Drawing, Figure, finish, new_figure
+from gaxjax.report.figures.figure import Drawing, Figure, all_rows, finish, new_figure
 from gaxjax.report.figures.style import cut, styled, title_of
 from gaxjax.report.pictures import augmented, robust_limit
 from gaxjax.report.sampling import spread
@@ -17,7 +17,7 @@ from gaxjax.results.stored_run import Images, StoredRun
 __all__ = ["Panel", "draw_panels", "heatmap_figures"]
 
 _PANELS = 5
-_P = "p is the probability of the right class."
+_P_MEANS = "p is the probability of the right class."
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Panel:
         augmented: [H, W, 3] in [0, 1], stretched to be shown; None without an image.
         limit: where its colours end, above 0.
         notes: what stands under image and augmented image.
+        numbers: its row of the CSV file.
     """
 
     title: str
@@ -39,6 +40,11 @@ class Panel:
     augmented: np.ndarray | None
     limit: float
     notes: tuple[str, str]
+    numbers: dict[str, Any]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return its one row."""
+        return [self.numbers]
 
 
 def draw_panels(panels: Sequence[Panel]) -> Drawing:
@@ -93,7 +99,7 @@ def _show(axis: Any, image: np.ndarray | None) -> None:
     axis.set_aspect("equal")
 
 
-def heatmap_figures(run: StoredRun, load: Images) -> Iterator[Figure]:
+def heatmap_figures(run: StoredRun, load: Images) -> list[Figure]:
     """Draw some heatmaps of a run, where it keeps any.
 
     Of GAX those of several images, from the fewest updates to the most. Of AX all heatmaps of two
@@ -108,15 +114,15 @@ def heatmap_figures(run: StoredRun, load: Images) -> Iterator[Figure]:
         if row["heatmap_row"] is not None and row["co_score"] is not None
     ]
     if not rows:
-        return
+        return []
     if run.is_gax:
         rows.sort(key=lambda row: (row["steps"], row["image_id"]))
-        yield _gax_figure(run, load, spread(rows, _PANELS))
-        return
+        return [_gax_figure(run, load, spread(rows, _PANELS))]
     leading = min(rows, key=lambda row: (row["heatmap_row"], row["operation"] != "sum"))
     keys = ("method", "layer", "operation")
     first = [row for row in rows if all(row[key] == leading[key] for key in keys)]
     name = f"{title_of(leading['method'], leading['layer'])} score [{leading['operation']}]"
+    figures = []
     for correct, kind in ((True, "correct"), (False, "wrong")):
         mine = sorted(
             (row for row in first if row["correct"] is correct), key=lambda row: row["co_score"]
@@ -126,19 +132,20 @@ def heatmap_figures(run: StoredRun, load: Images) -> Iterator[Figure]:
             # Each heatmap once, by its first row.
             shown = {r["heatmap_row"]: r for r in reversed(rows) if r["image_id"] == image}
             chosen = [shown[number] for number in sorted(shown)]
-            yield _ax_figure(run, load, chosen, kind, name)
+            figures.append(_ax_figure(run, load, chosen, kind, name))
+    return figures
 
 
 def _gax_figure(run: StoredRun, load: Images, rows: list[dict[str, Any]]) -> Figure:
     heatmaps = run.heatmaps([row["heatmap_row"] for row in rows])
     common = float(np.abs(heatmaps).max()) or 1.0  # optimised heatmaps are compared
-    limits = [common] * len(rows)
+    panels = _panels_of(run, load, rows, heatmaps, [common] * len(rows))
     return Figure(
         f"{run.key}-heatmaps",
         f"Heatmaps from the fewest updates on, {run.name}",
-        f"{_signs(rows)}; all panels share one colour scale. {_P}",
-        draw_panels(list(_panels_of(run, load, rows, heatmaps, limits))),
-        _csv_rows(run, rows, heatmaps),
+        f"{_signs(rows)}; all panels share one colour scale. {_P_MEANS}",
+        draw_panels(panels),
+        all_rows(panels),
     )
 
 
@@ -148,6 +155,7 @@ def _ax_figure(
     heatmaps = run.heatmaps([row["heatmap_row"] for row in rows])
     # Attributions, a few peaks each, are made visible one by one.
     limits = [robust_limit(heatmap) for heatmap in heatmaps]
+    panels = _panels_of(run, load, rows, heatmaps, limits)
     drawn = {(row["method"], row["layer"]) for row in rows}
     every = dict.fromkeys((method.method, method.layer) for method in run.statistics.methods)
     names = [title_of(*key) for key in every if key not in drawn]
@@ -156,10 +164,10 @@ def _ax_figure(
         f"{run.key}-heatmaps-{kind}",
         f"Heatmaps of a {kind} prediction, {run.name}",
         f"The {kind} prediction of the median {name}. {_signs(rows)}; the channels of a row share "
-        f"a colour scale, which ends where 99.5 % of it lie. {_P} Groundtruth: "
+        f"a colour scale, which ends where 99.5 % of it lie. {_P_MEANS} Groundtruth: "
         f"{run.class_name(rows[0]['label'])}.{missing}",
-        draw_panels(list(_panels_of(run, load, rows, heatmaps, limits))),
-        _csv_rows(run, rows, heatmaps),
+        draw_panels(panels),
+        all_rows(panels),
     )
 
 
@@ -169,7 +177,8 @@ def _panels_of(
     rows: list[dict[str, Any]],
     heatmaps: np.ndarray,
     limits: Sequence[float],
-) -> Iterator[Panel]:
+) -> list[Panel]:
+    panels = []
     for row, heatmap, limit in zip(rows, heatmaps, limits, strict=True):
         if run.is_gax:
             title = run.class_name(row["label"])
@@ -185,22 +194,15 @@ def _panels_of(
             f"p = {_probability(row['probability_before'])}",
             f"p = {_probability(row['probability_after'])}, score {row['co_score']:.2f}{how}",
         )
-        yield Panel(cut(title), image, heatmap, together, limit, notes)
-
-
-def _csv_rows(
-    run: StoredRun, rows: list[dict[str, Any]], heatmaps: np.ndarray
-) -> list[dict[str, Any]]:
-    return [
-        {
+        numbers = {
             "image_id": row["image_id"],
             "label": run.class_name(row["label"]),
             **{key: row[key] for key in ("method", "layer", "operation", "steps", "co_score")},
             **{key: row[key] for key in ("probability_before", "probability_after")},
             "abs_max": float(np.abs(heatmap).max()),
         }
-        for row, heatmap in zip(rows, heatmaps, strict=True)
-    ]
+        panels.append(Panel(cut(title), image, heatmap, together, limit, notes, numbers))
+    return panels
 
 
 def _signs(rows: list[dict[str, Any]]) -> str:
