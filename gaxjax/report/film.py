@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,11 @@ __all__ = [
     "spread_snapshots",
 ]
 
-_MOST_FRAMES = 200
-
-SIZE = 160
-"""Height and width of the viewer's pictures, in pixels."""
-
 MOST_IMAGES, MOST_STEPS = 16, 12
 """Of a page: an image's steps take up to half a megabyte."""
+
+_MOST_FRAMES = 200  # of a window or an animation
+_EVOLUTION_SIZE = 160  # height and width of the page's pictures, in pixels
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Film:
-    """One image's way, as a window or an animation shows it.
+    """One image's way, as a window, an animation or the page shows it.
 
     Attributes:
         image_id: the image's.
@@ -75,9 +73,11 @@ class Film:
         image: uint8 [H, W, 3], None where its file is gone.
         operation: how the heatmap meets it.
         target: the CO score aimed at.
+        probability_before: of the groundtruth class, without a heatmap.
         curve: scores after t updates, as measured while optimising.
         frames: snapshots by step; the stored heatmap alone where there are none.
         final: place of the stored heatmap among the frames.
+        num_snapshots: how many there are, of which the frames may be some.
         notes: lines for the user, on what cannot be shown.
     """
 
@@ -87,10 +87,15 @@ class Film:
     image: HostImage | None
     operation: Operation
     target: float
+    probability_before: float | None
     curve: Float[np.ndarray, " T"]
     frames: tuple[Frame, ...]
     final: int
+    num_snapshots: int
     notes: tuple[str, ...] = ()
+
+
+# --- Reading -------------------------------------------------------------------------------------
 
 
 def snapshots_of(run: StoredRun) -> dict[str, list[dict[str, Any]]]:
@@ -167,35 +172,49 @@ def read_film(path: Path, image: str, *, data: str | None = None) -> Film:
         raise UserError(f"{path} is a run of gaxjax ax: view shows GAX runs")
     image_id = find_image(image, run.scores["image_id"].to_pylist(), path)
     (row,) = run.scores.filter(pc.equal(run.scores["image_id"], image_id)).to_pylist()
+    snapshots = snapshots_of(run).get(image_id, [])
+    if not snapshots and row["heatmap_row"] is None:
+        raise UserError(_no_heatmap(run, row))
     load, note = images_of(run)
     pixels = load(image_id)
     if pixels is None and note is None:
         note = f"{image_id} can no longer be read"
+    film = _film(run, row, snapshots, pixels, _MOST_FRAMES)
     notes = [note] if note else []
-    snapshots = snapshots_of(run).get(image_id)
-    if snapshots:
-        shown = spread_snapshots(snapshots, row["steps"], _MOST_FRAMES)
-        frames = read_frames(run, shown)
-        if len(shown) < len(snapshots):
-            notes.append(f"{len(shown)} of its {len(snapshots):,} snapshots are shown")
-    else:
-        if row["heatmap_row"] is None:
-            raise UserError(_no_heatmap(run, row))
+    if not snapshots:
         notes.append(_why_none(run, image_id))
+    elif len(film.frames) < len(snapshots):
+        notes.append(f"{len(film.frames)} of its {len(snapshots):,} snapshots are shown")
+    return replace(film, notes=tuple(notes))
+
+
+def _film(
+    run: StoredRun,
+    row: dict[str, Any],
+    snapshots: Sequence[dict[str, Any]],
+    pixels: HostImage | None,
+    most: int,
+) -> Film:
+    """Put together an image's row and at most so many of its snapshots, or its stored heatmap."""
+    if snapshots:
+        frames = read_frames(run, spread_snapshots(snapshots, row["steps"], most))
+    else:
         (heatmap,) = run.heatmaps([row["heatmap_row"]])
         top = (row["label"], run.class_name(row["label"]), row["probability_after"])
         frames = (Frame(row["steps"], row["co_score"], heatmap, (top,)),)
+    assert run.target is not None, "only GAX has films"
     return Film(
-        image_id,
+        row["image_id"],
         row["label"],
         run.class_name(row["label"]),
         pixels,
-        run.config.gax.operation,
-        run.config.gax.target,
+        row["operation"],
+        run.target,
+        row["probability_before"],
         np.array(row["curve"], np.float32),
         frames,
         [frame.step for frame in frames].index(row["steps"]),
-        tuple(notes),
+        len(snapshots),
     )
 
 
@@ -218,6 +237,17 @@ def _why_none(run: StoredRun, image_id: str) -> str:
     )
 
 
+def left_out(run: StoredRun) -> list[str]:
+    """Return a line for each image whose snapshots were wanted and could not be kept."""
+    if not has_snapshots(run.path):
+        return []
+    missing = read_summary(run.path).left_out
+    return [f"No snapshots of {image_id}: {reason}" for image_id, reason in missing.items()]
+
+
+# --- The page's viewer ---------------------------------------------------------------------------
+
+
 def evolutions(run: StoredRun, load: Images, number: int, most: int) -> list[dict[str, Any]]:
     """Return what the viewer shows of a run, ready for JSON.
 
@@ -238,31 +268,31 @@ def evolutions(run: StoredRun, load: Images, number: int, most: int) -> list[dic
         return []
     mine = pc.is_in(run.scores["image_id"], pc.cast(list(snapshots), "string"))
     rows = {row["image_id"]: row for row in run.scores.filter(mine).to_pylist()}
-    found = []
     order = sorted(rows, key=lambda image: (-rows[image]["steps"], image))
-    for image_id in spread(order, most):
-        row = rows[image_id]
-        frames = read_frames(run, spread_snapshots(snapshots[image_id], row["steps"], MOST_STEPS))
-        pixels = load(image_id)
-        scale = max(robust_limit(frame.heatmap) for frame in frames)
-        found.append(
-            {
-                "run": number,
-                "name": image_id,
-                "label": run.class_name(row["label"]),
-                "operation": row["operation"],
-                "before": rounded(row["probability_before"]),
-                "image": None if pixels is None else image_picture(pixels, SIZE),
-                "taken": len(snapshots[image_id]),
-                "stored": row["steps"],
-                "curve": thinned(row["curve"], row["steps"]),
-                "steps": [
-                    _step(frame, earlier, scale)
-                    for frame, earlier in zip(frames, (None, *frames), strict=False)
-                ],
-            }
-        )
-    return found
+    return [
+        _evolution(_film(run, rows[image], snapshots[image], load(image), MOST_STEPS), number)
+        for image in spread(order, most)
+    ]
+
+
+def _evolution(film: Film, number: int) -> dict[str, Any]:
+    scale = max(robust_limit(frame.heatmap) for frame in film.frames)
+    stored = film.frames[film.final].step
+    return {
+        "run": number,
+        "name": film.image_id,
+        "label": film.label_name,
+        "operation": film.operation,
+        "before": rounded(film.probability_before),
+        "image": None if film.image is None else image_picture(film.image, _EVOLUTION_SIZE),
+        "taken": film.num_snapshots,
+        "stored": stored,
+        "curve": thinned(film.curve.tolist(), stored),
+        "steps": [
+            _step(frame, earlier, scale)
+            for frame, earlier in zip(film.frames, (None, *film.frames), strict=False)
+        ],
+    }
 
 
 def _step(frame: Frame, earlier: Frame | None, scale: float) -> dict[str, Any]:
@@ -271,14 +301,8 @@ def _step(frame: Frame, earlier: Frame | None, scale: float) -> dict[str, Any]:
         "step": frame.step,
         "score": rounded(frame.co_score),
         "top": [[name, rounded(probability)] for _, name, probability in frame.top],
-        "heatmap": heatmap_picture(frame.heatmap, SIZE, scale=scale),
-        "change": None if change is None else heatmap_picture(change.mean(-1, keepdims=True), SIZE),
+        "heatmap": heatmap_picture(frame.heatmap, _EVOLUTION_SIZE, scale=scale),
+        "change": None
+        if change is None
+        else heatmap_picture(change.mean(-1, keepdims=True), _EVOLUTION_SIZE),
     }
-
-
-def left_out(run: StoredRun) -> list[str]:
-    """Return a line for each image whose snapshots were wanted and could not be kept."""
-    if not has_snapshots(run.path):
-        return []
-    missing = read_summary(run.path).left_out
-    return [f"No snapshots of {image_id}: {reason}" for image_id, reason in missing.items()]

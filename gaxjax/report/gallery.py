@@ -12,16 +12,19 @@ from gaxjax.report.pictures import heatmap_picture, image_picture
 from gaxjax.report.sampling import rounded, spread, thinned
 from gaxjax.results.stored_run import Images, StoredRun
 
-__all__ = ["MOST_ROWS", "Names", "choose", "gallery"]
+__all__ = ["MOST_ROWS", "choose", "gallery"]
 
 MOST_ROWS = 300_000
 """Rows that a page can sort and filter at once; beyond, images are taken evenly by their names."""
 
-SIZE = 96
-"""Height and width of a gallery's pictures, in pixels."""
+_GALLERY_SIZE = 96  # height and width of a picture, in pixels
+_COLUMNS = (
+    *("run", "image", "label", "prediction", "after", "method", "outcome"),
+    *("correct", "steps", "score", "before", "later", "drawn"),
+)
 
 
-class Names:
+class _Names:
     """Texts by number: each is written once into the page."""
 
     def __init__(self) -> None:
@@ -54,14 +57,8 @@ def gallery(
         [48.12, 48.03, None]
     """
     total = sum(len(run.scores) for run in runs)
-    ids, classes, methods, outcomes = Names(), Names(), Names(), Names()
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in (
-            *("run", "image", "label", "prediction", "after", "method", "outcome"),
-            *("correct", "steps", "score", "before", "later", "drawn"),
-        )
-    }
+    texts = {name: _Names() for name in ("images", "classes", "methods", "outcomes")}
+    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     pictures: dict[str, Any] = {"images": {}, "heatmaps": {}, "rows": {}}
     for number, (run, load) in enumerate(zip(runs, images, strict=True)):
         rows = run.scores.drop_columns("curve").to_pylist()
@@ -71,7 +68,9 @@ def gallery(
             rows = [row for row in rows if row["image_id"] in kept]
         first = len(columns["run"])
         for row in rows:
-            _append(columns, row, number, run, ids, classes, methods, outcomes)
+            values = _values(row, number, run, texts)
+            for name, column in columns.items():
+                column.append(values[name])
         _add_pictures(pictures, run, load, rows, first, number, num_pictures // len(runs))
     return {
         "runs": [
@@ -84,37 +83,29 @@ def gallery(
             }
             for run in runs
         ],
-        "images": ids.texts,
-        "classes": classes.texts,
-        "methods": methods.texts,
-        "outcomes": outcomes.texts,
+        **{name: names.texts for name, names in texts.items()},
         "columns": columns,
         "pictures": pictures,
     }
 
 
-def _append(
-    columns: dict[str, list[Any]],
-    row: dict[str, Any],
-    number: int,
-    run: StoredRun,
-    ids: Names,
-    classes: Names,
-    methods: Names,
-    outcomes: Names,
-) -> None:
-    def class_of(index: int | None) -> int | None:
-        return None if index is None else classes.place(run.class_name(index))
+def _values(
+    row: dict[str, Any], number: int, run: StoredRun, texts: dict[str, _Names]
+) -> dict[str, Any]:
+    """Return a row's entry in each column; `texts` takes up the names that it brings."""
 
-    title = title_of(row["method"], row["layer"]).replace("\n", " ")
-    values = {
+    def class_of(index: int | None) -> int | None:
+        return None if index is None else texts["classes"].place(run.class_name(index))
+
+    method = f"{title_of(row['method'], row['layer'])} [{row['operation']}]"
+    return {
         "run": number,
-        "image": ids.place(row["image_id"]),
+        "image": texts["images"].place(row["image_id"]),
         "label": class_of(row["label"]),
         "prediction": class_of(row["prediction"]),
         "after": class_of(row["prediction_after"]),
-        "method": methods.place(f"{title} [{row['operation']}]"),
-        "outcome": outcomes.place(row["outcome"].replace("_", " ")),
+        "method": texts["methods"].place(method),
+        "outcome": texts["outcomes"].place(row["outcome"].replace("_", " ")),
         "correct": None if row["correct"] is None else int(row["correct"]),
         "steps": row["steps"],
         "score": rounded(row["co_score"]),
@@ -122,8 +113,6 @@ def _append(
         "later": rounded(row["probability_after"]),
         "drawn": int(row["heatmap_row"] is not None),
     }
-    for name, column in columns.items():
-        column.append(values[name])
 
 
 def _add_pictures(
@@ -149,12 +138,14 @@ def _add_pictures(
     for start in range(0, len(numbers), 64):  # a shard's worth in memory at a time
         part = numbers[start : start + 64]
         for heatmap_row, heatmap in zip(part, run.heatmaps(part), strict=True):
-            pictures["heatmaps"][f"{number}-{heatmap_row}"] = heatmap_picture(heatmap, SIZE)
+            pictures["heatmaps"][f"{number}-{heatmap_row}"] = heatmap_picture(
+                heatmap, _GALLERY_SIZE
+            )
     for row in chosen:
         pixels = load(row["image_id"])
         if pixels is not None:
             key = f"{number}-{row['image_id']}"
-            pictures["images"][key] = image_picture(pixels, SIZE)
+            pictures["images"][key] = image_picture(pixels, _GALLERY_SIZE)
     mine = run.scores.filter(pc.is_in(run.scores["heatmap_row"], pa.array(numbers, pa.int64())))
     curves = dict(zip(mine["heatmap_row"].to_pylist(), mine["curve"].to_pylist(), strict=True))
     for place in wanted:

@@ -3,7 +3,7 @@
 import pytest
 import stored_runs
 
-from gaxjax.report.figures import style as drawing
+from gaxjax.report.figures import figure
 from gaxjax.report.page import write_report
 from gaxjax.results.store import read_scores
 
@@ -12,7 +12,7 @@ from gaxjax.results.store import read_scores
 def _coarse():
     """Draw fewer pixels, which takes most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "_DPI", 90)
+        patch.setattr(figure, "_DPI", 90)
         yield
 
 

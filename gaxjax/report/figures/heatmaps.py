@@ -1,4 +1,4 @@
-"""Draws heatmaps channel by channel: the paper's Fig. 5."""
+"""Some of a run's heatmaps, channel by channel beside their images: the paper's Fig. 5."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from gaxjax.report.figures.style import Drawing, finish, new_figure, styled
+from gaxjax.common.text import counted
+from gaxjax.report.figures.figure import Drawing, Figure, all_rows, finish, new_figure
+from gaxjax.report.figures.style import cut, styled, title_of
+from gaxjax.report.pictures import augmented, robust_limit
+from gaxjax.report.sampling import spread
 from gaxjax.results.display import DIVERGING
+from gaxjax.results.stored_run import Images, StoredRun
 
-__all__ = ["Panel", "draw_panels"]
+__all__ = ["Panel", "draw_panels", "heatmap_figures"]
+
+_PANELS = 5
+_P_MEANS = "p is the probability of the right class."
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class Panel:
         augmented: [H, W, 3] in [0, 1], stretched to be shown; None without an image.
         limit: where its colours end, above 0.
         notes: what stands under image and augmented image.
+        numbers: its row of the CSV file.
     """
 
     title: str
@@ -31,6 +40,11 @@ class Panel:
     augmented: np.ndarray | None
     limit: float
     notes: tuple[str, str]
+    numbers: dict[str, Any]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return its one row."""
+        return [self.numbers]
 
 
 def draw_panels(panels: Sequence[Panel]) -> Drawing:
@@ -83,3 +97,121 @@ def _show(axis: Any, image: np.ndarray | None) -> None:
         return
     axis.text(0.5, 0.5, "image not\navailable", ha="center", va="center", transform=axis.transAxes)
     axis.set_aspect("equal")
+
+
+def heatmap_figures(run: StoredRun, load: Images) -> list[Figure]:
+    """Draw some heatmaps of a run, where it keeps any.
+
+    Of GAX those of several images, from the fewest updates to the most. Of AX all heatmaps of two
+    images: those of the median score by the first method, one predicted correctly, one wrongly.
+
+    Raises:
+        UserError: stored heatmaps are damaged.
+    """
+    rows = [
+        row
+        for row in run.scores.drop_columns("curve").to_pylist()
+        if row["heatmap_row"] is not None and row["co_score"] is not None
+    ]
+    if not rows:
+        return []
+    if run.is_gax:
+        rows.sort(key=lambda row: (row["steps"], row["image_id"]))
+        return [_gax_figure(run, load, spread(rows, _PANELS))]
+    leading = min(rows, key=lambda row: (row["heatmap_row"], row["operation"] != "sum"))
+    keys = ("method", "layer", "operation")
+    first = [row for row in rows if all(row[key] == leading[key] for key in keys)]
+    name = f"{title_of(leading['method'], leading['layer'])} score [{leading['operation']}]"
+    figures = []
+    for correct, kind in ((True, "correct"), (False, "wrong")):
+        mine = sorted(
+            (row for row in first if row["correct"] is correct), key=lambda row: row["co_score"]
+        )
+        if mine:
+            image = mine[len(mine) // 2]["image_id"]
+            # Each heatmap once, by its first row.
+            shown = {r["heatmap_row"]: r for r in reversed(rows) if r["image_id"] == image}
+            chosen = [shown[number] for number in sorted(shown)]
+            figures.append(_ax_figure(run, load, chosen, kind, name))
+    return figures
+
+
+def _gax_figure(run: StoredRun, load: Images, rows: list[dict[str, Any]]) -> Figure:
+    heatmaps = run.heatmaps([row["heatmap_row"] for row in rows])
+    common = float(np.abs(heatmaps).max()) or 1.0  # optimised heatmaps are compared
+    panels = _panels_of(run, load, rows, heatmaps, [common] * len(rows))
+    return Figure(
+        f"{run.key}-heatmaps",
+        f"Heatmaps from the fewest updates on, {run.name}",
+        f"{_signs(rows)}; all panels share one colour scale. {_P_MEANS}",
+        draw_panels(panels),
+        all_rows(panels),
+    )
+
+
+def _ax_figure(
+    run: StoredRun, load: Images, rows: list[dict[str, Any]], kind: str, name: str
+) -> Figure:
+    heatmaps = run.heatmaps([row["heatmap_row"] for row in rows])
+    # Attributions, a few peaks each, are made visible one by one.
+    limits = [robust_limit(heatmap) for heatmap in heatmaps]
+    panels = _panels_of(run, load, rows, heatmaps, limits)
+    drawn = {(row["method"], row["layer"]) for row in rows}
+    every = dict.fromkeys((method.method, method.layer) for method in run.statistics.methods)
+    names = [title_of(*key) for key in every if key not in drawn]
+    missing = f" Not drawn, having no heatmap of this image: {', '.join(names)}." if names else ""
+    return Figure(
+        f"{run.key}-heatmaps-{kind}",
+        f"Heatmaps of a {kind} prediction, {run.name}",
+        f"The {kind} prediction of the median {name}. {_signs(rows)}; the channels of a row share "
+        f"a colour scale, which ends where 99.5 % of it lie. {_P_MEANS} Groundtruth: "
+        f"{run.class_name(rows[0]['label'])}.{missing}",
+        draw_panels(panels),
+        all_rows(panels),
+    )
+
+
+def _panels_of(
+    run: StoredRun,
+    load: Images,
+    rows: list[dict[str, Any]],
+    heatmaps: np.ndarray,
+    limits: Sequence[float],
+) -> list[Panel]:
+    panels = []
+    for row, heatmap, limit in zip(rows, heatmaps, limits, strict=True):
+        if run.is_gax:
+            title = run.class_name(row["label"])
+            how = f"\nafter {counted(row['steps'], 'update')}"
+        else:
+            title = title_of(row["method"], row["layer"], "\n")
+            how = f" [{row['operation']}]"
+        image = load(row["image_id"])
+        together = None
+        if image is not None:
+            together = augmented(image, heatmap, row["operation"], run.pixel_scale())
+        notes = (
+            f"p = {_probability(row['probability_before'])}",
+            f"p = {_probability(row['probability_after'])}, score {row['co_score']:.2f}{how}",
+        )
+        numbers = {
+            "image_id": row["image_id"],
+            "label": run.class_name(row["label"]),
+            **{key: row[key] for key in ("method", "layer", "operation", "steps", "co_score")},
+            **{key: row[key] for key in ("probability_before", "probability_after")},
+            "abs_max": float(np.abs(heatmap).max()),
+        }
+        panels.append(Panel(cut(title), image, heatmap, together, limit, notes, numbers))
+    return panels
+
+
+def _signs(rows: list[dict[str, Any]]) -> str:
+    if {row["operation"] for row in rows} == {"sum"}:
+        return "Red raises a pixel's channel, blue lowers it"
+    if {row["operation"] for row in rows} == {"mult"}:
+        return "Red keeps a pixel's channel, white takes it away, blue makes it negative"
+    return "Red is above zero, blue is below"
+
+
+def _probability(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gaxjax.report.figures.figure import save
 from gaxjax.report.figures.style import CORRECT, INK, WRONG, styled
 
 __all__ = ["draw_learning_curve"]
@@ -41,5 +42,4 @@ def draw_learning_curve(
         )
         below.set_ylabel("validation accuracy")
         below.set_xlabel("iteration")
-        metadata = {"Date": None} if file_format == "svg" else None
-        figure.savefig(output, format=file_format, dpi=150, metadata=metadata)
+        save(figure, output, file_format)

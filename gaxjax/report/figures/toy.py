@@ -1,10 +1,11 @@
-"""Figures 1 and 6 of the paper, drawn from the tables of `gaxjax.toy` alone."""
+"""Figures 1 and 6 of the paper, drawn from the tables of `gaxjax.gax.toy` alone."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gaxjax.report.figures.figure import save
 from gaxjax.results.display import BLUE, VERMILION
 
 _FIRST, _SECOND = VERMILION, BLUE  # for the paper's red and blue
@@ -17,11 +18,10 @@ def draw_figure(table: np.ndarray, output: Path, file_format: str) -> None:
     Grey marks where both components of the sample are non-negative, as in an image.
 
     Args:
-        table: rows of `gaxjax.toy.figure_table`; those with `drawn` are shown.
+        table: rows of `gaxjax.gax.toy.figure_table`; those with `drawn` are shown.
         output: the file, whatever its ending.
         file_format: `png` or `svg`.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     table = table[table["drawn"]]
@@ -33,10 +33,7 @@ def draw_figure(table: np.ndarray, output: Path, file_format: str) -> None:
     panels[0].set_ylabel("component")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    # The same table gives the same bytes.
-    with matplotlib.rc_context({"svg.hashsalt": "gaxjax"}):
-        metadata = {"Date": None} if file_format == "svg" else None
-        figure.savefig(output, format=file_format, dpi=150, metadata=metadata)
+    save(figure, output, file_format)
 
 
 def _draw_panel(axis: Any, rows: np.ndarray) -> None:
