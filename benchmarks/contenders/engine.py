@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.measurement import (
+from benchmarks.measure.measurement import (
     CHECKED_IMAGES,
     CHECKED_UPDATES,
     TARGET,
@@ -18,7 +18,7 @@ from benchmarks.measurement import (
     Measurement,
     Turn,
 )
-from benchmarks.problem import Problem
+from benchmarks.measure.problem import Problem
 from gaxjax.config.base import Precision
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig

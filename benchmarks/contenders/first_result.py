@@ -17,8 +17,8 @@ from typing import TextIO
 
 import numpy as np
 
-from benchmarks.measurement import Fields, Measurement, Turn
-from benchmarks.problem import Problem
+from benchmarks.measure.measurement import Fields, Measurement, Turn
+from benchmarks.measure.problem import Problem
 
 _POLL_SECONDS = 0.005
 _STOPPED = (0, 130)  # ended by itself, or by Ctrl-C

@@ -16,7 +16,7 @@ from benchmarks.contenders.torch_step import (
     target_device,
     tf32,
 )
-from benchmarks.measurement import (
+from benchmarks.measure.measurement import (
     CHECKED_IMAGES,
     CHECKED_UPDATES,
     TARGET,
@@ -25,7 +25,7 @@ from benchmarks.measurement import (
     Measurement,
     Turn,
 )
-from benchmarks.problem import Problem
+from benchmarks.measure.problem import Problem
 from gaxjax.config.methods import GaxConfig
 
 _CONTENDERS = ("released", "released-input-only")

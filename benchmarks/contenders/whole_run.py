@@ -14,8 +14,8 @@ import numpy as np
 from benchmarks.contenders.engine import filled_state, jax_precision, peak_device_bytes
 from benchmarks.contenders.first_result import image_files
 from benchmarks.contenders.profile import time_steps
-from benchmarks.measurement import Fields, Measurement, Turn
-from benchmarks.problem import Problem
+from benchmarks.measure.measurement import Fields, Measurement, Turn
+from benchmarks.measure.problem import Problem
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig, RunConfig

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from benchmarks.machine import commit
-from benchmarks.rows import append_row
+from benchmarks.measure.machine import commit
+from benchmarks.measure.rows import append_row
 from gaxjax.report.tables import verdict
 from gaxjax.results.statistics import rows, run_statistics
 from gaxjax.results.store import read_header, read_heatmaps, read_scores

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from benchmarks.machine import commit
-from benchmarks.rows import append_row
+from benchmarks.measure.machine import commit
+from benchmarks.measure.rows import append_row
 from gaxjax.reference.verify import verify_run
 from gaxjax.results.store import read_header, read_scores
 

@@ -12,8 +12,8 @@ from benchmarks.contenders.released import Released
 from benchmarks.contenders.torch_batched import TorchBatched
 from benchmarks.contenders.torch_source import Source
 from benchmarks.contenders.torch_step import adam_update, corrected_rates, fold, load_network
-from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Measurement
-from benchmarks.problem import make_problem, open_problem
+from benchmarks.measure.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Measurement
+from benchmarks.measure.problem import make_problem, open_problem
 from converters.torch_models import SmallResNet
 
 FIXED = Measurement("fixed_steps", "torch-eager", "small_resnet", 32, slots=3, num_images=7)
