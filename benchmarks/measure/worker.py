@@ -1,7 +1,8 @@
 """One contestant in a process of its own, so that memory and threads are its alone.
 
-Started by `benchmarks.measure.run`; reads commands (prepare, turn, finish) as lines from stdin and answers
-each with a line of JSON on the stdout it was born with. Whatever libraries print goes to stderr.
+Started by `benchmarks.measure.process`; reads commands (prepare, turn, finish) as lines from stdin
+and answers each with a line of JSON on the stdout it was born with. Whatever libraries print goes
+to stderr.
 """
 
 import dataclasses

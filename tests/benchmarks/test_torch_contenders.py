@@ -68,7 +68,8 @@ def heatmaps_by_number(contestant, measurement):
     """Run a turn and return it with every heatmap that it handed out."""
     if isinstance(contestant, Released):
         turn = contestant.turn()
-        return turn, contestant.heatmaps
+        found = (heatmap.transpose(2, 0, 1)[None] for heatmap in contestant.heatmaps)
+        return turn, [torch.from_numpy(heatmap.copy()) for heatmap in found]
     contestant.heatmaps.handed_out = deque()
     turn = contestant.turn()
     found = {}
