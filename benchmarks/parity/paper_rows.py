@@ -1,4 +1,4 @@
-"""Keep what the paper's experiments gave as rows: Table 1, the gap per method, GAX's outcomes.
+"""Keep what finished trainings and runs gave as rows: Table 1, the gap per method, GAX's outcomes.
 
     python -m benchmarks.parity.paper_rows TRAINED… RUN… --output benchmarks/results/xray.jsonl
 
@@ -60,7 +60,9 @@ def row(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "bench": header["command"],
         "name": folder.name,
+        "model": header["model"]["name"],
         "settings": header["config"][header["command"]],
+        "precision": header["sessions"][-1]["precision"],
         "size": header["config"]["data"]["size"],
         "images": header["data"]["num_images"],
         "outcomes": dict(Counter(scores["outcome"].to_pylist())),
