@@ -1,4 +1,4 @@
-"""python -m benchmarks run | list | table | plot."""
+"""python -m benchmarks run | list | table."""
 
 import sys
 from dataclasses import dataclass
@@ -6,9 +6,15 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks.run import BENCHMARKS, Run, run_suite
-from benchmarks.suites import Suite, suite_measurements
+from benchmarks.measure.run import BENCHMARKS, Run, run_suite
+from benchmarks.measure.suites import Suite, suite_measurements
 from gaxjax.common.errors import UserError
+
+_PROJECT = BENCHMARKS.parent
+_DOCUMENTS = (
+    *(BENCHMARKS / "README.md", _PROJECT / "README.md"),
+    *sorted((_PROJECT / "docs").glob("*.md")),
+)
 
 
 @dataclass(frozen=True)
@@ -28,60 +34,40 @@ class Table:
 
     Attributes:
         results: Folder of rows.
-        documents: Markdown files with `<!-- table:NAME -->` marks.
+        documents: Markdown files with `<!-- table:NAME -->` marks; by default those of README.md,
+            docs/*.md and benchmarks/README.md that have some.
     """
 
     results: Path = BENCHMARKS / "results"
-    documents: tuple[Path, ...] = (BENCHMARKS / "README.md", BENCHMARKS.parent / "README.md")
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Draw the pictures of benchmarks/README.md anew, from the stored rows alone.
-
-    Attributes:
-        results: Folder of rows.
-        output: Folder of PNG files.
-    """
-
-    results: Path = BENCHMARKS / "results"
-    output: Path = BENCHMARKS / "plots"
+    documents: tuple[Path, ...] = ()
 
 
 def main() -> None:
     """Parse the command line and do it; 1 where a row failed, 2 for a user's mistake."""
     command = tyro.cli(
-        Run | List | Table | Plot,
+        Run | List | Table,
         prog="python -m benchmarks",
         description="Throughput, peers, memory, scaling; see benchmarks/README.md.",
     )
     try:
         sys.exit(_execute(command))
     except UserError as error:
-        sys.exit(_refuse(error))
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
-def _execute(command: Run | List | Table | Plot) -> int:
+def _execute(command: Run | List | Table) -> int:
     match command:
         case Run():
             return 1 if run_suite(command) else 0
         case List():
             print(*(one.key for one in suite_measurements(command.suite)), sep="\n")
         case Table():
-            from benchmarks.table import write_tables
+            from benchmarks.show.documents import with_tables, write_tables
 
-            for document in command.documents:
-                print(*write_tables(command.results, document), sep="\n")
-        case Plot():
-            from benchmarks.plot import write_plots
-
-            print(*write_plots(command.results, command.output), sep="\n")
+            documents = command.documents or with_tables(_DOCUMENTS)
+            print(*write_tables(command.results, documents), sep="\n")
     return 0
-
-
-def _refuse(error: UserError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

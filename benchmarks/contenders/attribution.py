@@ -6,8 +6,8 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from benchmarks.measurement import CHECKED_IMAGES, Fields, Measurement, Turn
-from benchmarks.problem import Problem
+from benchmarks.measure.measurement import CHECKED_IMAGES, Fields, Measurement, Turn
+from benchmarks.measure.problem import Problem
 from gaxjax.config.base import Method
 from gaxjax.config.inputs import ModelConfig
 from gaxjax.config.methods import AxConfig

@@ -9,8 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contenders.engine import objective_of, peak_device_bytes
-from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Fields, Measurement, Turn
-from benchmarks.problem import Problem
+from benchmarks.measure.measurement import (
+    CHECKED_IMAGES,
+    CHECKED_UPDATES,
+    Fields,
+    Measurement,
+    Turn,
+)
+from benchmarks.measure.problem import Problem
 from gaxjax.common.devices import compiler_options
 from gaxjax.gax import slots as lanes
 from gaxjax.gax.heatmap import initial_weights

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from jax.profiler import ProfileData
 
-from benchmarks.measurement import Fields
+from benchmarks.measure.measurement import Fields
 
 Category = Literal["convolution", "reduction", "elementwise", "copies", "other"]
 CATEGORIES: tuple[Category, ...] = ("convolution", "reduction", "elementwise", "copies", "other")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.measurement import (
+from benchmarks.measure.measurement import (
     CHECKED_IMAGES,
     CHECKED_UPDATES,
     TARGET,
@@ -18,7 +18,7 @@ from benchmarks.measurement import (
     Measurement,
     Turn,
 )
-from benchmarks.problem import Problem
+from benchmarks.measure.problem import Problem
 from gaxjax.config.base import Precision
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig
@@ -173,30 +173,12 @@ class EngineRun:
 
     def _forward_seconds(self) -> Fields:
         """Time classification and verification alone, in seconds per image."""
-        program = self._engine.warm_up()
-        images, labels = self._problem.batch(np.arange(self._engine.batch_size))
-        state = filled_state(program, images, labels)
-        block = deal(program, images), deal(program, labels)
-        finished = program.collect[program.slots[0]](state)
-        calls: dict[str, tuple[Callable[[], Any], int]] = {
-            "classify_image_seconds": (
-                lambda: program.baseline(program.weights, *block),
-                program.slots[0],
-            ),
-            "verify_image_seconds": (
-                lambda: program.rescore(program.weights, finished),
-                program.verify_size,
-            ),
+        program, batch_size = self._engine.warm_up(), self._engine.batch_size
+        seconds = forward_seconds(program, *self._problem.batch(np.arange(batch_size)))
+        return {
+            "classify_image_seconds": seconds["classify"] / batch_size,
+            "verify_image_seconds": seconds["verify"] / (program.verify_size * program.num_devices),
         }
-        seconds = {}
-        for name, (call, images_each) in calls.items():
-            took = []
-            for _ in range(_FORWARD_CALLS):
-                started = time.perf_counter()
-                jax.block_until_ready(call())
-                took.append(time.perf_counter() - started)
-            seconds[name] = float(np.median(took)) / (images_each * program.num_devices)
-        return seconds
 
     def _solutions(self, count: int) -> Iterator[Solution]:
         return self._engine.run(self._problem.batches(np.arange(count), self._engine.batch_size))
@@ -224,6 +206,27 @@ def filled_state(program: Program, images: np.ndarray, labels: np.ndarray) -> la
         program.put(np.full(devices, slots, np.int32)),
     )
     return state
+
+
+def forward_seconds(program: Program, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return the median seconds of one call of classification, and of verification."""
+    state = filled_state(program, images, labels)
+    block = deal(program, images), deal(program, labels)
+    finished = program.collect[program.slots[0]](state)
+    calls: dict[str, Callable[[], Any]] = {
+        "classify": lambda: program.baseline(program.weights, *block),
+        "verify": lambda: program.rescore(program.weights, finished),
+    }
+    seconds = {}
+    for name, call in calls.items():
+        jax.block_until_ready(call())
+        took = []
+        for _ in range(_FORWARD_CALLS):
+            started = time.perf_counter()
+            jax.block_until_ready(call())
+            took.append(time.perf_counter() - started)
+        seconds[name] = float(np.median(took))
+    return seconds
 
 
 def _sha256(solution: Solution) -> str:

@@ -17,8 +17,8 @@ from typing import TextIO
 
 import numpy as np
 
-from benchmarks.measurement import Fields, Measurement, Turn
-from benchmarks.problem import Problem
+from benchmarks.measure.measurement import Fields, Measurement, Turn
+from benchmarks.measure.problem import Problem
 
 _POLL_SECONDS = 0.005
 _STOPPED = (0, 130)  # ended by itself, or by Ctrl-C
@@ -185,7 +185,7 @@ def image_files(problem: Problem, count: int, folder: Path) -> Path:
 
 def _import_seconds() -> float:
     started = time.perf_counter()
-    code = "import gaxjax.cli.main, gaxjax.cli.commands, gaxjax.runs.gax"
+    code = "import gaxjax.cli.main, gaxjax.runs.gax"
     subprocess.run([sys.executable, "-c", code], check=True)
     return time.perf_counter() - started
 

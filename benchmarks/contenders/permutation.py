@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from benchmarks.contenders.engine import first_scores, make_engine, peak_device_bytes
-from benchmarks.measurement import TARGET, Fields, Measurement, Turn
-from benchmarks.problem import Problem
+from benchmarks.measure.measurement import TARGET, Fields, Measurement, Turn
+from benchmarks.measure.problem import Problem
 from gaxjax.config.methods import GaxConfig
 from gaxjax.gax.engine import Engine
 from gaxjax.gax.stats import EngineStats

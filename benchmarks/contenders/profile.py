@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.contenders.device_trace import summarise
 from benchmarks.contenders.engine import filled_state, make_engine, peak_device_bytes
-from benchmarks.measurement import (
+from benchmarks.measure.measurement import (
     CHECKED_IMAGES,
     CHECKED_UPDATES,
     UNREACHABLE,
@@ -18,7 +18,7 @@ from benchmarks.measurement import (
     Measurement,
     Turn,
 )
-from benchmarks.problem import Problem
+from benchmarks.measure.problem import Problem
 from gaxjax.config.methods import GaxConfig
 from gaxjax.gax import slots as lanes
 from gaxjax.gax.program import Program

@@ -2,13 +2,11 @@
 
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from benchmarks.contenders.torch_step import (
-    class_weights,
     load_network,
     peak_device_bytes,
     require_precision,
@@ -16,7 +14,7 @@ from benchmarks.contenders.torch_step import (
     target_device,
     tf32,
 )
-from benchmarks.measurement import (
+from benchmarks.measure.measurement import (
     CHECKED_IMAGES,
     CHECKED_UPDATES,
     TARGET,
@@ -25,20 +23,21 @@ from benchmarks.measurement import (
     Measurement,
     Turn,
 )
-from benchmarks.problem import Problem
+from benchmarks.measure.problem import Problem
 from gaxjax.config.methods import GaxConfig
+from gaxjax.reference.gax import ReferenceResult, gax
 
 _CONTENDERS = ("released", "released-input-only")
 
 
 class Released:
-    """Float32 in NCHW, batch norms as they are, the score read by the host at every step.
+    """The reference's loop as it is: float32 in NCHW, batch norms not folded, every score read.
 
     Contenders: in `released` the network's parameters require gradients, which are computed at
     every step, added up and never used, as in the released code; `released-input-only` spares
-    them. As there, an image's last evaluation is followed by its backward pass and update, so
-    every image-step is a whole one; the heatmap handed out is the one before that update. Left
-    out, in its favour: the released code also stores the heatmap of every step, about 0.8 MB.
+    them. An image's last score is followed by its backward pass and update, as there, so every
+    image-step is a whole one. Left out, in its favour: the released code also stores the heatmap
+    of every step, about 0.8 MB.
 
     Args:
         target: where `to_target` stops.
@@ -56,32 +55,29 @@ class Released:
         require_precision(measurement.precision, ("float32", "tf32"))
         self._measurement, self._problem = measurement, problem
         self._to_target = measurement.workload == "to_target"
-        self._target = target if self._to_target else UNREACHABLE
+        self._config = GaxConfig(
+            score_space=measurement.score_space,
+            target=target if self._to_target else UNREACHABLE,
+            max_steps=measurement.max_steps,
+        )
         self._network = load_network(problem)
-        self._network.requires_grad_(measurement.contender == "released")
         count = max(measurement.num_images, CHECKED_IMAGES)
         self._images, self._labels = problem.batch(np.arange(count))
         self._steps: list[int] = []
         self._outcomes: Counter[str] = Counter()
-        self.heatmaps: list[Tensor] = []
+        self.heatmaps: list[np.ndarray] = []  # [H, W, 3] each, of the last turn
 
     def prepare(self) -> Fields:
         """Move the network to the device, and take the first steps for the scores."""
         started = time.perf_counter()
-        self._device = device = target_device()
-        self._network.to(device)
-        mean, std = (
-            torch.tensor(value, device=device).view(1, 3, 1, 1)
-            for value in (self._problem.mean, self._problem.std)
-        )
-        self._mean, self._std = mean, std
+        self._network.to(target_device())
         with tf32(self._measurement.precision == "tf32"):
-            self._optimize(*self._image(0), UNREACHABLE, 0)
+            self._optimize(0, replace(self._config, target=UNREACHABLE, max_steps=0))
             synchronize()
             compile_seconds = time.perf_counter() - started
+            checked = replace(self._config, target=UNREACHABLE, max_steps=CHECKED_UPDATES)
             curves = [
-                self._optimize(*self._image(number), UNREACHABLE, CHECKED_UPDATES)
-                for number in range(CHECKED_IMAGES)
+                self._optimize(number, checked).curve.tolist() for number in range(CHECKED_IMAGES)
             ]
         return {"compile_seconds": compile_seconds, "scores": curves}
 
@@ -96,9 +92,9 @@ class Released:
         with tf32(measurement.precision == "tf32"):
             started = time.perf_counter()
             for number in range(measurement.num_images):
-                curve = self._optimize(*self._image(number), self._target, measurement.max_steps)
-                image_steps += len(curve)
-                self._book(curve)
+                found = self._optimize(number, self._config, only_correct=self._to_target)
+                image_steps += len(found.curve)
+                self._book(found)
             synchronize()
             seconds = time.perf_counter() - started
         optimised = measurement.num_images - self._outcomes["misclassified"]
@@ -111,52 +107,25 @@ class Released:
             fields |= {"steps": sorted(self._steps), "outcomes": dict(self._outcomes)}
         return fields
 
-    def _image(self, number: int) -> tuple[Tensor, Tensor]:
-        """Return pixels in [0, 1], [1, 3, H, W], and the class, [1]."""
-        pixels = torch.from_numpy(self._images[number].astype(np.float32) / 255)
-        label = torch.tensor([int(self._labels[number])], device=self._device)
-        return pixels.permute(2, 0, 1)[None].contiguous().to(self._device), label
-
-    def _optimize(self, x: Tensor, label: Tensor, target: float, max_steps: int) -> list[float]:
-        """Return the scores after 0, 1, ... updates; none where the image is misclassified."""
-        config = GaxConfig()
-        with torch.no_grad():
-            baseline = self._logits(x)
-        if target < UNREACHABLE and baseline.argmax(1) != label:
-            return []
-        kappa = class_weights(label, baseline.shape[1])
-        w = torch.full_like(x, config.initial_weight, requires_grad=True)
-        adam = torch.optim.Adam(
-            [w],
-            lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            eps=config.adam_eps,
+    def _optimize(
+        self, number: int, config: GaxConfig, *, only_correct: bool = False
+    ) -> ReferenceResult:
+        return gax(
+            self._network,
+            self._images[number].astype(np.float32) / 255,
+            int(self._labels[number]),
+            config,
+            mean=self._problem.mean,
+            std=self._problem.std,
+            weight_gradients=self._measurement.contender == "released",
+            only_correct=only_correct,
         )
-        curve: list[float] = []
-        while True:
-            h = torch.tanh(w * x)
-            score = (kappa * (self._logits(x + h) - baseline)).sum()
-            eps = config.similarity_eps
-            distance = ((h - x + eps) ** 2 / (x + eps)).mean()
-            loss = -score + config.similarity_factor / distance
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            curve.append(score.item())
-            if curve[-1] >= target or len(curve) > max_steps:
-                self.heatmaps.append(h.detach().half().cpu())
-                return curve
 
-    def _logits(self, pixels: Tensor) -> Tensor:
-        if self._measurement.score_space == "normalized":
-            pixels = (pixels - self._mean) / self._std
-        return self._network(pixels)
-
-    def _book(self, curve: list[float]) -> None:
-        if not curve:
+    def _book(self, found: ReferenceResult) -> None:
+        if not len(found.curve):
             self._outcomes["misclassified"] += 1
-        elif curve[-1] >= self._target:
-            self._outcomes["reached"] += 1
-            self._steps.append(len(curve) - 1)
-        else:
-            self._outcomes["step_limit"] += 1
+            return
+        self.heatmaps.append(found.heatmap.astype(np.float16))
+        self._outcomes["reached" if found.reached else "step_limit"] += 1
+        if found.reached:
+            self._steps.append(found.steps)

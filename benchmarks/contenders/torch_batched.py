@@ -24,7 +24,7 @@ from benchmarks.contenders.torch_step import (
     target_device,
     tf32,
 )
-from benchmarks.measurement import (
+from benchmarks.measure.measurement import (
     CHECKED_IMAGES,
     CHECKED_UPDATES,
     TARGET,
@@ -33,7 +33,7 @@ from benchmarks.measurement import (
     Measurement,
     Turn,
 )
-from benchmarks.problem import Problem
+from benchmarks.measure.problem import Problem
 
 
 class TorchBatched:

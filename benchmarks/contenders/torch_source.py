@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from benchmarks.contenders.torch_step import class_weights, tf32, unit_range
-from benchmarks.measurement import Measurement
-from benchmarks.problem import Problem
+from benchmarks.measure.measurement import Measurement
+from benchmarks.measure.problem import Problem
 
 
 class Source:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from benchmarks.measurement import CHECKED_UPDATES, Measurement
-from benchmarks.problem import Problem
+from benchmarks.measure.measurement import CHECKED_UPDATES, Measurement
+from benchmarks.measure.problem import Problem
 from converters.torch_models import torch_model
 from gaxjax.config.methods import GaxConfig
 

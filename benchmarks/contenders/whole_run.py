@@ -11,17 +11,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.contenders.engine import filled_state, jax_precision, peak_device_bytes
+from benchmarks.contenders.engine import (
+    filled_state,
+    forward_seconds,
+    jax_precision,
+    peak_device_bytes,
+)
 from benchmarks.contenders.first_result import image_files
 from benchmarks.contenders.profile import time_steps
-from benchmarks.measurement import Fields, Measurement, Turn
-from benchmarks.problem import Problem
+from benchmarks.measure.measurement import Fields, Measurement, Turn
+from benchmarks.measure.problem import Problem
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig, RunConfig
 from gaxjax.data.image_set import ImageSet
 from gaxjax.gax.engine import Engine
-from gaxjax.gax.program import Program
 from gaxjax.gax.stats import EngineStats
 from gaxjax.results.store import Store
 from gaxjax.runs import gax as gax_run
@@ -85,7 +89,10 @@ class WholeRun:
         """Time the device's parts alone, and return where the last run's time went."""
         stats, program = self._engine.stats, self._engine.warm_up()
         peak = peak_device_bytes()
-        seconds = _device_seconds(program, *self._problem.batch(np.arange(self._engine.batch_size)))
+        block = self._problem.batch(np.arange(self._engine.batch_size))
+        seconds = forward_seconds(program, *block)
+        _, optimising = time_steps(program, filled_state(program, *block), _CALLS)
+        seconds["optimise"] = optimising / _CALLS
         full_steps = stats.slot_steps / self._engine.batch_size  # the drain's are smaller
         self._folder.cleanup()
         return self._last | {
@@ -166,28 +173,3 @@ def _replaced(owner: Any, name: str, other: Callable[..., Any]) -> Iterator[None
         yield
     finally:
         setattr(owner, name, original)
-
-
-def _device_seconds(program: Program, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return the median seconds of one call of each of the device's parts, at full size."""
-    block = [
-        program.put(rows.reshape(program.num_devices, program.slots[0], *rows.shape[1:]))
-        for rows in (images, labels)
-    ]
-    state = filled_state(program, images, labels)
-    finished = program.collect[program.slots[0]](state)
-    return {
-        "classify": _median_seconds(lambda: program.baseline(program.weights, *block)),
-        "verify": _median_seconds(lambda: program.rescore(program.weights, finished)),
-        "optimise": time_steps(program, state, _CALLS)[1] / _CALLS,
-    }
-
-
-def _median_seconds(call: Callable[[], Any]) -> float:
-    jax.block_until_ready(call())
-    seconds = []
-    for _ in range(_CALLS):
-        started = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds))

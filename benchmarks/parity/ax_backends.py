@@ -4,7 +4,8 @@
     gaxjax ax --model M --data IMAGES --backend captum --output captum-run
     python -m benchmarks.parity.ax_backends jax-run captum-run
 
-How long each takes is a workload of `python -m benchmarks run`.
+How well each method separates is told by `gaxjax statistics`; how long each backend takes is a
+workload of `python -m benchmarks run`.
 """
 
 import json
@@ -16,10 +17,8 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from benchmarks.machine import commit
-from benchmarks.rows import append_row
-from gaxjax.report.tables import verdict
-from gaxjax.results.statistics import rows, run_statistics
+from benchmarks.measure.machine import commit
+from benchmarks.measure.rows import append_row
 from gaxjax.results.store import read_header, read_heatmaps, read_scores
 
 RESULTS = Path(__file__).parents[1] / "results" / "parity" / "ax_backends.jsonl"
@@ -42,21 +41,9 @@ class Settings:
 
 
 def main() -> None:
-    """Compare the runs, time the backends, append the row."""
+    """Compare the runs and append the row."""
     settings = tyro.cli(Settings)
     header = read_header(settings.native)
-    figures = [
-        {
-            name: row[name]
-            for name in (
-                *("method", "layer", "operation", "num_scored", "auroc", "auroc_low"),
-                *("auroc_high", "cohens_d", "ks_distance", "correct_median", "wrong_median"),
-                *("correct_share_at_most_ten", "wrong_share_at_most_ten"),
-                *("accuracy_before", "accuracy_after"),
-            )
-        }
-        for row in rows(run_statistics(read_scores(settings.native)))
-    ]
     row = {
         "bench": "ax_backends",
         "commit": commit(),
@@ -67,9 +54,6 @@ def main() -> None:
         "ax": header["config"]["ax"],
         "images": header["data"]["num_images"],
         "differences": _differences(settings.native, settings.captum),
-        "statistics_native": figures,
-        "verdict_native": verdict(run_statistics(read_scores(settings.native))),
-        "verdict_captum": verdict(run_statistics(read_scores(settings.captum))),
     }
     append_row(row, settings.output)
     print(json.dumps(row, indent=1))

@@ -1,7 +1,8 @@
 """GAX as the paper's released code runs it: torch, one image at a time, plain on purpose.
 
-The yardstick for the engine's curves. Each quirk of the released loop stands behind a named
-option; by default the loop follows the engine's contract: a heatmap belongs to its score.
+The yardstick for the engine's curves and, timed, for its speed. Each quirk of the released loop
+stands behind a named option; by default the loop follows the engine's contract: a heatmap belongs
+to its score.
 """
 
 import math
@@ -42,12 +43,13 @@ def gax(
     heatmap_after_update: bool = False,
     beyond_target: bool = False,
     weight_gradients: bool = False,
+    only_correct: bool = False,
 ) -> ReferenceResult:
     """Optimise one heatmap by torch's own Adam (paper §3, eqs. 5 and 6).
 
     Args:
         network: classifier in eval mode; [1, 3, H, W] → logits [1, C]. All is computed in the
-            type of its weights.
+            type of its weights, and on their device.
         image: float32 in [0, 1].
         label: groundtruth class.
         config: the method; the score space decides where mean and std apply.
@@ -58,14 +60,16 @@ def gax(
         beyond_target: the released code stops at a score above the target, not at it.
         weight_gradients: the released code leaves the network's own gradients on: slower, same
             numbers.
+        only_correct: turn away an image that the network gets wrong, with an empty curve.
     """
-    dtype = next(network.parameters()).dtype
-    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(dtype)
-    kappa = _score_constants(network, pixels, label)
+    weight = next(network.parameters())
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(weight)
+    shift, scale = (
+        None if v is None else pixels.new_tensor(v).view(1, 3, 1, 1) for v in (mean, std)
+    )
 
     def logits(pixels: torch.Tensor, *, normalized: bool) -> torch.Tensor:
-        if normalized and mean is not None and std is not None:
-            shift, scale = (torch.tensor(v, dtype=dtype).view(1, 3, 1, 1) for v in (mean, std))
+        if normalized and shift is not None and scale is not None:
             pixels = (pixels - shift) / scale
         return network(pixels)
 
@@ -74,6 +78,9 @@ def gax(
     best = (float("-inf"), -1, torch.zeros_like(pixels))  # score, step, heatmap
     with torch.no_grad():
         baseline = logits(pixels, normalized=config.score_space != "raw")
+    if only_correct and int(baseline.argmax()) != label:
+        return ReferenceResult(np.array([]), np.zeros_like(image), 0, reached=False)
+    kappa = _score_constants(baseline, label)
 
     w = torch.full_like(pixels, config.initial_weight, requires_grad=True)
     b = torch.full_like(pixels, config.initial_bias, requires_grad=True) if config.bias else None
@@ -97,36 +104,32 @@ def gax(
             (h - pixels + config.similarity_eps) ** 2 / (pixels + config.similarity_eps)
         )
         loss = -score + config.similarity_factor / distance
+        # The last score is followed by an update too, as in the released code. Read before the
+        # backward pass, each score would have a GPU wait for the host.
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
         curve.append(score.item())
         steps = len(curve) - 1
         best = max(best, (curve[-1], steps, h.detach()), key=lambda entry: entry[0])
         reached = curve[-1] > config.target or (curve[-1] == config.target and not beyond_target)
-        ended = reached or steps >= config.max_steps or not math.isfinite(curve[-1])
-        if ended and not heatmap_after_update:
-            break
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        if ended:
-            with torch.no_grad():
-                h = heatmap()
+        if reached or steps >= config.max_steps or not math.isfinite(curve[-1]):
             break
     if heatmap_after_update:
         steps += 1
+        h = heatmap()
     elif not reached:
         _, steps, h = best
     return ReferenceResult(
         curve=np.array(curve),
-        heatmap=h.detach().numpy()[0].transpose(1, 2, 0),
+        heatmap=h.detach().cpu().numpy()[0].transpose(1, 2, 0),
         steps=steps,
         reached=reached,
     )
 
 
-def _score_constants(network: torch.nn.Module, pixels: torch.Tensor, label: int) -> torch.Tensor:
+def _score_constants(logits: torch.Tensor, label: int) -> torch.Tensor:
     """Return κ as a row [1, C]: 1 at the label, -1 / (C - 1) elsewhere."""
-    with torch.no_grad():
-        num_classes = network(pixels).shape[1]
-    kappa = torch.full((1, num_classes), -1.0 / (num_classes - 1), dtype=pixels.dtype)
+    kappa = torch.full_like(logits, -1.0 / (logits.shape[1] - 1))
     kappa[0, label] = 1.0
     return kappa

@@ -16,8 +16,8 @@ from benchmarks.contenders.device_trace import CATEGORIES, Event, categorise, di
 from benchmarks.contenders.first_result import FirstResult, image_files
 from benchmarks.contenders.permutation import Permutation, compare
 from benchmarks.contenders.profile import Profile
-from benchmarks.measurement import CHECKED_IMAGES, Measurement
-from benchmarks.problem import Problem, make_problem, open_problem
+from benchmarks.measure.measurement import CHECKED_IMAGES, Measurement
+from benchmarks.measure.problem import Problem, make_problem, open_problem
 from gaxjax.config.inputs import DataConfig
 from gaxjax.data.sources import open_images
 from gaxjax.results.solution import Outcome, Solution
@@ -112,7 +112,7 @@ def test_a_whole_run_says_where_its_time_went(problem_folder):
     # In a process of its own, as always: it sets JAX's compilation cache.
     settings = json.dumps(measurement("end_to_end").as_fields())
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.worker", settings, str(problem_folder)],
+        [sys.executable, "-m", "benchmarks.measure.worker", settings, str(problem_folder)],
         input="prepare\nturn\nfinish\n",
         capture_output=True,
         text=True,

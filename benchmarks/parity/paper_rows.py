@@ -1,6 +1,6 @@
-"""Keep what the paper's experiments gave as rows: Table 1, the gap per method, GAX's outcomes.
+"""Keep what finished trainings and runs gave as rows: Table 1, the gap per method, GAX's outcomes.
 
-    python -m benchmarks.paper_rows TRAINED… RUN… --output benchmarks/results/xray.jsonl
+    python -m benchmarks.parity.paper_rows TRAINED… RUN… --output benchmarks/results/xray.jsonl
 
 Reads folders of `gaxjax finetune`, `ax` and `gax`; nothing is computed again but the statistics.
 """
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tyro
 
-from benchmarks.machine import commit
-from benchmarks.rows import append_row
+from benchmarks.measure.machine import commit
+from benchmarks.measure.rows import append_row
 from gaxjax.results.statistics import rows as statistics_rows
 from gaxjax.results.statistics import run_statistics
 from gaxjax.results.store import read_header, read_scores
@@ -60,7 +60,9 @@ def row(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "bench": header["command"],
         "name": folder.name,
+        "model": header["model"]["name"],
         "settings": header["config"][header["command"]],
+        "precision": header["sessions"][-1]["precision"],
         "size": header["config"]["data"]["size"],
         "images": header["data"]["num_images"],
         "outcomes": dict(Counter(scores["outcome"].to_pylist())),

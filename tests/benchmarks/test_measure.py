@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import machine
 from benchmarks.__main__ import main
-from benchmarks.contestants import make_contestant
-from benchmarks.figures import rates, score_difference
-from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Measurement
-from benchmarks.problem import _correct_first, make_problem, open_problem
-from benchmarks.process import Worker, worker_environment
-from benchmarks.run import Run, _without_rows, run_suite
-from benchmarks.session import SCORE_TOLERANCE, Session
-from benchmarks.suites import rehearsal, suite_measurements
+from benchmarks.contenders import make_contestant
+from benchmarks.measure import machine
+from benchmarks.measure.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Measurement
+from benchmarks.measure.problem import _correct_first, make_problem, open_problem
+from benchmarks.measure.process import Worker, worker_environment
+from benchmarks.measure.rows import rates, score_difference
+from benchmarks.measure.run import Run, _without_rows, run_suite
+from benchmarks.measure.session import SCORE_TOLERANCE, Session
+from benchmarks.measure.suites import rehearsal, suite_measurements
 from gaxjax.common.errors import UserError
 
 ONE = Measurement("fixed_steps", "bare", "small_resnet", 16, slots=2, num_images=2, turns=1)
@@ -263,7 +263,7 @@ def test_images_that_are_correct_in_both_score_spaces_come_first(monkeypatch):
     def predictions(_, images, mean, std):
         return (raw if mean == (0.0,) * 3 and std == (1.0,) * 3 else normalized)[images]
 
-    monkeypatch.setattr("benchmarks.problem._predictions", predictions)
+    monkeypatch.setattr("benchmarks.measure.problem._predictions", predictions)
     mean_and_std = ((0.5,) * 3, (0.2,) * 3)
     order = _correct_first(None, np.arange(10), np.ones(10, int), *mean_and_std)
     assert order.tolist() == [2, 8, 0, 1, 3, 4, 5, 6, 7, 9]
@@ -324,7 +324,7 @@ def test_the_engines_turn_counts_outcomes_and_compiles_nothing(problem):
 def small(monkeypatch):
     """A suite of one measurement that works, and one that no one can do."""
     monkeypatch.delenv("GAXJAX_TEST_DATA", raising=False)
-    monkeypatch.setattr("benchmarks.run.suite_measurements", lambda _: suite_of_two())
+    monkeypatch.setattr("benchmarks.measure.run.suite_measurements", lambda _: suite_of_two())
 
 
 def test_rows_are_whole_failures_are_rows_and_the_same_command_resumes(
@@ -385,7 +385,7 @@ def test_on_a_gpu_rows_are_resumed_one_by_one_on_a_cpu_by_groups(tmp_path):
 def test_a_problem_that_cannot_be_made_is_its_rows_error_alone(problem, tmp_path, monkeypatch):
     monkeypatch.delenv("GAXJAX_TEST_DATA", raising=False)
     unknown = replace(ONE, model="resnet999")
-    monkeypatch.setattr("benchmarks.run.suite_measurements", lambda _: [unknown, ONE])
+    monkeypatch.setattr("benchmarks.measure.run.suite_measurements", lambda _: [unknown, ONE])
     cache = problem.checkpoint.parents[1]
     run = Run(suite="cpu", output=tmp_path / "rows.jsonl", cache=cache)
     assert run_suite(run) == 1

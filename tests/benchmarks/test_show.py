@@ -1,4 +1,4 @@
-"""Tables and pictures of the benchmark suite, from made-up rows: true to the rows, and fair."""
+"""Tables of the benchmark suite, from made-up rows: true to the rows, and fair."""
 
 import json
 import re
@@ -7,12 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from benchmarks.comparison import counterpart, of_workload, ratio, read_rows
-from benchmarks.measurement import Measurement
-from benchmarks.plot import write_plots
-from benchmarks.table import TABLES, tables, write_tables
+from benchmarks.measure.measurement import Measurement
+from benchmarks.show.comparison import counterpart, of_workload, ratio, read_rows
+from benchmarks.show.documents import with_tables, write_tables
+from benchmarks.show.table import TABLES
 from gaxjax.common.errors import UserError
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -376,8 +375,8 @@ def test_several_commits_and_weights_are_named_in_the_caption():
 
 
 def test_tables_without_rows_are_left_out():
-    text = tables([make_row()])
-    assert re.findall(r"^## (\S+)", text, re.MULTILINE) == ["summary", "fixed_steps"]
+    made = [name for name, table in TABLES.items() if table([make_row()])]
+    assert made == ["summary", "fixed_steps"]
 
 
 # Markers.
@@ -400,7 +399,7 @@ After.
 def test_markers_are_filled_and_again_the_same(tmp_path):
     results, page = write(tmp_path / "results" / "cpu.jsonl", [make_row()]), tmp_path / "page.md"
     page.write_text(PAGE)
-    assert write_tables(results.parent, page) == [page]
+    assert write_tables(results.parent, [page]) == [page]
     once = page.read_text()
     assert "stale" not in once
     assert "15.0 (14.0–16.0)" in once
@@ -408,8 +407,15 @@ def test_markers_are_filled_and_again_the_same(tmp_path):
     assert once.startswith("# Page\n")
     assert "in a sentence.\n" in once
     assert once.endswith("\nAfter.\n")
-    write_tables(results.parent, page)
+    write_tables(results.parent, [page])
     assert page.read_text() == once
+
+
+def test_only_files_that_are_there_and_have_markers_are_updated_unasked(tmp_path):
+    page, plain = tmp_path / "page.md", tmp_path / "plain.md"
+    page.write_text(PAGE)
+    plain.write_text("Between, with `<!-- table:NAME -->` in a sentence.\n")
+    assert with_tables([page, plain, tmp_path / "missing.md"]) == [page]
 
 
 @pytest.mark.parametrize(
@@ -425,38 +431,5 @@ def test_wrong_markers_are_a_users_mistake_and_nothing_is_written(tmp_path, text
     results, page = write(tmp_path / "cpu.jsonl", [make_row()]), tmp_path / "page.md"
     page.write_text(text)
     with pytest.raises(UserError, match=message):
-        write_tables(results, page)
+        write_tables(results, [page])
     assert page.read_text() == text
-
-
-# Pictures.
-
-PICTURES = ("fixed_steps", "to_target_steps", "end_to_end", "attribution", "slots", "images")
-
-
-def test_every_picture_is_drawn(tmp_path):
-    rows = [*every_workload(), make_row("slots", slots=64, error="out of memory")]
-    rows.append(make_row(contender="torch-compile", error="no compiler"))
-    results = write(tmp_path / "cpu.jsonl", rows)
-    written = write_plots(results, tmp_path / "plots")
-    assert [path.name for path in written] == [f"{name}.png" for name in PICTURES]
-    for path in written:
-        with Image.open(path) as picture:
-            picture.load()
-            assert picture.format == "PNG"
-            assert picture.width == 1800
-            assert "Software" not in picture.info
-        assert path.stat().st_size > 10_000
-
-
-def test_the_same_rows_give_the_same_bytes(tmp_path):
-    results = write(tmp_path / "cpu.jsonl", [make_row(), make_row("slots")])
-    first, again = (write_plots(results, tmp_path / name) for name in ("first", "again"))
-    assert [path.name for path in first] == ["fixed_steps.png", "slots.png"]
-    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in first]
-
-
-def test_nothing_is_drawn_of_what_failed_or_was_not_measured(tmp_path):
-    rows = [make_row(error="no"), make_row("permutation")]
-    assert write_plots(write(tmp_path / "cpu.jsonl", rows), tmp_path / "plots") == []
-    assert not (tmp_path / "plots").exists()

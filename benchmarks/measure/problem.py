@@ -1,6 +1,6 @@
 """The same weights and images for every contender, made once and kept in a folder.
 
-    python -m benchmarks.problem CACHE MODEL SIZE
+    python -m benchmarks.measure.problem CACHE MODEL SIZE
 
 Real weights and images come from $GAXJAX_TEST_DATA (the layout of its folder is in
 benchmarks/README.md); without them weights are random and images synthetic, and rows say so.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, UNREACHABLE
+from benchmarks.measure.measurement import CHECKED_IMAGES, CHECKED_UPDATES, UNREACHABLE
 from gaxjax.config.base import ScoreSpace
 from gaxjax.config.inputs import DataConfig
 from gaxjax.config.methods import GaxConfig

@@ -1,7 +1,8 @@
 """One contestant in a process of its own, so that memory and threads are its alone.
 
-Started by `benchmarks.run`; reads commands (prepare, turn, finish) as lines from stdin and answers
-each with a line of JSON on the stdout it was born with. Whatever libraries print goes to stderr.
+Started by `benchmarks.measure.process`; reads commands (prepare, turn, finish) as lines from stdin
+and answers each with a line of JSON on the stdout it was born with. Whatever libraries print goes
+to stderr.
 """
 
 import dataclasses
@@ -13,10 +14,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import make_contestant
-from benchmarks.machine import machine
-from benchmarks.measurement import Measurement
-from benchmarks.problem import open_problem
+from benchmarks.contenders import make_contestant
+from benchmarks.measure.machine import machine
+from benchmarks.measure.measurement import Measurement
+from benchmarks.measure.problem import open_problem
 
 
 def main() -> None:

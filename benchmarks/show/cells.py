@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.comparison import Ratio, Spread, arithmetic_of, arithmetic_order, failed
-from benchmarks.rows import Row
+from benchmarks.measure.rows import Row
+from benchmarks.show.comparison import Ratio, Spread, arithmetic_of, arithmetic_order, failed
 
 NONE = "–"
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks import machine
-from benchmarks.measurement import Measurement
-from benchmarks.process import Accelerator, Worker
-from benchmarks.rows import read_lines
-from benchmarks.session import Session
-from benchmarks.suites import Suite, rehearsal, suite_measurements
+from benchmarks.measure import machine
+from benchmarks.measure.measurement import Measurement
+from benchmarks.measure.process import Accelerator, Worker
+from benchmarks.measure.rows import read_lines
+from benchmarks.measure.session import Session
+from benchmarks.measure.suites import Suite, rehearsal, suite_measurements
 from gaxjax.common.errors import UserError
 
-BENCHMARKS = Path(__file__).parent
+BENCHMARKS = Path(__file__).parents[1]
 
 _SIDE_BY_SIDE = 8  # contestants of a smoke test, which times nothing
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from benchmarks.cells import NONE, captioned, error, markdown, number, problem, times
-from benchmarks.comparison import (
+from benchmarks.measure.rows import Row
+from benchmarks.show.cells import NONE, captioned, error, markdown, number, problem, times
+from benchmarks.show.comparison import (
     Unit,
     arithmetic_of,
     by_group,
@@ -16,7 +17,6 @@ from benchmarks.comparison import (
     rate,
     ratio,
 )
-from benchmarks.rows import Row
 
 _LINES: tuple[tuple[str, Unit, str], ...] = (
     ("fixed_steps", "image_steps", "image-steps/s"),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.rows import Row, read_lines
-from benchmarks.suites import METHODS
+from benchmarks.measure.rows import Row, read_lines
+from benchmarks.measure.suites import METHODS
 from gaxjax.common.errors import UserError
 
 Unit = Literal["image_steps", "images"]

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import machine
-from benchmarks.figures import describe, rates, rounded, score_difference
-from benchmarks.measurement import Fields, Measurement
-from benchmarks.problem import open_problem, problem_folder
-from benchmarks.process import Accelerator, Worker
-from benchmarks.rows import append_row
-from benchmarks.suites import Suite
+from benchmarks.measure import machine
+from benchmarks.measure.measurement import Fields, Measurement
+from benchmarks.measure.problem import open_problem, problem_folder
+from benchmarks.measure.process import Accelerator, Worker
+from benchmarks.measure.rows import append_row, describe, rates, rounded, score_difference
+from benchmarks.measure.suites import Suite
 
 # Largest difference of scores from torch's float64 ones, relative to the largest score: before the
 # first update, and after one to three. Adam divides a gradient by its own size, so later scores
@@ -90,10 +89,10 @@ class Session:
             say(f"{model} at {size}: making weights, images and scores")
             made = subprocess.run(
                 [
-                    *(sys.executable, "-m", "benchmarks.problem"),
+                    *(sys.executable, "-m", "benchmarks.measure.problem"),
                     *(str(self.cache.resolve()), model, str(size)),
                 ],
-                cwd=Path(__file__).parents[1],
+                cwd=Path(__file__).parents[2],
                 env=os.environ | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""},
                 capture_output=True,
                 text=True,

@@ -1,17 +1,10 @@
-"""The tables of the suite in Markdown, from stored rows alone.
+"""The tables of the suite in Markdown, from stored rows alone."""
 
-A Markdown file names its tables by markers on lines of their own; what stands between is replaced:
-
-    <!-- table:fixed_steps -->
-    <!-- end -->
-"""
-
-import re
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
-from benchmarks.cells import (
+from benchmarks.measure.rows import Row
+from benchmarks.show.cells import (
     NONE,
     captioned,
     error,
@@ -23,7 +16,7 @@ from benchmarks.cells import (
     spread,
     times,
 )
-from benchmarks.comparison import (
+from benchmarks.show.comparison import (
     Unit,
     arithmetic_of,
     by_group,
@@ -39,19 +32,9 @@ from benchmarks.comparison import (
     original,
     rate,
     ratio,
-    read_rows,
     unit_of,
 )
-from benchmarks.rows import Row
-from benchmarks.summary import summary
-from gaxjax.common.errors import UserError, nearest
-
-__all__ = ["TABLES", "read_rows", "tables", "write_tables"]
-
-_MARKER = re.compile(
-    r"^<!-- table:(?P<name>\S+) -->\n(?P<between>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL
-)
-_OPENING = re.compile(r"^<!-- table:(\S+) -->$", re.MULTILINE)
+from benchmarks.show.summary import summary
 
 Column = tuple[str, Callable[[Row], str]]
 
@@ -69,51 +52,6 @@ _DEVICE_MEMORY: Column = ("device, GB", lambda row: number(row.get("peak_device_
 _HOST_MEMORY: Column = ("host, GB", lambda row: number(row.get("peak_host_bytes"), 1e9))
 _COMPILE: Column = ("compile, s", lambda row: number(row.get("compile_seconds")))
 _OCCUPANCY: Column = ("occupancy", lambda row: percent(row.get("occupancy")))
-
-
-def tables(rows: list[Row]) -> str:
-    """Return all tables for which there are rows, each under its name."""
-    made = [(name, table(rows)) for name, table in TABLES.items()]
-    return "\n".join(f"## {name}\n\n{text}" for name, text in made if text)
-
-
-def write_tables(results: Path, readme: Path) -> list[Path]:
-    """Replace the tables of a Markdown file by those of the stored rows.
-
-    Args:
-        results: a file of rows, or a folder of such files.
-        readme: a file with markers.
-
-    Returns:
-        What was written.
-
-    Raises:
-        UserError: an unknown table, a marker without its end, or no marker at all.
-    """
-    rows, text = read_rows(results), readme.read_text()
-    names = _OPENING.findall(text)
-    if not names:
-        raise UserError(
-            f"{readme} has no line like <!-- table:fixed_steps --> to put a table under"
-        )
-    for name in names:
-        if name not in TABLES:
-            raise UserError(
-                f"{readme} asks for an unknown table {name!r}{nearest(name, TABLES)}; known: "
-                + ", ".join(TABLES)
-            )
-    ended = [
-        found["name"] for found in _MARKER.finditer(text) if not _OPENING.search(found["between"])
-    ]
-    if ended != names:
-        raise UserError(f"{readme}: a table's marker lacks its <!-- end --> on a line of its own")
-
-    def fill(found: re.Match[str]) -> str:
-        table = TABLES[found["name"]](rows) or "not measured yet\n"
-        return f"<!-- table:{found['name']} -->\n\n{table}\n<!-- end -->"
-
-    readme.write_text(_MARKER.sub(fill, text))
-    return [readme]
 
 
 def _fixed_steps(rows: list[Row]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from benchmarks.measurement import Measurement
+from benchmarks.measure.measurement import Measurement
 
 Suite = Literal["quick", "cpu", "gpu"]
 

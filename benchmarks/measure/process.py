@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.measurement import Fields, Measurement
-from benchmarks.problem import Problem
+from benchmarks.measure.measurement import Fields, Measurement
+from benchmarks.measure.problem import Problem
 from gaxjax.common.devices import HUGE_PAGES
 
 Accelerator = Literal["none", "any", "gpu", "shared gpu"]
@@ -64,14 +64,14 @@ class Worker:
         with log.open("w") as stderr:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "benchmarks.worker"),
+                    *(sys.executable, "-m", "benchmarks.measure.worker"),
                     *(json.dumps(measurement.as_fields()), str(folder.resolve())),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=environment,
-                cwd=Path(__file__).parents[1],
+                cwd=Path(__file__).parents[2],
                 text=True,
                 bufsize=1,
                 process_group=0,  # so that compilers it started end with it

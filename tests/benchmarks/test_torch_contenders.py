@@ -12,8 +12,8 @@ from benchmarks.contenders.released import Released
 from benchmarks.contenders.torch_batched import TorchBatched
 from benchmarks.contenders.torch_source import Source
 from benchmarks.contenders.torch_step import adam_update, corrected_rates, fold, load_network
-from benchmarks.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Measurement
-from benchmarks.problem import make_problem, open_problem
+from benchmarks.measure.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Measurement
+from benchmarks.measure.problem import make_problem, open_problem
 from converters.torch_models import SmallResNet
 
 FIXED = Measurement("fixed_steps", "torch-eager", "small_resnet", 32, slots=3, num_images=7)
@@ -68,7 +68,8 @@ def heatmaps_by_number(contestant, measurement):
     """Run a turn and return it with every heatmap that it handed out."""
     if isinstance(contestant, Released):
         turn = contestant.turn()
-        return turn, contestant.heatmaps
+        found = (heatmap.transpose(2, 0, 1)[None] for heatmap in contestant.heatmaps)
+        return turn, [torch.from_numpy(heatmap.copy()) for heatmap in found]
     contestant.heatmaps.handed_out = deque()
     turn = contestant.turn()
     found = {}

@@ -1,0 +1,1 @@
+"""Suites, and the processes that turn their measurements into rows."""

@@ -1,0 +1,1 @@
+"""Tables of stored rows; nothing is measured here."""
