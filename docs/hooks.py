@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import griffe
+
 _ROOT = Path(__file__).parent.parent
 _MARK = re.compile(r"^<!-- (file|help): (\S+) -->$", re.MULTILINE)
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
@@ -39,6 +41,15 @@ def command_help(name: str) -> str:
         os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
     lines = "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())
     return f"```text\n{lines}\n```"
+
+
+class Examples(griffe.Extension):
+    """Reads a docstring's section ``Example:`` as griffe's ``Examples:``, which is code."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Rename it; griffe calls this for everything it has read."""
+        if obj.docstring is not None:
+            obj.docstring.value = re.sub(r"(?m)^Example:$", "Examples:", obj.docstring.value)
 
 
 def _file(name: str) -> str:

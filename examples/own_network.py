@@ -6,6 +6,7 @@ It needs no download: the images are scikit-learn's handwritten digits. The netw
 `gaxjax.ops`, so that the attribution methods which change a gradient work on it as well.
 """
 
+import itertools
 from typing import Any
 
 import jax
@@ -38,8 +39,9 @@ def initial_weights(seed: int = 0) -> Any:
         fan_in = np.prod(shape[:-1])
         return jnp.asarray(random.normal(0, np.sqrt(2 / fan_in), shape), jnp.float32)
 
-    pairs = zip(CHANNELS, CHANNELS[1:], strict=False)
-    convolutions = [(draw(3, 3, few, many), jnp.zeros(many)) for few, many in pairs]
+    convolutions = [
+        (draw(3, 3, few, many), jnp.zeros(many)) for few, many in itertools.pairwise(CHANNELS)
+    ]
     return {"convolutions": convolutions, "head": draw(2 * 2 * CHANNELS[-1], NUM_CLASSES)}
 
 
@@ -83,7 +85,7 @@ def main(*, epochs: int = 8, num_images: int = 32) -> None:
     # The weights travel as arguments; a bare `lambda images: network(weights, images)` works too.
     model = jax.tree_util.Partial(network, weights)
     images, labels = images[held_out], labels[held_out]
-    correct = np.asarray(model(images)).argmax(-1) == labels
+    correct = np.asarray(model(jnp.asarray(images))).argmax(-1) == labels
     print(f"{correct.mean():.1%} of {len(images)} held-out digits correct")
 
     images, labels = images[:num_images], labels[:num_images]
@@ -91,8 +93,8 @@ def main(*, epochs: int = 8, num_images: int = 32) -> None:
     solutions = gaxjax.explain(model, images, labels, config)
     print("GAX:", solutions)
     print(f"  updates: median {np.median(solutions.steps[solutions.steps >= 0]):.0f}")
-    print(f"  probability of the right class: {np.nanmean(solutions.probability_before):.3f} before,")
-    print(f"  {np.nanmean(solutions.probability_after):.3f} after")
+    before, after = solutions.probability_before, solutions.probability_after
+    print(f"  probability, right class: {np.nanmean(before):.3f}, then {np.nanmean(after):.3f}")
 
     # Grad-CAM needs layers with names, which a Flax NNX module has and a function has not.
     methods = ("saliency", "guided_backprop", "deep_lift")
