@@ -1,5 +1,5 @@
 """`python -m gaxjax`: the command line."""
 
-from gaxjax.cli.startup import entry
+from gaxjax.cli.main import entry
 
 entry()

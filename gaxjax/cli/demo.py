@@ -1,90 +1,94 @@
 """`gaxjax demo`: the whole way on handwritten digits, without a download, in two minutes."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-from flax import nnx
-from rich.console import Console
-
+from gaxjax.cli.command import Command
+from gaxjax.cli.console import print_gap, print_outcomes, say, wrote
+from gaxjax.config.finetune import FinetuneConfig
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import AxRunConfig, RunConfig, SnapshotConfig
-from gaxjax.data.digits import load_digits_arrays
-from gaxjax.models import checkpoint
-from gaxjax.models import registry as models
-from gaxjax.report.page import Written, write_report
-from gaxjax.runs.ax import run_ax
-from gaxjax.runs.gax import run_gax
-from gaxjax.runs.shell import RunSummary
+
+__all__ = ["Demo"]
 
 SIZE = 32
 _ARCHITECTURE = "small_resnet"
-_EPOCHS, _BATCH = 6, 64
+_EPOCHS = 6
+_TRAINING = FinetuneConfig(data="digits", learning_rate=3e-3, beta1=0.9, batch_size=64)
 
 
-def run_demo(output: Path, console: Console) -> tuple[RunSummary, Written]:
-    """Train a small residual net on digits, run GAX and AX on the held-out ones, write a report.
+@dataclass(frozen=True, kw_only=True)
+class Demo(Command):
+    """Train a small net on handwritten digits and explain it: no download, under two minutes.
 
-    Returns:
-        The GAX run's summary and what the report wrote; the AX run lies beside it, in `ax`.
+    Attributes:
+        output: Folder for the checkpoint, the runs and the report.
     """
-    trained = output / "digits.ckpt"
-    if not checkpoint.is_checkpoint(trained):
-        console.print("Training a small residual net on 1,348 handwritten digits …")
-        started = time.perf_counter()
-        accuracy = _train(trained)
-        seconds = time.perf_counter() - started
-        console.print(f"  {accuracy:.1%} of 449 held-out digits correct, after {seconds:.0f} s")
-    console.print("Optimising one heatmap per held-out digit …")
-    config = RunConfig(
-        model=ModelConfig(model=str(trained)),
-        data=DataConfig(data="digits", size=SIZE),
-        gax=GaxConfig(bias=True),  # digits are mostly black, and black pixels need the bias
-        snapshots=SnapshotConfig(snapshots=8, snapshot_every=1),
-    )
-    summary = run_gax(config, output / "run")
-    console.print("Scoring the heatmaps of six existing methods …")
-    run_ax(AxRunConfig(model=config.model, data=config.data), output / "ax")
-    console.print("Drawing the report …")
-    report = write_report([output / "run", output / "ax"], output / "report.html")
-    return summary, report
+
+    output: Path = Path("gaxjax-demo")
+
+    computes = True
+
+    def execute(self, given: Sequence[str]) -> int:
+        """Train, run GAX and AX on the held-out digits, write the report."""
+        from gaxjax.models import checkpoint
+        from gaxjax.report.page import write_report
+        from gaxjax.runs.ax import run_ax
+        from gaxjax.runs.gax import run_gax
+
+        trained, run, ax = (self.output / name for name in ("digits.ckpt", "run", "ax"))
+        if not checkpoint.is_checkpoint(trained):
+            say("Training a small residual net on 1,348 handwritten digits …")
+            started = time.perf_counter()
+            accuracy = _train(trained)
+            seconds = time.perf_counter() - started
+            say(f"  {accuracy:.1%} of 449 held-out digits correct, after {seconds:.0f} s")
+        say("Optimising one heatmap per held-out digit …")
+        model, data = ModelConfig(model=str(trained)), DataConfig(data="digits", size=SIZE)
+        gax = GaxConfig(bias=True)  # digits are mostly black, and black pixels need the bias
+        snapshots = SnapshotConfig(snapshots=8, snapshot_every=1)
+        summary = run_gax(RunConfig(model=model, data=data, gax=gax, snapshots=snapshots), run)
+        say("Scoring the heatmaps of six existing methods …")
+        run_ax(AxRunConfig(model=model, data=data), ax)
+        say("Drawing the report …")
+        report = write_report([run, ax], self.output / "report.html")
+        print_outcomes(summary.outcomes, "images")
+        print_gap(ax)
+        wrote(
+            (run, "GAX: scores (Parquet) and heatmaps (Zarr)"),
+            (ax, "AX: scores and heatmaps of six existing methods"),
+            (trained, "the trained classifier"),
+            (report.folder, f"{report.num_figures} figures as PNG, SVG and CSV"),
+            (report.page, "all of it on one page: open it in a browser"),
+            next_command="gaxjax convert WEIGHTS.pth --output MODEL.ckpt",
+        )
+        return 0
 
 
 def _train(path: Path) -> float:
     """Train by Adam on cross-entropy, save the checkpoint, return the held-out accuracy."""
-    images, labels, test_images, test_labels = load_digits_arrays(SIZE)
-    model = models.build(_ARCHITECTURE, num_classes=10, rngs=nnx.Rngs(0))
-    model.train()
-    optimizer = nnx.Optimizer(model, optax.adam(3e-3), wrt=nnx.Param)
+    import jax.numpy as jnp
+    import numpy as np
+    from flax import nnx
 
-    @nnx.jit
-    def train_step(model: Any, optimizer: Any, images: Any, labels: Any) -> jax.Array:
-        def loss(model: Any) -> jax.Array:
-            logits = model(images.astype(jnp.float32) / 255)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    from gaxjax.data.digits import load_digits_arrays
+    from gaxjax.models import checkpoint, registry
+    from gaxjax.models.training import Trainer
 
-        value, gradients = nnx.value_and_grad(loss)(model)
-        optimizer.update(model, gradients)
-        return value
-
+    images, labels, test_images, test_labels = map(jnp.asarray, load_digits_arrays(SIZE))
+    model = registry.build(_ARCHITECTURE, num_classes=10, rngs=nnx.Rngs(0))
+    trainer = Trainer(model, _TRAINING)
+    state = trainer.start()
     random = np.random.default_rng(0)
     for _ in range(_EPOCHS):
-        order = random.permutation(len(images))
-        for start in range(0, len(order) - _BATCH + 1, _BATCH):
-            rows = order[start : start + _BATCH]
-            train_step(model, optimizer, images[rows], labels[rows])
-    model.eval()
-
-    @nnx.jit
-    def classify(model: Any, images: Any) -> jax.Array:
-        return model(images.astype(jnp.float32) / 255).argmax(-1)
-
-    accuracy = float(np.mean(np.asarray(classify(model, test_images)) == test_labels))
+        order = random.permutation(len(images)).astype(np.int32)
+        for rows in np.split(order, range(_TRAINING.batch_size, len(order), _TRAINING.batch_size)):
+            if len(rows) == _TRAINING.batch_size:
+                state, _ = trainer.step(state, images, labels, rows)
+    accuracy = float(np.mean(trainer.predict(state, test_images) == test_labels))
     metadata = checkpoint.CheckpointMetadata(
         architecture=_ARCHITECTURE,
         num_classes=10,
@@ -92,5 +96,5 @@ def _train(path: Path) -> float:
         class_names=tuple(str(digit) for digit in range(10)),
         source="gaxjax demo",
     )
-    checkpoint.save(path, model, metadata)
+    checkpoint.save(path, trainer.model(state), metadata)
     return accuracy

@@ -1,35 +1,64 @@
 """The command line: parse, execute, and turn what went wrong into an exit status."""
 
+import functools
 import importlib.metadata
 import io
+import operator
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tyro
 from rich.console import Console
 
-from gaxjax.cli.flags import Command
+from gaxjax.cli.ax import Ax
+from gaxjax.cli.command import Command
+from gaxjax.cli.convert import Convert
+from gaxjax.cli.demo import Demo
+from gaxjax.cli.evaluate import Evaluate
+from gaxjax.cli.finetune import Finetune
+from gaxjax.cli.gax import Gax
+from gaxjax.cli.report import Report
+from gaxjax.cli.startup import keep_compiled_programs, restart_with_huge_pages
+from gaxjax.cli.statistics import Statistics
+from gaxjax.cli.toy import Toy
+from gaxjax.cli.verify import Verify
+from gaxjax.cli.view import View
 from gaxjax.common.errors import UserError, nearest
 from gaxjax.common.interruption import interruptions
 from gaxjax.config.base import to_dict
 from gaxjax.config.methods import AX_PRESETS, PRESETS
 
+__all__ = ["COMMANDS", "STOPPED", "entry", "main", "parse"]
+
+# In the order of the help.
+COMMANDS: tuple[type[Command], ...] = (
+    Demo,
+    Convert,
+    Evaluate,
+    Finetune,
+    Gax,
+    Ax,
+    Verify,
+    Report,
+    Statistics,
+    View,
+    Toy,
+)
 STOPPED = 130
-_KEPT = dict.fromkeys(("gax", "ax"), "; finished images are stored, the same command resumes") | {
-    "finetune": "; the same command resumes from the last validation"
-}
 
 
 def entry() -> None:
-    """Run the console script: also stop on SIGTERM, and leave at once after a stop."""
+    """Run the console script: set the process up, and leave at once after a stop."""
+    if _named(sys.argv[1:]).computes:
+        restart_with_huge_pages()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal gets "?" for "×"
-    status = main()
+    status = main(before=keep_compiled_programs)
     if status == STOPPED:
         # Threads of XLA and torch may still compute, and crash when Python takes itself down.
         sys.stdout.flush()
@@ -38,21 +67,28 @@ def entry() -> None:
     sys.exit(status)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None, *, before: Callable[[], object] = lambda: None
+) -> int:
     """Run one command and return the exit status.
 
-    0; 1 where a verification failed; 2 for a user's mistake; 130 after Ctrl-C.
+    Args:
+        arguments: the words after `gaxjax`; this process's own when not given.
+        before: called when the command line is understood, before the command.
+
+    Returns:
+        0; 1 where a verification failed; 2 for a user's mistake; 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["--version"]:
         print(f"gaxjax {importlib.metadata.version('gaxjax')}")
         return 0
-    from gaxjax.cli.commands import execute
-
     try:
         with interruptions() as interrupted:
             try:
-                return execute(parse(given), given)
+                command = parse(given)
+                before()
+                return command.execute(given)
             except UserError:
                 # A library interrupted halfway may have called the interruption something else.
                 if interrupted():
@@ -64,8 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        kept = _KEPT.get(given[0] if given else "", "")
-        print(f"\ngaxjax: stopped{kept}", file=sys.stderr)
+        print(f"\ngaxjax: stopped{_named(given).kept}", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:  # `gaxjax … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,13 +113,20 @@ def parse(arguments: Sequence[str]) -> Command:
     Raises:
         UserError: an impossible value.
     """
+    union: Any = functools.reduce(operator.or_, COMMANDS)
     return tyro.cli(
-        Command,
+        union,
         prog="gaxjax",
         description="Heatmaps that raise an image classifier's confidence, in bulk.",
         args=[*arguments[:1], *_preset_flags(arguments), *arguments[1:]] or ["--help"],
         config=(tyro.conf.OmitArgPrefixes,),
     )
+
+
+def _named(arguments: Sequence[str]) -> type[Command]:
+    """Return the command that a command line names; `Command` itself where it names none."""
+    commands = {command.__name__.lower(): command for command in COMMANDS}
+    return commands.get(arguments[0], Command) if arguments else Command
 
 
 def _preset_flags(arguments: Sequence[str]) -> list[str]:

@@ -6,26 +6,9 @@ import platform
 import sys
 from pathlib import Path
 
-import jax
+__all__ = ["keep_compiled_programs", "restart_with_huge_pages"]
 
-from gaxjax.common.devices import HUGE_PAGES, processor
-from gaxjax.common.files import cache_folder
-
-__all__ = ["entry"]
-
-
-_COMPUTING = ("gax", "ax", "demo", "finetune")
 _KERNEL_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
-
-def entry() -> None:
-    """Run the console script with the allocator and the compilation cache as they serve it best."""
-    if sys.argv[1:2] and sys.argv[1] in _COMPUTING:
-        restart_with_huge_pages()
-    keep_compiled_programs()
-    from gaxjax.cli.main import entry
-
-    entry()
 
 
 def restart_with_huge_pages() -> None:
@@ -35,6 +18,8 @@ def restart_with_huge_pages() -> None:
     hands them out in pages of 4 KiB: 5 to 20 % of a step. glibc reads its setting only once, when
     a process starts. With ``GLIBC_TUNABLES`` already naming it (any value) nothing happens.
     """
+    from gaxjax.common.devices import HUGE_PAGES
+
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     if HUGE_PAGES.partition("=")[0] in tunables or not _pages_are_a_choice():
         return
@@ -53,7 +38,13 @@ def _pages_are_a_choice() -> bool:
 
 def keep_compiled_programs() -> None:
     """Let JAX keep compiled programs in the cache folder, for this kind of processor alone."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        kind = hashlib.sha256(processor().encode()).hexdigest()[:12]
-        folder = cache_folder() / "compiled" / kind
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    import jax
+
+    from gaxjax.common.devices import processor
+    from gaxjax.common.files import cache_folder
+
+    kind = hashlib.sha256(processor().encode()).hexdigest()[:12]
+    folder = cache_folder() / "compiled" / kind
+    jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -1,12 +1,34 @@
 """`gaxjax toy`: the paper's two-dimensional example."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from gaxjax.cli.command import Command
+from gaxjax.cli.console import wrote
 from gaxjax.common.errors import UserError
 from gaxjax.common.files import replacing
-from gaxjax.gax.toy import _COLUMNS, _NUMBERS, FIGURE_1_WINDOWS, FIGURE_6_WINDOWS, figure_table
+
+__all__ = ["Toy", "run_toy"]
+
+_WHAT = {".csv": "its data", ".png": "the figure", ".svg": "the figure"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Command):
+    """Draw the paper's two-dimensional example: Figs. 1 and 6, and the data behind them.
+
+    Attributes:
+        output: Folder for the figures (PNG, SVG) and their data (CSV).
+    """
+
+    output: Path = Path("gaxjax-toy")
+
+    def execute(self, given: Sequence[str]) -> int:
+        """Write both figures."""
+        files = run_toy(self.output)
+        wrote(*((file, _WHAT[file.suffix]) for file in files), next_command="gaxjax demo")
+        return 0
 
 
 def run_toy(output: Path) -> tuple[Path, ...]:
@@ -18,15 +40,19 @@ def run_toy(output: Path) -> tuple[Path, ...]:
     Raises:
         UserError: `output` is a file, or cannot be written.
     """
+    import numpy as np
+
+    from gaxjax.gax.toy import FIGURE_1_WINDOWS, FIGURE_6_WINDOWS, figure_table
     from gaxjax.report.figures.toy import draw_figure
 
-    formats = ["%.9g"] * len(_NUMBERS) + ["%d"]
-    header = ",".join(name for name, _ in _COLUMNS)
     written: list[Path] = []
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, windows in (("figure1", FIGURE_1_WINDOWS), ("figure6", FIGURE_6_WINDOWS)):
             table = figure_table(windows)
+            columns = table.dtype.names or ()
+            formats = ["%d" if table[column].dtype.kind == "b" else "%.9g" for column in columns]
+            header = ",".join(columns)
             csv, *pictures = (output / f"{name}.{ending}" for ending in ("csv", "png", "svg"))
             with replacing(csv) as temporary:
                 np.savetxt(temporary, table, formats, delimiter=",", header=header, comments="")

@@ -1,6 +1,8 @@
 """The command line as a stranger uses it: one clear line for a mistake, exit status 2."""
 
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gaxjax.cli.flags import Gax
-from gaxjax.cli.main import main, parse
+from gaxjax import cli
+from gaxjax.cli.command import Command
+from gaxjax.cli.gax import Gax
+from gaxjax.cli.main import COMMANDS, main, parse
 from gaxjax.results.store import read_scores
 
 
@@ -68,6 +72,17 @@ def test_a_preset_sets_defaults_and_flags_override_it():
     assert released.preset == "released"
     assert parse(gax("--preset=released", "--target", "48")).run.gax.target == 48
     assert parse(gax("--preset", "paper")).run.gax.score_space == "raw"
+
+
+def test_every_command_is_listed_once():
+    for module in pkgutil.iter_modules(cli.__path__, "gaxjax.cli."):
+        importlib.import_module(module.name)
+    assert sorted(map(str, COMMANDS)) == sorted(map(str, Command.__subclasses__()))
+
+
+def test_a_command_is_called_like_its_file_and_its_class():
+    for command in COMMANDS:
+        assert command.__module__ == f"gaxjax.cli.{command.__name__.lower()}"
 
 
 def test_an_unknown_flag_suggests_the_nearest(capsys):

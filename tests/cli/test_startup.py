@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from gaxjax.cli import startup
@@ -56,7 +57,7 @@ def test_compiled_programs_are_kept_unless_the_user_says_where(monkeypatch, tmp_
     if chosen:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", chosen)
     settings = {}
-    monkeypatch.setattr(startup.jax.config, "update", settings.__setitem__)
+    monkeypatch.setattr(jax.config, "update", settings.__setitem__)
     startup.keep_compiled_programs()
     if chosen:
         assert not settings

@@ -1,0 +1,61 @@
+"""`gaxjax ax`: the heatmaps of existing methods, scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gaxjax.cli.command import Command
+from gaxjax.cli.console import (
+    check_or_report,
+    print_gap,
+    print_outcomes,
+    say,
+    what_is_stored,
+    wrote,
+)
+from gaxjax.common.errors import UserError
+from gaxjax.config.runs import AxRunConfig
+
+__all__ = ["Ax"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ax(Command):
+    """Score the heatmaps of existing methods (AX); the same command resumes a cut-off run.
+
+    Attributes:
+        output: Folder of the run: scores as Parquet, heatmaps as Zarr.
+    """
+
+    run: AxRunConfig
+    output: Path
+
+    computes = True
+    kept = "; finished images are stored, the same command resumes"
+
+    def execute(self, given: Sequence[str]) -> int:
+        """Run AX, and print the outcomes and how far right and wrong predictions lie apart."""
+        from gaxjax.ax.stats import BatchStats
+        from gaxjax.runs.ax import explain_nothing_scored, run_ax
+
+        summary = run_ax(self.run, self.output)
+        if summary.resumed:
+            say(f"{summary.resumed:,} images were done before")
+        print_outcomes(summary.outcomes, "scores of heatmaps")
+        stats = summary.stats
+        if isinstance(stats, BatchStats) and stats.images:
+            say(
+                f"{stats.images:,} images and {stats.heatmaps:,} heatmaps in "
+                f"{stats.seconds:,.1f} s ({stats.rate:,.2f} images a second), "
+                f"after {stats.compile_seconds:,.1f} s of compiling"
+            )
+        nothing = explain_nothing_scored(summary)
+        if nothing:
+            raise UserError(nothing)
+        print_gap(summary.output)
+        heatmaps = self.run.store.heatmaps
+        wrote(
+            (summary.output, what_is_stored(heatmaps)),
+            next_command=check_or_report(summary, heatmaps),
+        )
+        return 0

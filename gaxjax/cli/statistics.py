@@ -1,0 +1,81 @@
+"""`gaxjax statistics`: how far correct and wrong predictions lie apart."""
+
+import csv
+import io
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from gaxjax.cli.command import Command
+from gaxjax.cli.console import note, tables, wrote
+from gaxjax.common.errors import UserError
+from gaxjax.common.files import checked_output, write_text
+
+__all__ = ["Statistics"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics(Command):
+    """Tell how far correct and wrong predictions lie apart in a run, per method.
+
+    Attributes:
+        run: Folder of a GAX or AX run.
+        num_resamples: Bootstrap resamples behind each confidence interval.
+        confidence: Of the intervals, in (0, 1).
+        seed: Seed of the bootstrap.
+        output: JSON or CSV file for all figures; statistics.json in the run when not given.
+    """
+
+    run: tyro.conf.Positional[Path]
+    num_resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+    output: Path | None = None
+
+    def execute(self, given: Sequence[str]) -> int:
+        """Print the tables and write their figures."""
+        from gaxjax.report.tables import render
+        from gaxjax.results.statistics import rows, run_statistics, to_dict
+        from gaxjax.results.store import read_header, read_scores
+
+        header, scores = read_header(self.run), read_scores(self.run)
+        output = checked_output(self.output or self.run / "statistics.json", (".json", ".csv"))
+        found, wanted = len(set(scores["image_id"].to_pylist())), header["data"]["num_images"]
+        statistics = run_statistics(
+            scores,
+            num_resamples=self.num_resamples,
+            confidence=self.confidence,
+            seed=self.seed,
+        )
+        if not statistics.methods:
+            raise UserError(f"{self.run} holds no scores yet: resume the run first")
+        if output.suffix == ".json":
+            known = {"num_images_found": found, "num_images": wanted}
+            text = json.dumps(known | to_dict(statistics), indent=2) + "\n"
+        else:
+            text = _as_csv(rows(statistics))
+        write_text(output, text)
+        tables.print(*render(statistics))
+        if found < wanted:
+            note(
+                f"these are {found:,} of the run's {wanted:,} images; give the run's command "
+                "again to go on"
+            )
+        wrote(
+            (output, "the tables' figures"),
+            next_command=f"gaxjax report {shlex.quote(str(self.run))}",
+        )
+        return 0
+
+
+def _as_csv(rows: list[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
