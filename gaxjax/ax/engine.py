@@ -19,9 +19,15 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from gaxjax.ax.objective import AxObjective, Explained, Scored, wanted_of
+from gaxjax.ax.objective import AxObjective, Explained, wanted_of
 from gaxjax.ax.stats import BatchStats
-from gaxjax.common.devices import compiler_options, is_out_of_memory, local_devices
+from gaxjax.common.devices import (
+    compiler_options,
+    halved,
+    hardware,
+    is_out_of_memory,
+    local_devices,
+)
 from gaxjax.common.errors import UserError
 from gaxjax.config.base import Operation, Wanted
 from gaxjax.config.methods import AxConfig
@@ -29,6 +35,7 @@ from gaxjax.config.runs import BatchConfig
 from gaxjax.data.batching import Batch
 from gaxjax.models.classifier import Classifier, as_unit_range
 from gaxjax.results.solution import Outcome, Solution
+from gaxjax.score import Scored
 
 __all__ = ["AxEngine", "ScoredBatch", "ax_solutions", "unreadable_solutions"]
 
@@ -111,6 +118,16 @@ class AxEngine:
         """Images per batch, over all devices."""
         return self._per_device * len(self.devices)
 
+    @property
+    def heatmaps_per_image(self) -> int:
+        """One for each method, and of layer_grad_cam one for each layer."""
+        return len(self.wanted)
+
+    @property
+    def hardware(self) -> dict[str, str]:
+        """On what it runs, for a run's header."""
+        return hardware(self.devices)
+
     def warm_up(self) -> None:
         """Compile everything; `run` does it when it was not done before.
 
@@ -163,9 +180,10 @@ class AxEngine:
         images = self._put(batch.images)
         labels = self._put(batch.labels)
         explained = self._explain(self._weights, images, labels)
+        baseline = explained.reading.weighted_logits
         scores = {
             (key, operation): self._score[operation](
-                self._weights, images, explained.heatmaps[key], labels, explained.weighted_logits
+                self._weights, images, explained.heatmaps[key], labels, baseline
             )
             for key, operation in itertools.product(self.wanted, self.config.operations)
         }
@@ -178,7 +196,7 @@ class AxEngine:
             try:
                 found: ScoredBatch = jax.device_get(started)
             except jax.errors.JaxRuntimeError as error:
-                if started.explained.prediction.shape[0] == self.batch_size:
+                if started.explained.reading.prediction.shape[0] == self.batch_size:
                     self._halve(error)
                 elif not is_out_of_memory(error):
                     raise
@@ -243,15 +261,13 @@ class AxEngine:
 
     def _halve(self, error: jax.errors.JaxRuntimeError) -> None:
         """Out of memory: forget the programs and go on with half the batch."""
-        if not is_out_of_memory(error):
-            raise error
-        if self._per_device == 1:
-            raise UserError(
-                "out of device memory with a single image: use smaller images (--size), fewer "
-                "--methods, or a smaller model"
-            ) from error
+        self._per_device = halved(
+            self._per_device,
+            error,
+            "out of device memory with a single image: use smaller images (--size), fewer "
+            "--methods, or a smaller model",
+        )
         self._explain, self._score = None, {}
-        self._per_device //= 2
         self.stats.halvings += 1
 
 
@@ -277,8 +293,8 @@ def ax_solutions(
             common: dict[str, Any] = {
                 "index": index,
                 "label": int(batch.labels[row]),
-                "prediction": int(explained.prediction[row]),
-                "probability_before": float(explained.probability[row]),
+                "prediction": int(explained.reading.prediction[row]),
+                "probability_before": float(explained.reading.probability[row]),
                 "method": key[0],
                 "layer": key[1],
                 "operation": operation,

@@ -22,6 +22,30 @@ def local_devices(count: int | None) -> list[jax.Device]:
     return available[:count]
 
 
+def hardware(devices: list[jax.Device]) -> dict[str, str]:
+    """Describe devices of one kind: their number and name, and the platform."""
+    kind = devices[0].device_kind
+    return {"device": f"{len(devices)} × {kind}", "platform": devices[0].platform}
+
+
+def halved(count: int, error: jax.errors.JaxRuntimeError, message: str) -> int:
+    """Return half of a count that ran out of device memory.
+
+    Args:
+        count: what was computed side by side.
+        error: what the device said; raised again where it is something else.
+        message: for the user, where the count is 1 already.
+
+    Raises:
+        UserError: the count is 1.
+    """
+    if not is_out_of_memory(error):
+        raise error
+    if count == 1:
+        raise UserError(message) from error
+    return count // 2
+
+
 def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
     """Tell whether a device ran out of memory."""
     return "RESOURCE_EXHAUSTED" in str(error)

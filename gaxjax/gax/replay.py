@@ -6,7 +6,7 @@ compiled alike, go through the run's own `w`: to the bit on a CPU, closely elsew
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,14 @@ import numpy as np
 from jaxtyping import Float, Float16, Float32, Int32, UInt8
 
 from gaxjax.common.devices import compiler_options
-from gaxjax.gax.engine import Engine
 from gaxjax.gax.heatmap import heatmap
+from gaxjax.gax.lane import EMPTY, RUNNING, Lane, image_steps, new_lane
 from gaxjax.gax.program import drain_sizes
-from gaxjax.gax.slots import EMPTY, RUNNING, Lane, image_steps, new_lane
 from gaxjax.models.classifier import as_unit_range
 from gaxjax.score import weighted_logits
+
+if TYPE_CHECKING:
+    from gaxjax.gax.engine import GaxEngine
 
 __all__ = ["Replay", "Replayed", "Seen", "Watched"]
 
@@ -81,7 +83,7 @@ class Replay:
         engine: whose objective, precision and slots these are.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: "GaxEngine") -> None:
         objective = engine.objective
         self._device = engine.devices[0]
         self._slots = engine.slots
