@@ -9,7 +9,7 @@ Example:
 from gaxjax.common.errors import UserError
 from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.runs import BatchConfig, EngineConfig
-from gaxjax.gax.engine import Engine
+from gaxjax.gax.engine import GaxEngine
 from gaxjax.models.checkpoint import load_classifier
 from gaxjax.models.classifier import Classifier, as_classifier
 from gaxjax.results.solution import Outcome, Solution, Solutions
@@ -20,9 +20,9 @@ __all__ = [
     "AxConfig",
     "BatchConfig",
     "Classifier",
-    "Engine",
     "EngineConfig",
     "GaxConfig",
+    "GaxEngine",
     "Outcome",
     "Solution",
     "Solutions",

@@ -11,11 +11,13 @@ Only the number κ·f(x) of the baseline matters, so callers keep one float per 
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from gaxjax.common.types import Image, Scalar, at_least_float32
 from gaxjax.config.base import Operation
+from gaxjax.models.classifier import Classifier, network_logits
 
 
 def score_constants(label: Int[Array, ""] | int, num_classes: int) -> Float[Array, " C"]:
@@ -56,13 +58,13 @@ def co_score(
     return weighted_logits(augmented_logits, label) - weighted_logits(baseline_logits, label)
 
 
-class Baseline(NamedTuple):
-    """What is kept of the plain image.
+class Reading(NamedTuple):
+    """What is read off one image's logits for a label.
 
     Attributes:
-        weighted_logits: κ·f(x), the only number of the baseline that a score needs.
-        prediction: argmax of f(x).
-        probability: softmax of f(x) at the label, in [0, 1].
+        weighted_logits: κ·f, the only number of the plain image that a score needs.
+        prediction: argmax of f.
+        probability: softmax of f at the label, in [0, 1].
     """
 
     weighted_logits: Scalar
@@ -70,15 +72,93 @@ class Baseline(NamedTuple):
     probability: Scalar
 
 
+def read(logits: Float[Array, " C"], label: Int[Array, ""]) -> Reading:
+    """Return what a label's score needs of one image's logits, shape [C], raw."""
+    return Reading(
+        weighted_logits=weighted_logits(logits, label),
+        prediction=jnp.argmax(logits).astype(jnp.int32),
+        probability=jax.nn.softmax(logits)[label],
+    )
+
+
+class Scored(NamedTuple):
+    """What a heatmap as stored achieves, in float32 at the highest matmul precision.
+
+    Attributes:
+        co_score: s(x, h).
+        prediction, probability: of the augmented image.
+    """
+
+    co_score: Scalar
+    prediction: Int[Array, ""]
+    probability: Scalar
+
+
+def score(logits: Float[Array, " C"], label: Int[Array, ""], baseline: Scalar) -> Scored:
+    """Return the score of an augmented image's logits over `baseline`, the plain image's κ·f."""
+    reading = read(logits, label)
+    return Scored(reading.weighted_logits - baseline, reading.prediction, reading.probability)
+
+
 def augment(image: Image, heatmap: Image, operation: Operation) -> Image:
     """Return g(x, h): x + h for `sum`, x * h for `mult`."""
     return image + heatmap if operation == "sum" else image * heatmap
 
 
-class Verified(NamedTuple):
-    """What a heatmap as stored achieves, in float32 at the highest matmul precision."""
+class ScoreSpace(NamedTuple):
+    """Where pixels are normalised: a choice for `f` that is stored with every result.
 
-    co_score: Scalar
-    similarity_loss: Scalar
-    probability: Scalar
-    prediction: Int[Array, ""]
+    Attributes:
+        image: before the heatmap joins it, so that the heatmap belongs to z = (x - mean) / std.
+        plain: on the plain image's way into the network.
+        augmented: on the augmented image's way into the network.
+    """
+
+    image: bool
+    plain: bool
+    augmented: bool
+
+    def to_space(self, classifier: Classifier, image: Image) -> Image:
+        """Return what the heatmap belongs to: x, or z."""
+        return classifier.normalize(image) if self.image else image
+
+    def logits(self, classifier: Classifier, weights: PyTree, z: Image) -> Float[Array, " C"]:
+        """Return f of a plain image of `to_space`."""
+        return network_logits(classifier, weights, z, normalized=self.plain)
+
+    def augmented_logits(
+        self, classifier: Classifier, weights: PyTree, augmented: Image
+    ) -> Float[Array, " C"]:
+        """Return f of an augmented image."""
+        return network_logits(classifier, weights, augmented, normalized=self.augmented)
+
+
+GAX_SPACES = {
+    "normalized": ScoreSpace(image=False, plain=True, augmented=True),
+    "raw": ScoreSpace(image=False, plain=False, augmented=False),
+    "released": ScoreSpace(image=False, plain=True, augmented=False),
+}
+"""Of GAX by name; `released` is the released ImageNet code's."""
+
+AX_SPACES = GAX_SPACES | {"released": ScoreSpace(image=True, plain=False, augmented=False)}
+"""Of AX by name: the released code attributes, and augments, normalised pixels."""
+
+
+def classify(
+    classifier: Classifier,
+    space: ScoreSpace,
+    weights: PyTree,
+    image: Image,
+    label: Int[Array, ""],
+) -> Reading:
+    """Read the plain image, in float32 at the highest matmul precision.
+
+    Args:
+        classifier: its `weights` are not used: they are passed, so that nothing is closed over.
+        space: whether pixels are normalised.
+        weights: the network's.
+        image: in [0, 1].
+        label: the groundtruth class.
+    """
+    with jax.default_matmul_precision("highest"):
+        return read(space.logits(classifier, weights, space.to_space(classifier, image)), label)

@@ -18,8 +18,8 @@ from benchmarks.measure.measurement import (
 )
 from benchmarks.measure.problem import Problem
 from gaxjax.common.devices import compiler_options
-from gaxjax.gax import slots as lanes
 from gaxjax.gax.heatmap import initial_weights
+from gaxjax.gax.lane import adam
 from gaxjax.gax.objective import Objective
 from gaxjax.models.classifier import as_unit_range
 
@@ -51,7 +51,7 @@ class BareStep:
         pixels = jnp.asarray(images)
         baseline = classify(weights, as_unit_range(pixels), labels).weighted_logits
         trained = start(as_unit_range(pixels))
-        self._state = trained, jax.vmap(lanes.adam(objective.config).init)(trained)
+        self._state = trained, jax.vmap(adam(objective.config).init)(trained)
         self._constant = pixels, labels, baseline
         lowered = jax.jit(self._one_step, donate_argnums=1).lower(
             self._network, self._state, *self._constant
@@ -85,10 +85,10 @@ class BareStep:
         return np.asarray(score)
 
     def _one_step(self, network: Any, state: Any, image: Any, label: Any, baseline: Any) -> Any:
-        weights, adam = state
+        weights, moments = state
         objective = self._objective
         score, gradients = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))(
             weights, network, as_unit_range(image), label, baseline
         )
-        updates, adam = jax.vmap(lanes.adam(objective.config).update)(gradients, adam)
-        return (jax.tree.map(jnp.add, weights, updates), adam), score
+        updates, moments = jax.vmap(adam(objective.config).update)(gradients, moments)
+        return (jax.tree.map(jnp.add, weights, updates), moments), score

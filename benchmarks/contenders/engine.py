@@ -23,7 +23,7 @@ from gaxjax.config.base import Precision
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig
 from gaxjax.gax import slots as lanes
-from gaxjax.gax.engine import Engine, make_objective
+from gaxjax.gax.engine import GaxEngine, make_objective
 from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import Program
 from gaxjax.gax.stats import EngineStats
@@ -51,9 +51,9 @@ def make_engine(
     *,
     drain: bool = False,
     heatmap_dtype: Any = np.float16,
-) -> Engine:
+) -> GaxEngine:
     """Return the engine of a measurement; a drain's smaller steps would only compile longer."""
-    return Engine(
+    return GaxEngine(
         load_classifier(problem.checkpoint),
         gax,
         EngineConfig(
@@ -105,7 +105,7 @@ class EngineRun:
 
     def __init__(self, measurement: Measurement, problem: Problem) -> None:
         self._measurement, self._problem = measurement, problem
-        self._engine: Engine
+        self._engine: GaxEngine
         self._outcomes: Counter[str] = Counter()
         self._steps: list[int] = []
         self._hashes: dict[int, str] = {}
@@ -181,7 +181,8 @@ class EngineRun:
         }
 
     def _solutions(self, count: int) -> Iterator[Solution]:
-        return self._engine.run(self._problem.batches(np.arange(count), self._engine.batch_size))
+        batches = self._problem.batches(np.arange(count), self._engine.batch_size)
+        return (solution for [solution] in self._engine.run(batches))
 
     def _count_compilation(self, event: str, duration_secs: float, **_: str | int) -> None:
         self._compilations += event == "/jax/core/compile/backend_compile_duration"

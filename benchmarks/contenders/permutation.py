@@ -9,7 +9,7 @@ from benchmarks.contenders.engine import first_scores, make_engine, peak_device_
 from benchmarks.measure.measurement import TARGET, Fields, Measurement, Turn
 from benchmarks.measure.problem import Problem
 from gaxjax.config.methods import GaxConfig
-from gaxjax.gax.engine import Engine
+from gaxjax.gax.engine import GaxEngine
 from gaxjax.gax.stats import EngineStats
 from gaxjax.results.solution import Solution
 
@@ -29,7 +29,7 @@ class Permutation:
         count = measurement.num_images
         self._in_order = np.arange(count, dtype=np.int32)
         self._permuted = np.random.default_rng(_SEED).permutation(self._in_order)
-        self._engine: Engine
+        self._engine: GaxEngine
         self._known: dict[int, Solution] = {}
         self._again: Fields = {}
         self._found: Fields = {}
@@ -79,7 +79,7 @@ class Permutation:
 
     def _run(self, order: np.ndarray) -> dict[int, Solution]:
         batches = self._problem.batches(order, self._engine.batch_size)
-        return {item.index: item for item in self._engine.run(batches)}
+        return {item.index: item for [item] in self._engine.run(batches)}
 
 
 def compare(known: dict[int, Solution], found: dict[int, Solution]) -> Fields:

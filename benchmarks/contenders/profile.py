@@ -91,7 +91,7 @@ def time_steps(program: Program, state: lanes.State, count: int) -> tuple[lanes.
 
 def _scores(lane: lanes.Lane) -> list[list[float]]:
     """Return the first images' curves, empty for those beyond the slots."""
-    numbers = np.asarray(lane.number).reshape(-1).tolist()
+    numbers = np.asarray(lane.image_index).reshape(-1).tolist()
     curves = np.asarray(lane.curve).reshape(len(numbers), -1)[:, : CHECKED_UPDATES + 1]
     known = dict(zip(numbers, curves.tolist(), strict=True))
     return [known.get(index, []) for index in range(CHECKED_IMAGES)]

@@ -25,7 +25,7 @@ from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig, RunConfig
 from gaxjax.data.image_set import ImageSet
-from gaxjax.gax.engine import Engine
+from gaxjax.gax.engine import GaxEngine
 from gaxjax.gax.stats import EngineStats
 from gaxjax.results.store import Store
 from gaxjax.runs import gax as gax_run
@@ -52,7 +52,7 @@ class WholeRun:
         self._measurement, self._problem = measurement, problem
         self._folder: tempfile.TemporaryDirectory[str]
         self._images = Path()
-        self._engine: Engine
+        self._engine: GaxEngine
         self._last: Fields = {}
         self._host_seconds: dict[str, list[float]] = {}
 
@@ -124,7 +124,7 @@ class WholeRun:
         with tempfile.TemporaryDirectory() as folder, self._watched():
             output = Path(folder) / "run"
             started = time.perf_counter()
-            summary = run_gax(config, output)
+            summary = run_gax(config, output, make_engine=self._make_engine)
             seconds = time.perf_counter() - started
             self._last["stored_bytes"] = sum(
                 path.stat().st_size for path in output.rglob("*") if path.is_file()
@@ -132,17 +132,15 @@ class WholeRun:
         assert isinstance(summary.stats, EngineStats)
         return summary, summary.stats, seconds
 
+    def _make_engine(self, *args: Any, **settings: Any) -> GaxEngine:
+        self._engine = GaxEngine(*args, **settings)
+        return self._engine
+
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        """Time the core's calls at its borders, and keep its engine."""
-
-        def engine(*args: Any, **settings: Any) -> Engine:
-            self._engine = Engine(*args, **settings)
-            return self._engine
-
+        """Time the core's calls at its borders."""
         busy = self._host_seconds = {"open": [], "decode": [], "store": []}
         with (
-            _replaced(gax_run, "Engine", engine),
             _timed(gax_run, "open_classifier", busy["open"]),
             _timed(opening, "open_images", busy["open"]),
             _timed(ImageSet, "load", busy["decode"]),

@@ -19,9 +19,16 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from gaxjax.ax.objective import AxObjective, Explained, Scored, wanted_of
+from gaxjax.ax.objective import AxObjective, Explained, wanted_of
 from gaxjax.ax.stats import BatchStats
-from gaxjax.common.devices import compiler_options, is_out_of_memory, local_devices
+from gaxjax.common.devices import (
+    compiler_options,
+    half_as_many,
+    hardware,
+    is_out_of_memory,
+    local_devices,
+    pad_rows,
+)
 from gaxjax.common.errors import UserError
 from gaxjax.config.base import Operation, Wanted
 from gaxjax.config.methods import AxConfig
@@ -29,6 +36,7 @@ from gaxjax.config.runs import BatchConfig
 from gaxjax.data.batching import Batch
 from gaxjax.models.classifier import Classifier, as_unit_range
 from gaxjax.results.solution import Outcome, Solution
+from gaxjax.score import Scored
 
 __all__ = ["AxEngine", "ScoredBatch", "ax_solutions", "unreadable_solutions"]
 
@@ -111,10 +119,20 @@ class AxEngine:
         """Images per batch, over all devices."""
         return self._per_device * len(self.devices)
 
+    @property
+    def heatmaps_per_image(self) -> int:
+        """One for each method, and of layer_grad_cam one for each layer."""
+        return len(self.wanted)
+
+    @property
+    def hardware(self) -> dict[str, str]:
+        """On what it runs, for a run's header."""
+        return hardware(self.devices)
+
     def warm_up(self) -> None:
         """Compile everything; `run` does it when it was not done before.
 
-        The batch is halved until the programs fit the memory.
+        The batch is half_as_many until the programs fit the memory.
 
         Raises:
             UserError: even a single image does not fit.
@@ -163,9 +181,10 @@ class AxEngine:
         images = self._put(batch.images)
         labels = self._put(batch.labels)
         explained = self._explain(self._weights, images, labels)
+        baseline = explained.reading.weighted_logits
         scores = {
             (key, operation): self._score[operation](
-                self._weights, images, explained.heatmaps[key], labels, explained.weighted_logits
+                self._weights, images, explained.heatmaps[key], labels, baseline
             )
             for key, operation in itertools.product(self.wanted, self.config.operations)
         }
@@ -178,11 +197,11 @@ class AxEngine:
             try:
                 found: ScoredBatch = jax.device_get(started)
             except jax.errors.JaxRuntimeError as error:
-                if started.explained.prediction.shape[0] == self.batch_size:
+                if started.explained.reading.prediction.shape[0] == self.batch_size:
                     self._halve(error)
                 elif not is_out_of_memory(error):
                     raise
-                started = None  # of a larger batch, in flight when the batch was halved
+                started = None  # of a larger batch, in flight when the batch was half_as_many
             else:
                 self.stats.images += len(batch.indices)
                 self.stats.heatmaps += len(batch.indices) * len(self.wanted)
@@ -196,8 +215,7 @@ class AxEngine:
 
     def _put(self, rows: np.ndarray) -> jax.Array:
         """Pad with the last row to the batch size, and spread over the devices."""
-        missing = self.batch_size - len(rows)
-        padded = np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)])
+        padded = pad_rows(rows, self.batch_size, "last")
         return jax.device_put(padded, NamedSharding(self._mesh, P("images")))
 
     def _compile(self) -> None:
@@ -243,15 +261,12 @@ class AxEngine:
 
     def _halve(self, error: jax.errors.JaxRuntimeError) -> None:
         """Out of memory: forget the programs and go on with half the batch."""
-        if not is_out_of_memory(error):
-            raise error
-        if self._per_device == 1:
-            raise UserError(
-                "out of device memory with a single image: use smaller images (--size), fewer "
-                "--methods, or a smaller model"
-            ) from error
+        self._per_device = half_as_many(
+            self._per_device,
+            error,
+            "a single image: use smaller images (--size), fewer --methods, or a smaller model",
+        )
         self._explain, self._score = None, {}
-        self._per_device //= 2
         self.stats.halvings += 1
 
 
@@ -277,8 +292,8 @@ def ax_solutions(
             common: dict[str, Any] = {
                 "index": index,
                 "label": int(batch.labels[row]),
-                "prediction": int(explained.prediction[row]),
-                "probability_before": float(explained.probability[row]),
+                "prediction": int(explained.reading.prediction[row]),
+                "probability_before": float(explained.reading.probability[row]),
                 "method": key[0],
                 "layer": key[1],
                 "operation": operation,

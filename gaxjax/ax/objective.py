@@ -22,35 +22,23 @@ from gaxjax.config.base import Operation, Wanted
 from gaxjax.config.methods import AxConfig
 from gaxjax.models.classifier import Classifier
 from gaxjax.ops import operations as ops
-from gaxjax.score import augment, weighted_logits
+from gaxjax.score import AX_SPACES, Reading, Scored, ScoreSpace, augment, read, score
 
-__all__ = ["AxObjective", "Explained", "Scored", "wanted_of"]
+__all__ = ["AxObjective", "Explained", "wanted_of"]
 
 
 class Explained(NamedTuple):
     """The classification of a plain image, and the heatmaps of its prediction.
 
     Attributes:
-        weighted_logits: κ·f(z) at the label.
-        prediction: argmax of f(z).
-        probability: softmax of f(z) at the label, in [0, 1].
+        reading: of f(z).
         heatmaps: by method and layer, in the stored type; zero where the attribution is.
         scales: the largest magnitude of each attribution.
     """
 
-    weighted_logits: Scalar
-    prediction: Int[Array, ""]
-    probability: Scalar
+    reading: Reading
     heatmaps: dict[Wanted, Image]
     scales: dict[Wanted, Scalar]
-
-
-class Scored(NamedTuple):
-    """What a heatmap as stored achieves."""
-
-    co_score: Scalar
-    probability: Scalar
-    prediction: Int[Array, ""]
 
 
 def wanted_of(
@@ -98,30 +86,33 @@ class AxObjective:
     precision: str = "highest"
     heatmap_dtype: Any = jnp.float32
 
+    @property
+    def space(self) -> ScoreSpace:
+        """Where the network sees normalised pixels."""
+        return AX_SPACES[self.config.score_space]
+
     def explain(self, network: PyTree, image: Image, label: Int[Array, ""]) -> Explained:
         """Classify an image in [0, 1], and attribute its prediction by every method."""
-        z = self.to_space(image)
+        z = self.space.to_space(self.classifier, image)
 
         def forward(z: Image, probes: Probes) -> tuple[Float[Array, " C"], Outputs]:
             return self.logits(network, z, probes)
 
         with jax.default_matmul_precision("highest"), ops.backward_rules(Winners()):
             logits, _ = forward(z, {})
-        prediction = jnp.argmax(logits).astype(jnp.int32)
+        reading = read(logits, label)
         with matmul_precision(self.precision):
             found = attributions(
                 forward,
                 z,
-                prediction,
+                reading.prediction,
                 self.wanted,
                 baseline=self.config.deep_lift_baseline,
                 pooling=self.config.deep_lift_pooling,
             )
         divided = {key: divide_by_max_abs(value) for key, value in found.items()}
         return Explained(
-            weighted_logits=weighted_logits(logits, label),
-            prediction=prediction,
-            probability=jax.nn.softmax(logits)[label],
+            reading=reading,
             heatmaps={key: h.astype(self.heatmap_dtype) for key, (h, _) in divided.items()},
             scales={key: scale for key, (_, scale) in divided.items()},
         )
@@ -145,29 +136,20 @@ class AxObjective:
             label: the groundtruth class.
             baseline: κ·f(z).
         """
-        z = self.to_space(image)
+        z = self.space.to_space(self.classifier, image)
+        augmented = augment(z, heatmap.astype(z.dtype), operation)
         with jax.default_matmul_precision("highest"):
-            logits, _ = self.logits(network, augment(z, heatmap.astype(z.dtype), operation), {})
-        return Scored(
-            co_score=weighted_logits(logits, label) - baseline,
-            probability=jax.nn.softmax(logits)[label],
-            prediction=jnp.argmax(logits).astype(jnp.int32),
-        )
-
-    def to_space(self, image: Image) -> Image:
-        """Return what the heatmap belongs to: x, or its normalisation in the released space."""
-        released = self.config.score_space == "released"
-        return self.classifier.normalize(image) if released else image
+            logits = self.space.augmented_logits(self.classifier, network, augmented)
+        return score(logits, label, baseline)
 
     def logits(
         self, network: PyTree, z: Image, probes: Probes
     ) -> tuple[Float[Array, " C"], Outputs]:
         """Return f(z), with `probes` added to layers' outputs, and those outputs."""
-        if self.config.score_space == "normalized":
-            z = self.classifier.normalize(z)
         if not probes:
-            return at_least_float32(self.classifier.apply(network, z[None])[0]), {}
+            return self.space.logits(self.classifier, network, z), {}
         assert self.classifier.module is not None
         module = self.classifier.module(network)
         outputs = tap(module, probes)
-        return at_least_float32(module(z[None])[0]), outputs
+        pixels = self.classifier.normalize(z) if self.space.plain else z
+        return at_least_float32(module(pixels[None])[0]), outputs

@@ -1,5 +1,6 @@
 """Devices: how many, what they have free, and how rows and programs are made for them."""
 
+import functools
 import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import psutil
 from jaxtyping import Shaped
@@ -18,12 +20,14 @@ __all__ = [
     "compiler_options",
     "free_bytes",
     "half_as_many",
+    "hardware",
     "is_out_of_memory",
     "local_devices",
     "matmul_precision",
     "num_cores",
     "pad_rows",
     "processor",
+    "same_bits_at_any_count",
 ]
 
 
@@ -56,6 +60,12 @@ def free_bytes(devices: list[jax.Device]) -> int:
     if statistics and "bytes_limit" in statistics:
         return int(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))
     return int(psutil.virtual_memory().available) // len(devices)
+
+
+def hardware(devices: list[jax.Device]) -> dict[str, str]:
+    """Describe devices of one kind: their number and name, and the platform."""
+    kind = devices[0].device_kind
+    return {"device": f"{len(devices)} × {kind}", "platform": devices[0].platform}
 
 
 def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
@@ -119,12 +129,37 @@ def compiler_options(device: jax.Device) -> dict[str, str | bool]:
 
     CPU: XLA's YNNPACK matrix products depend in their last bit on the number of rows, so that an
     image's curve would depend on the slot count of the drain; without them it does not, and the
-    step is faster as well.
+    step is faster as well. Where `same_bits_at_any_count` says that it does without them too,
+    YNNPACK's stay: at one number of rows they treat every row alike.
     """
-    flag = "xla_cpu_experimental_ynn_fusion_type"
-    if device.platform == "cpu" and flag not in os.environ.get("XLA_FLAGS", ""):
-        return {flag: ""}
+    if device.platform == "cpu" and same_bits_at_any_count(device):
+        return _without_ynnpack()
     return {}
+
+
+def _without_ynnpack() -> dict[str, str | bool]:
+    flag = "xla_cpu_experimental_ynn_fusion_type"
+    return {} if flag in os.environ.get("XLA_FLAGS", "") else {flag: ""}
+
+
+@functools.cache
+def same_bits_at_any_count(device: jax.Device) -> bool:
+    """Tell whether a row of a matrix product is the same to the last bit among any others.
+
+    Seen with jaxlib 0.10.2 on a processor with AVX-512: yes; with AVX2 alone: no, XLA's own
+    products (Eigen's) round rows at the end of a thread's share otherwise, at 7, 8, 9, 14, … rows.
+    So the processor is asked: equal rows must give equal rows.
+    """
+    if device.platform != "cpu":
+        return True
+    for count in (8, 1568):
+        rows = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (count, 1))
+        matrix = np.full((64, 10), 1 / 3, np.float32)
+        product = jax.jit(jnp.dot, compiler_options=_without_ynnpack())
+        found = np.asarray(product(*jax.device_put((rows, matrix), device)))
+        if not (found == found[0]).all():
+            return False
+    return True
 
 
 def matmul_precision(precision: str) -> AbstractContextManager[None]:

@@ -19,8 +19,8 @@ from gaxjax.common.errors import UserError
 from gaxjax.common.files import cache_folder, replacing
 from gaxjax.config.runs import EngineConfig
 from gaxjax.gax.heatmap import initial_weights
+from gaxjax.gax.lane import new_lane
 from gaxjax.gax.objective import Objective
-from gaxjax.gax.slots import new_lane
 from gaxjax.models.classifier import as_unit_range
 
 __all__ = ["bytes_per_slot", "choose_slots", "swept_slots"]

@@ -1,10 +1,11 @@
-"""What one image's optimisation computes: baseline, loss with score, and the verified score.
+"""What one image's optimisation computes: loss with score, and the verified score.
 
 Every function here is pure and about one image; the engine vmaps them. Network weights come
 first, so that nothing is closed over.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,24 @@ from gaxjax.common.types import Image, Scalar
 from gaxjax.config.base import Precision
 from gaxjax.config.methods import GaxConfig
 from gaxjax.gax.heatmap import Weights, heatmap, similarity_loss
-from gaxjax.models.classifier import Classifier, network_logits
-from gaxjax.score import Baseline, Verified, augment, weighted_logits
+from gaxjax.models.classifier import Classifier
+from gaxjax.score import (
+    GAX_SPACES,
+    Reading,
+    Scored,
+    ScoreSpace,
+    augment,
+    classify,
+    score,
+    weighted_logits,
+)
+
+
+class Verified(NamedTuple):
+    """What a heatmap as stored achieves, and how close it is to the image."""
+
+    scored: Scored
+    similarity_loss: Scalar
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,11 @@ class Objective:
     precision: Precision
     fast: Classifier | None = None
 
+    @property
+    def space(self) -> ScoreSpace:
+        """Where the network sees normalised pixels."""
+        return GAX_SPACES[self.config.score_space]
+
     def fast_weights(self) -> PyTree:
         """Return the network weights as `loss_and_score` wants them."""
         weights = (self.fast or self.classifier).weights
@@ -48,17 +70,9 @@ class Objective:
             weights,
         )
 
-    def baseline(self, network: PyTree, image: Image, label: Int[Array, ""]) -> Baseline:
+    def baseline(self, network: PyTree, image: Image, label: Int[Array, ""]) -> Reading:
         """Classify the plain image, in float32 at the highest precision."""
-        with jax.default_matmul_precision("highest"):
-            logits = network_logits(
-                self.classifier, network, image, normalized=self.config.score_space != "raw"
-            )
-        return Baseline(
-            weighted_logits=weighted_logits(logits, label),
-            prediction=jnp.argmax(logits).astype(jnp.int32),
-            probability=jax.nn.softmax(logits)[label],
-        )
+        return classify(self.classifier, self.space, network, image, label)
 
     def loss_and_score(
         self,
@@ -100,10 +114,8 @@ class Objective:
         """Score a finished heatmap, as it is stored, in float32 at the highest precision."""
         logits = self.verified_logits(network, image, heatmap)
         return Verified(
-            co_score=weighted_logits(logits, label) - baseline,
+            scored=score(logits, label, baseline),
             similarity_loss=similarity_loss(heatmap, image, self.config),
-            probability=jax.nn.softmax(logits)[label],
-            prediction=jnp.argmax(logits).astype(jnp.int32),
         )
 
     def verified_logits(self, network: PyTree, image: Image, heatmap: Image) -> Float[Array, " C"]:
@@ -115,5 +127,4 @@ class Objective:
         self, network: PyTree, image: Image, h: Image, classifier: Classifier
     ) -> Float[Array, " C"]:
         augmented = augment(image, h, self.config.operation)
-        normalized = self.config.score_space == "normalized"
-        return network_logits(classifier, network, augmented, normalized=normalized)
+        return self.space.augmented_logits(classifier, network, augmented)

@@ -17,8 +17,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from gaxjax.common.devices import compiler_options
-from gaxjax.gax import slots as lanes
+from gaxjax.common.devices import compiler_options, same_bits_at_any_count
+from gaxjax.gax import slots as device
 from gaxjax.gax.objective import Objective
 from gaxjax.models.classifier import as_unit_range
 
@@ -61,7 +61,7 @@ class Program:
         started = time.perf_counter()
         self.objective = objective
         self.mesh = Mesh(np.array(devices), ("slots",))
-        self.slots = drain_sizes(slots, drain=drain)
+        self.slots = drain_sizes(slots, drain=drain and same_bits_at_any_count(devices[0]))
         self.verify_size = max(1, slots // 4)
         self.per_device = NamedSharding(self.mesh, P("slots"))
         replicated = NamedSharding(self.mesh, P())
@@ -75,7 +75,7 @@ class Program:
 
         config = objective.config
         capacity = QUEUE_BLOCKS * slots
-        empty = partial(lanes.empty_state, config, slots=slots, capacity=capacity, image=image)
+        empty = partial(device.empty_state, config, slots=slots, capacity=capacity, image=image)
         self._empty = jax.jit(self._on_each_device(empty)).lower().compile()
         block = self._shapes(
             (
@@ -92,17 +92,17 @@ class Program:
 
         self.baseline = self._compile(baseline, self.weights, block[0], block[2])
         state = self._shapes(jax.eval_shape(empty))
-        self.enqueue = self._compile(lanes.enqueue, None, state, *block, donate=True)
+        self.enqueue = self._compile(device.enqueue, None, state, *block, donate=True)
         self.step, self.collect, self.resolve, self.shrink = {}, {}, {}, {}
         for position, size in enumerate(self.slots):
             if position:
-                smaller = partial(lanes.shrink, slots=size)
+                smaller = partial(device.shrink, slots=size)
                 self.shrink[size] = self._compile(smaller, None, state)
                 state = self._shapes(jax.eval_shape(partial(empty, slots=size)))
             self.step[size] = self._compile(
-                partial(lanes.step, objective), self.fast_weights, state, donate=True
+                partial(device.step, objective), self.fast_weights, state, donate=True
             )
-            gather = partial(lanes.collect, size=self.verify_size, dtype=heatmap_dtype)
+            gather = partial(device.collect, size=self.verify_size, dtype=heatmap_dtype)
             self.collect[size] = self._compile(gather, None, state)
             pair = self._shapes(
                 tuple(
@@ -110,9 +110,9 @@ class Program:
                     for kind in (jnp.int32, jnp.bool_)
                 )
             )
-            self.resolve[size] = self._compile(lanes.resolve, None, state, *pair, donate=True)
+            self.resolve[size] = self._compile(device.resolve, None, state, *pair, donate=True)
         finished = self._shapes(jax.eval_shape(gather, _local(state)))
-        self.rescore = self._compile(partial(lanes.rescore, objective), self.weights, finished)
+        self.rescore = self._compile(partial(device.rescore, objective), self.weights, finished)
         self.compile_seconds = time.perf_counter() - started
 
     @property
@@ -120,7 +120,7 @@ class Program:
         """Devices in the mesh."""
         return self.mesh.size
 
-    def empty_state(self) -> lanes.State:
+    def empty_state(self) -> device.State:
         """Return a state without images, laid out over the devices."""
         return self._empty()
 

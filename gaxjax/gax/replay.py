@@ -6,20 +6,22 @@ compiled alike, go through the run's own `w`: to the bit on a CPU, closely elsew
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float16, Float32, Int32, UInt8
 
-from gaxjax.common.devices import compiler_options
-from gaxjax.gax.engine import Engine
+from gaxjax.common.devices import compiler_options, pad_rows, same_bits_at_any_count
 from gaxjax.gax.heatmap import heatmap
+from gaxjax.gax.lane import EMPTY, RUNNING, Lane, image_steps, new_lane
 from gaxjax.gax.program import drain_sizes
-from gaxjax.gax.slots import EMPTY, RUNNING, Lane, image_steps, new_lane
 from gaxjax.models.classifier import as_unit_range
 from gaxjax.score import weighted_logits
+
+if TYPE_CHECKING:
+    from gaxjax.gax.engine import GaxEngine
 
 __all__ = ["Replay", "Replayed", "Seen", "Watched"]
 
@@ -81,12 +83,12 @@ class Replay:
         engine: whose objective, precision and slots these are.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: "GaxEngine") -> None:
         objective = engine.objective
         self._device = engine.devices[0]
         self._slots = engine.slots
         # The engine's own smallest number of lanes: with fewer, bits may differ.
-        self.num_lanes = drain_sizes(engine.slots, drain=True)[-1]
+        self.num_lanes = drain_sizes(engine.slots, drain=same_bits_at_any_count(self._device))[-1]
         self._verify_size = max(1, engine.slots // 4)
         self._fast_weights = jax.device_put(objective.fast_weights(), self._device)
         self._weights = jax.device_put(objective.classifier.weights, self._device)
@@ -184,6 +186,4 @@ class Replay:
 
     def _put(self, rows: np.ndarray, size: int, *, fill: int = 0) -> jax.Array:
         """Move rows to the device, padded to `size`."""
-        padded = np.full((size, *rows.shape[1:]), fill, rows.dtype)
-        padded[: len(rows)] = rows
-        return jax.device_put(padded, self._device)
+        return jax.device_put(pad_rows(rows, size, fill), self._device)

@@ -13,58 +13,24 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gaxjax.config.methods import GaxConfig
-from gaxjax.gax.heatmap import Weights, heatmap, initial_weights
-from gaxjax.gax.objective import Objective
+from gaxjax.gax.heatmap import heatmap
+from gaxjax.gax.lane import EMPTY, REACHED, RUNNING, STEP_LIMIT, Lane, image_steps, new_lane, where
+from gaxjax.gax.objective import Objective, Verified
 from gaxjax.models.classifier import as_unit_range
-from gaxjax.score import Verified
-
-EMPTY, RUNNING, REACHED, STEP_LIMIT, NOT_FINITE = range(5)
-"""States of a lane. A parked lane that is RUNNING waits to return to its slot."""
 
 _REFILL_CHUNK = 8  # slots whose new images are prepared together
 
 _T = TypeVar("_T")
 
 
-class Lane(NamedTuple):
-    """One image's optimisation; with a leading axis, one per slot.
-
-    Attributes:
-        image: pixels as given, uint8 or float32.
-        number: the image's, as the engine counts.
-        label, baseline: the groundtruth class and κ·f(x).
-        weights, adam: `w` (and `b`) after `step` updates, and optax's state with its own count.
-        step: updates so far.
-        earliest: the first step at which the target counts: past one that failed verification.
-        status: one of EMPTY ... NOT_FINITE.
-        curve: score after t updates, NaN where not measured; max_steps + 1 long.
-        best_weights, best_step, best_score: of the highest score so far.
-    """
-
-    image: Array
-    number: Int[Array, "*slots"]
-    label: Int[Array, "*slots"]
-    baseline: Float[Array, "*slots"]
-    weights: Weights
-    adam: PyTree
-    step: Int[Array, "*slots"]
-    earliest: Int[Array, "*slots"]
-    status: Int[Array, "*slots"]
-    curve: Float[Array, "*slots T"]
-    best_weights: Weights
-    best_step: Int[Array, "*slots"]
-    best_score: Float[Array, "*slots"]
-
-
 class Queue(NamedTuple):
     """Images waiting on the device, a ring: entries `head` up to `tail`, modulo the capacity."""
 
     image: Array
-    number: Int[Array, " Q"]
+    image_index: Int[Array, " Q"]
     label: Int[Array, " Q"]
     baseline: Float[Array, " Q"]
     head: Int[Array, ""]
@@ -101,44 +67,19 @@ class Finished(NamedTuple):
     """Up to V ended images, copied out for verification.
 
     The heatmap is the one at `heatmap_step`, -1 where no score was ever finite. Where unused,
-    `number` is -1 and `slot` is out of range.
+    `image_index` is -1 and `slot` is out of range.
     """
 
     slot: Int[Array, " V"]
     image: Array
     heatmap: Array
-    number: Int[Array, " V"]
+    image_index: Int[Array, " V"]
     label: Int[Array, " V"]
     baseline: Float[Array, " V"]
     status: Int[Array, " V"]
     step: Int[Array, " V"]
     heatmap_step: Int[Array, " V"]
     curve: Float[Array, "V T"]
-
-
-def adam(config: GaxConfig) -> optax.GradientTransformation:
-    """Return the optimiser of one image (paper §3: Adam, 0.1, (0.9, 0.999))."""
-    return optax.adam(config.learning_rate, b1=config.beta1, b2=config.beta2, eps=config.adam_eps)
-
-
-def new_lane(config: GaxConfig, image: Array, number: Array, label: Array, baseline: Array) -> Lane:
-    """Start an image: `w` = 1, a fresh Adam state, an unmeasured curve."""
-    weights = initial_weights(as_unit_range(image), config)
-    return Lane(
-        image=image,
-        number=number,
-        label=label,
-        baseline=baseline,
-        weights=weights,
-        adam=adam(config).init(weights),
-        step=jnp.int32(0),
-        earliest=jnp.int32(0),
-        status=jnp.int32(RUNNING),
-        curve=jnp.full((config.max_steps + 1,), jnp.nan, jnp.float32),
-        best_weights=weights,
-        best_step=jnp.int32(-1),
-        best_score=jnp.float32(-jnp.inf),
-    )
 
 
 def empty_state(
@@ -152,7 +93,7 @@ def empty_state(
     lanes = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], slots, axis=0), lane)
     queue = Queue(
         image=jnp.zeros((capacity, *image.shape), image.dtype),
-        number=jnp.full((capacity,), -1, jnp.int32),
+        image_index=jnp.full((capacity,), -1, jnp.int32),
         label=jnp.zeros((capacity,), jnp.int32),
         baseline=jnp.zeros((capacity,), jnp.float32),
         head=zero,
@@ -162,7 +103,7 @@ def empty_state(
 
 
 def enqueue(
-    state: State, image: Array, number: Array, label: Array, baseline: Array, count: Array
+    state: State, image: Array, image_index: Array, label: Array, baseline: Array, count: Array
 ) -> State:
     """Append a block of images of which the first `count` are real.
 
@@ -170,7 +111,7 @@ def enqueue(
     The caller sees to it that there is room.
     """
     queue = state.queue
-    start = queue.tail % queue.number.shape[0]
+    start = queue.tail % queue.image_index.shape[0]
 
     def write(ring: Array, block: Array) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(ring, block, start, axis=0)
@@ -178,7 +119,7 @@ def enqueue(
     return state._replace(
         queue=Queue(
             image=write(queue.image, image),
-            number=write(queue.number, number),
+            image_index=write(queue.image_index, image_index),
             label=write(queue.label, label),
             baseline=write(queue.baseline, baseline),
             head=queue.head,
@@ -211,44 +152,6 @@ def step(objective: Objective, network: PyTree, state: State) -> tuple[State, Re
     return state, report
 
 
-def image_steps(objective: Objective, network: PyTree, lanes: Lane) -> Lane:
-    """Do one image-step in every running lane; arguments as for `step`."""
-    images = as_unit_range(lanes.image)
-    score, gradients = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))(
-        lanes.weights, network, images, lanes.label, lanes.baseline
-    )
-    return jax.vmap(partial(advance, objective.config))(lanes, score, gradients)
-
-
-def advance(config: GaxConfig, lane: Lane, score: Array, gradients: Weights) -> Lane:
-    """Book one lane's score, decide whether it ends at these weights, else update them by Adam."""
-    running = lane.status == RUNNING
-    finite = jnp.isfinite(score)
-    reached = (score >= config.target) & (lane.step >= lane.earliest)
-    ended = jnp.where(
-        ~finite,
-        NOT_FINITE,
-        jnp.where(reached, REACHED, jnp.where(lane.step >= config.max_steps, STEP_LIMIT, RUNNING)),
-    )
-    status = jnp.where(running, ended, lane.status).astype(jnp.int32)
-
-    keep = running & finite & (score > lane.best_score)
-    goes_on = status == RUNNING
-    updates, adam_state = adam(config).update(gradients, lane.adam)
-    weights = optax.apply_updates(lane.weights, updates)
-    here = (jnp.arange(lane.curve.shape[0]) == lane.step) & running
-    return lane._replace(
-        weights=_where(goes_on, weights, lane.weights),
-        adam=_where(goes_on, adam_state, lane.adam),
-        step=lane.step + goes_on.astype(jnp.int32),
-        status=status,
-        curve=jnp.where(here, score, lane.curve),
-        best_weights=_where(keep, lane.weights, lane.best_weights),
-        best_step=jnp.where(keep, lane.step, lane.best_step),
-        best_score=jnp.where(keep, score, lane.best_score),
-    )
-
-
 def refill(config: GaxConfig, state: State) -> State:
     """Move ended lanes to their parked places and give every free lane its next image.
 
@@ -273,15 +176,15 @@ def refill(config: GaxConfig, state: State) -> State:
         wants = (turns < count) & ~comes_back
         position = queue.head + jnp.cumsum(wants) - wants
         admits = wants & (position < queue.tail)
-        entry = position % queue.number.shape[0]
+        entry = position % queue.image_index.shape[0]
         fresh = jax.vmap(partial(new_lane, config))(
-            queue.image[entry], queue.number[entry], queue.label[entry], queue.baseline[entry]
+            queue.image[entry], queue.image_index[entry], queue.label[entry], queue.baseline[entry]
         )
         fresh = fresh._replace(status=jnp.where(admits, RUNNING, EMPTY).astype(jnp.int32))
         vacated = parked._replace(status=jnp.where(comes_back, EMPTY, parked.status))
         lane, parked = (
-            jax.vmap(_where)(comes_back, parked, fresh),
-            jax.vmap(_where)(lane.status > RUNNING, lane, vacated),
+            jax.vmap(where)(comes_back, parked, fresh),
+            jax.vmap(where)(lane.status > RUNNING, lane, vacated),
         )
 
         # Writing must not read the state: within one loop XLA would copy every lane to be safe.
@@ -309,13 +212,13 @@ def collect(state: State, *, size: int, dtype: jnp.dtype) -> Finished:
     chosen = jnp.nonzero(state.parked.status > RUNNING, size=size, fill_value=slots)[0]
     rows = jax.tree.map(lambda leaf: jnp.take(leaf, chosen, axis=0, mode="clip"), state.parked)
     reached = rows.status == REACHED
-    weights = jax.vmap(_where)(reached, rows.weights, rows.best_weights)
+    weights = jax.vmap(where)(reached, rows.weights, rows.best_weights)
     heatmaps = jax.vmap(heatmap)(weights, as_unit_range(rows.image))
     return Finished(
         slot=chosen.astype(jnp.int32),
         image=rows.image,
         heatmap=heatmaps.astype(dtype),
-        number=jnp.where(chosen < slots, rows.number, -1),
+        image_index=jnp.where(chosen < slots, rows.image_index, -1),
         label=rows.label,
         baseline=rows.baseline,
         status=rows.status,
@@ -339,7 +242,7 @@ def rescore(
         finished.label,
         finished.baseline,
     )
-    reaches = verified.co_score >= objective.config.target
+    reaches = verified.scored.co_score >= objective.config.target
     return verified, (finished.status != REACHED) | reaches
 
 
@@ -383,7 +286,3 @@ def _set_row(tree: _T, slot: Array, row: _T) -> _T:
         tree,
         row,
     )
-
-
-def _where(condition: Array, then: _T, otherwise: _T) -> _T:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), then, otherwise)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gaxjax.ax.engine import ScoredBatch, ax_solutions, unreadable_solutions
-from gaxjax.ax.objective import Explained, Scored
+from gaxjax.ax.objective import Explained
 from gaxjax.ax.stats import BatchStats
 from gaxjax.common.errors import UserError
 from gaxjax.config.base import Operation, Wanted
@@ -31,6 +31,7 @@ from gaxjax.reference.torch_classifier import (
     weighted_logits,
 )
 from gaxjax.results.solution import Solution
+from gaxjax.score import Reading, Scored
 
 __all__ = ["CaptumEngine"]
 
@@ -86,6 +87,16 @@ class CaptumEngine:
         self.batch_size = batch.batch_size or _BATCH
         self.stats = BatchStats(batch_size=self.batch_size, devices=1, precision=batch.precision)
 
+    @property
+    def heatmaps_per_image(self) -> int:
+        """One for each method, and of layer_grad_cam one for each layer."""
+        return len(self.wanted)
+
+    @property
+    def hardware(self) -> dict[str, str]:
+        """On what it runs, for a run's header."""
+        return {"device": f"1 × {self.device}", "platform": self.device}
+
     def warm_up(self) -> None:
         """Do nothing: torch compiles nothing ahead."""
 
@@ -128,13 +139,11 @@ class CaptumEngine:
             heatmaps[key] = _to_host(heatmap).transpose(0, 2, 3, 1).astype(self._heatmap_dtype)
             for operation in self.config.operations:
                 after = self._augmented(z, heatmaps[key], operation, labels)
-                rise = after.co_score - before.co_score
-                scores[key, operation] = _scored_on_host(after._replace(co_score=rise))
-        plain = _scored_on_host(before)
+                rise = after.weighted_logits - before.weighted_logits
+                scored = Scored(rise, after.prediction, after.probability)
+                scores[key, operation] = Scored(*map(_to_host, scored))
         explained = Explained(
-            weighted_logits=plain.co_score,
-            prediction=plain.prediction,
-            probability=plain.probability,
+            reading=Reading(*map(_to_host, before)),
             heatmaps=heatmaps if self._keep_heatmaps else {},
             scales=scales,
         )
@@ -152,8 +161,8 @@ class CaptumEngine:
         """Return κ·f(z), the softmax at the label and the prediction, still as tensors."""
         with _tf32(False):
             logits = ax_logits(self.classifier, z, self.config.score_space)
-        return Scored(
-            co_score=weighted_logits(logits, labels),  # type: ignore[arg-type]
+        return Reading(
+            weighted_logits=weighted_logits(logits, labels),  # type: ignore[arg-type]
             probability=logits.softmax(1).gather(1, labels[:, None])[:, 0],  # type: ignore[arg-type]
             prediction=logits.argmax(1),  # type: ignore[arg-type]
         )
@@ -169,11 +178,6 @@ def _tf32(allowed: bool) -> Iterator[None]:
     finally:
         torch.backends.cudnn.allow_tf32 = convolutions
         torch.backends.cuda.matmul.allow_tf32 = products
-
-
-def _scored_on_host(scored: Any) -> Scored:
-    fields: list[Any] = [_to_host(field) for field in scored]
-    return Scored(*fields)
 
 
 def _to_host(tensor: Any) -> Any:

@@ -15,7 +15,7 @@ from gaxjax.config.base import Method, Operation
 from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.runs import BatchConfig, EngineConfig
 from gaxjax.data.batching import Batch
-from gaxjax.gax.engine import Engine
+from gaxjax.gax.engine import GaxEngine
 from gaxjax.models.checkpoint import load_classifier
 from gaxjax.models.classifier import Classifier, as_classifier
 from gaxjax.results.solution import Solution, Solutions
@@ -56,7 +56,7 @@ def explain(
     """
     pixels, classes = _checked(images, labels)
     classifier = _opened(model, pixels, classes, mean, std, fold=True)
-    worker = Engine(
+    worker = GaxEngine(
         classifier,
         config or GaxConfig(),
         engine or EngineConfig(),
@@ -65,7 +65,8 @@ def explain(
         num_images=len(pixels),
     )
 
-    found = worker.run(_batches(pixels, classes, worker.batch_size))
+    batches = _batches(pixels, classes, worker.batch_size)
+    found = [solution for solutions in worker.run(batches) for solution in solutions]
     solutions = sorted(found, key=lambda solution: solution.index)
     assert [solution.index for solution in solutions] == list(range(len(pixels)))
     return Solutions(tuple(solutions))

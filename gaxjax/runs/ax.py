@@ -10,33 +10,39 @@ from gaxjax.config.runs import AxRunConfig
 from gaxjax.models.classifier import Classifier
 from gaxjax.results.solution import Outcome
 from gaxjax.runs.opening import chosen_images, open_classifier
-from gaxjax.runs.shell import RunSummary, _device, _heatmap_dtype, _run
+from gaxjax.runs.shell import Engine, RunSummary, heatmap_dtype, run_engine
 
 
-def run_ax(config: AxRunConfig, output: Path) -> RunSummary:
+def run_ax(
+    config: AxRunConfig, output: Path, *, classifier: Classifier | None = None
+) -> RunSummary:
     """Score the heatmaps of existing methods over an image set into a store; resumes likewise.
 
     Every image of the set ends with exactly one row per method, layer and operation.
 
+    Args:
+        config: model, images, methods, batches and store.
+        output: the run's folder.
+        classifier: a model that is open already, batch norm not folded, in place of
+            `config.model`; the captum backend opens the latter all the same.
+
     Raises:
         UserError: as `run_gax`; no such layer; the captum backend without torch.
     """
-    classifier = open_classifier(config.model, fold=False)
+    classifier = classifier or open_classifier(config.model, fold=False)
     images = chosen_images(config, classifier)
     engine: Any
     if config.ax.backend == "captum":
-        engine = _captum_engine(config, classifier)
-        device = {"device": f"1 × {engine.device}", "platform": engine.device}
+        engine = _captum_engine(config)
     else:
         engine = AxEngine(
             classifier,
             config.ax,
             config.batch,
             image_shape=(config.data.size, config.data.size, 3),
-            heatmap_dtype=_heatmap_dtype(config),
+            heatmap_dtype=heatmap_dtype(config),
             keep_heatmaps=config.store.heatmaps != "none",
         )
-        device = _device(engine)
     method = to_dict(config.ax) | {
         "methods": list(config.ax.chosen_methods),
         "layers": [layer for _, layer in engine.wanted if layer],
@@ -44,10 +50,10 @@ def run_ax(config: AxRunConfig, output: Path) -> RunSummary:
     }
     if "deep_lift" not in config.ax.chosen_methods:
         method = {name: value for name, value in method.items() if "deep_lift" not in name}
-    return _run("ax", config, output, classifier, images, engine, method, device=device)
+    return run_engine("ax", config, output, classifier, images, engine, method)
 
 
-def _captum_engine(config: AxRunConfig, classifier: Classifier) -> Any:
+def _captum_engine(config: AxRunConfig) -> Engine:
     try:
         from gaxjax.reference.captum_engine import CaptumEngine
         from gaxjax.reference.torch_classifier import open_torch_classifier
@@ -60,7 +66,7 @@ def _captum_engine(config: AxRunConfig, classifier: Classifier) -> Any:
         open_torch_classifier(config.model),
         config.ax,
         config.batch,
-        heatmap_dtype=_heatmap_dtype(config),
+        heatmap_dtype=heatmap_dtype(config),
         keep_heatmaps=config.store.heatmaps != "none",
     )
 

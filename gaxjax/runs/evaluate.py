@@ -1,6 +1,7 @@
 """How well a classifier does on an image set: the figures of the paper's Table 1."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,13 +9,11 @@ import numpy as np
 
 from gaxjax.common.devices import pad_rows
 from gaxjax.config.base import ScoreSpace
-from gaxjax.config.methods import GaxConfig
 from gaxjax.data.batching import batches
 from gaxjax.data.image_set import ImageSet
-from gaxjax.gax.objective import Objective
 from gaxjax.models.classifier import Classifier, as_unit_range, check_image_size
 from gaxjax.results.evaluation import Evaluation
-from gaxjax.score import Baseline
+from gaxjax.score import GAX_SPACES, Reading, classify
 
 __all__ = ["baselines", "evaluate"]
 
@@ -28,7 +27,7 @@ def evaluate(classifier: Classifier, images: ImageSet, *, threads: int = 4) -> E
         UserError: the images are too small for the classifier.
     """
     labels: list[np.ndarray] = []
-    found: list[Baseline] = []
+    found: list[Reading] = []
     for _, wanted, baseline in baselines(classifier, images, threads=threads):
         labels.append(wanted)
         found.append(baseline)
@@ -48,7 +47,7 @@ def baselines(
     *,
     threads: int = 4,
     score_space: ScoreSpace = "normalized",
-) -> Iterator[tuple[np.ndarray, np.ndarray, Baseline]]:
+) -> Iterator[tuple[np.ndarray, np.ndarray, Reading]]:
     """Yield positions, labels and baselines of the images that can be decoded, in record order.
 
     Args:
@@ -61,19 +60,17 @@ def baselines(
         UserError: the images are too small for the classifier.
     """
     check_image_size(classifier, images.size)
-    objective = Objective(classifier, GaxConfig(score_space=score_space), "float32")
+    one = jax.vmap(partial(classify, classifier, GAX_SPACES[score_space]), in_axes=(None, 0, 0))
 
     @jax.jit
-    def classify(weights: Any, pixels: Any, labels: Any) -> Baseline:
-        return jax.vmap(objective.baseline, in_axes=(None, 0, 0))(
-            weights, as_unit_range(pixels), labels
-        )
+    def readings(weights: Any, pixels: Any, labels: Any) -> Reading:
+        return one(weights, as_unit_range(pixels), labels)
 
     for batch in batches(images, batch_size=_BATCH, threads=threads):
         count = len(batch.labels)
         if not count:
             continue
         # One shape for all batches, so that there is one program.
-        pixels, labels = pad_rows(batch.images, _BATCH), pad_rows(batch.labels, _BATCH)
-        baseline = jax.device_get(classify(classifier.weights, pixels, labels))
-        yield batch.indices, batch.labels, Baseline(*(leaf[:count] for leaf in baseline))
+        pixels, padded = pad_rows(batch.images, _BATCH), pad_rows(batch.labels, _BATCH)
+        reading = jax.device_get(readings(classifier.weights, pixels, padded))
+        yield batch.indices, batch.labels, Reading(*(leaf[:count] for leaf in reading))

@@ -1,43 +1,55 @@
 """GAX over an image set into a store."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from gaxjax.config.base import to_dict
 from gaxjax.config.runs import RunConfig
 from gaxjax.data.selection import find_image
-from gaxjax.gax.engine import Engine
+from gaxjax.gax.engine import GaxEngine
+from gaxjax.models.classifier import Classifier
 from gaxjax.results.solution import Outcome
 from gaxjax.runs.opening import chosen_images, open_classifier
-from gaxjax.runs.shell import RunSummary, _device, _heatmap_dtype, _run
+from gaxjax.runs.shell import RunSummary, heatmap_dtype, run_engine
 from gaxjax.runs.snapshots import take_snapshots
 
 
-def run_gax(config: RunConfig, output: Path) -> RunSummary:
+def run_gax(
+    config: RunConfig,
+    output: Path,
+    *,
+    classifier: Classifier | None = None,
+    make_engine: Callable[..., GaxEngine] = GaxEngine,
+) -> RunSummary:
     """Run GAX over an image set into a store; the same call resumes a run that was cut off.
 
     Every image of the set ends with exactly one row. Snapshots, where asked for, come last.
+
+    Args:
+        config: model, images, method, engine and store.
+        output: the run's folder.
+        classifier: a model that is open already, in place of `config.model`.
+        make_engine: makes the engine, with the arguments of `GaxEngine`.
 
     Raises:
         UserError: bad input; the output folder holds another run or is in use; nothing was
             classified correctly; the disk is full. What was committed stays.
     """
-    classifier = open_classifier(config.model)
+    classifier = classifier or open_classifier(config.model)
     images = chosen_images(config, classifier)
     for name in config.snapshots.snapshot_images:  # a wrong name is said before hours of work
         find_image(name, [record.image_id for record in images.records], config.data.data)
-    engine = Engine(
+    engine = make_engine(
         classifier,
         config.gax,
         config.engine,
         image_shape=(config.data.size, config.data.size, 3),
-        heatmap_dtype=_heatmap_dtype(config),
+        heatmap_dtype=heatmap_dtype(config),
         num_images=len(images.records),
     )
     method = to_dict(config.gax) | {"precision": engine.objective.precision}
-    summary = _run(
-        "gax", config, output, classifier, images, engine, method, device=_device(engine)
-    )
+    summary = run_engine("gax", config, output, classifier, images, engine, method)
     if not config.snapshots.most_images:
         return summary
     return replace(summary, snapshots=take_snapshots(engine, config.snapshots, images, output))

@@ -10,12 +10,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
-import jax
 import numpy as np
 
-from gaxjax.ax.engine import AxEngine
 from gaxjax.ax.stats import BatchStats
 from gaxjax.common import interruption
 from gaxjax.common.errors import UserError
@@ -24,7 +22,6 @@ from gaxjax.config.base import to_dict
 from gaxjax.config.runs import AxRunConfig, RunConfig
 from gaxjax.data.batching import Batch, batches
 from gaxjax.data.image_set import ImageSet
-from gaxjax.gax.engine import Engine
 from gaxjax.gax.stats import EngineStats
 from gaxjax.models.classifier import Classifier
 from gaxjax.results.snapshots import SnapshotSummary, drop_snapshots
@@ -56,46 +53,70 @@ class RunSummary:
     snapshots: SnapshotSummary | None = None
 
 
-@runtime_checkable
-class _Worker(Protocol):
-    """What turns batches into solutions: the GAX engine, or an AX engine of either backend."""
+class Engine(Protocol):
+    """What turns images into solutions: `GaxEngine`, `AxEngine`, or one of your own.
+
+    Attributes:
+        stats: what was done, for progress and run.json.
+    """
 
     stats: Any
 
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Images per batch that `run` works on best."""
+        ...
 
-    def warm_up(self) -> Any: ...
+    @property
+    def heatmaps_per_image(self) -> int:
+        """The most heatmaps that one image's solutions hold."""
+        ...
 
-    def run(
-        self, batches: Iterable[Batch]
-    ) -> Generator[Solution, None, None] | Generator[list[Solution], None, None]: ...
+    @property
+    def hardware(self) -> dict[str, str]:
+        """`device`, a number and a name, and `platform`: cpu, gpu, cuda."""
+        ...
+
+    def warm_up(self) -> object:
+        """Compile everything; `run` does it when it was not done before."""
+        ...
+
+    def run(self, batches: Iterable[Batch]) -> Generator[list[Solution], None, None]:
+        """Yield each image's solutions, in any order; every image has some, also unreadable ones.
+
+        Closing the generator ends the work.
+        """
+        ...
 
 
-def _heatmap_dtype(config: RunConfig | AxRunConfig) -> Any:
+def heatmap_dtype(config: RunConfig | AxRunConfig) -> Any:
+    """Return the type in which a run hands out and scores its heatmaps."""
     return np.dtype("float32" if config.store.heatmaps == "none" else config.store.heatmaps)
 
 
-def _device(engine: Engine | AxEngine) -> dict[str, str]:
-    device: jax.Device = engine.devices[0]
-    return {
-        "device": f"{len(engine.devices)} × {device.device_kind}",
-        "platform": device.platform,
-    }
-
-
-def _run(
+def run_engine(
     command: str,
     config: RunConfig | AxRunConfig,
     output: Path,
     classifier: Classifier,
     images: ImageSet,
-    worker: _Worker,
+    engine: Engine,
     method: dict[str, Any],
-    *,
-    device: dict[str, str],
 ) -> RunSummary:
-    """Open the store, send what is left to do through the worker, and close the run."""
+    """Open the store, send what is left to do through an engine, and close the run.
+
+    Args:
+        command: gax or ax.
+        config: the run's.
+        output: the folder.
+        classifier: the model, for the header.
+        images: the image set.
+        engine: what turns its images into solutions.
+        method: settings that make two runs the same; others may change between sessions.
+
+    Raises:
+        UserError: the folder holds another run or is in use; results cannot be written.
+    """
     stored = None if config.store.heatmaps == "none" else config.store.heatmaps
     identity = {
         "command": command,
@@ -126,7 +147,7 @@ def _run(
         header=header,
         image_shape=(config.data.size, config.data.size, 3),
         heatmap_dtype=stored,
-        num_heatmaps=len(images.records) * len(getattr(worker, "wanted", ("gax",))),
+        num_heatmaps=len(images.records) * engine.heatmaps_per_image,
     ) as store:
         resumed = len(store.done)
         todo = [i for i, record in enumerate(images.records) if record.image_id not in store.done]
@@ -136,22 +157,22 @@ def _run(
             packages = _PACKAGES + _TORCH_PACKAGES * (method.get("backend") == "captum")
             session = {
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                **device,
+                **engine.hardware,
                 "python": platform.python_version(),
                 "versions": {name: importlib.metadata.version(name) for name in packages},
             }
             store.write_header(sessions=[*earlier, session])
             try:
-                _work(command.upper(), config, worker, images, todo, store)
+                _work(command.upper(), config, engine, images, todo, store)
             finally:
-                store.write_header(sessions=[*earlier, session | worker.stats.summary()])
+                store.write_header(sessions=[*earlier, session | engine.stats.summary()])
         missing = len(images.records) - len(store.done)
         assert not missing, f"{missing} images have no row"
         if store.header["status"] != "complete":
             store.write_header(status="complete")
         outcomes = Counter(read_scores(output, columns=["outcome"])["outcome"].to_pylist())
     return RunSummary(
-        output, len(images.records), outcomes, resumed, worker.stats if todo else None
+        output, len(images.records), outcomes, resumed, engine.stats if todo else None
     )
 
 
@@ -172,12 +193,12 @@ def _with_whole_paths(config: RunConfig | AxRunConfig) -> RunConfig | AxRunConfi
 def _work(
     name: str,
     config: RunConfig | AxRunConfig,
-    worker: _Worker,
+    engine: Engine,
     images: ImageSet,
     todo: list[int],
     store: Store,
 ) -> None:
-    """Send the images through the worker and commit their results, part by part."""
+    """Send the images through the engine and commit their results, part by part."""
     total = len(images.records)
     skip = set(range(total)) - set(todo)
     part: list[Result] = []
@@ -187,23 +208,21 @@ def _work(
         RunProgress(name, total, done=total - len(todo)) as progress,
         ThreadPoolExecutor(max_workers=1, thread_name_prefix="store") as writer,
     ):
-        worker.warm_up()
+        engine.warm_up()
         source = batches(
             images,
-            batch_size=worker.batch_size,
+            batch_size=engine.batch_size,
             threads=config.data.decode_threads,
             skip=skip,
         )
         writing: Future[None] | None = None
         try:
-            with closing(worker.run(source)) as found:
+            with closing(engine.run(source)) as found:
                 for solutions in found:
                     interruption.check()
-                    # One image's, whether of GAX or of several methods: committed together.
-                    several = [solutions] if isinstance(solutions, Solution) else solutions
-                    part += [_result(images, solution) for solution in several]
+                    part += [_result(images, solution) for solution in solutions]
                     in_part += 1
-                    progress.advance(worker.stats)
+                    progress.advance(engine.stats)
                     full = in_part >= config.store.part_size
                     if full or time.monotonic() - part_started >= config.store.part_seconds:
                         # One commit at a time, while the device goes on.

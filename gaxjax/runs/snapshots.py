@@ -27,7 +27,7 @@ from gaxjax.config.runs import RunConfig, SnapshotConfig
 from gaxjax.data.decode import UnreadableImageError
 from gaxjax.data.image_set import ImageSet
 from gaxjax.data.selection import find_image
-from gaxjax.gax.engine import Engine
+from gaxjax.gax.engine import GaxEngine
 from gaxjax.gax.replay import Replay, Replayed, Watched
 from gaxjax.results.snapshots import (
     ABOUT,
@@ -105,7 +105,7 @@ def describe_disk(config: RunConfig) -> str:
 
 
 def take_snapshots(
-    engine: Engine, config: SnapshotConfig, images: ImageSet, run: Path
+    engine: GaxEngine, config: SnapshotConfig, images: ImageSet, run: Path
 ) -> SnapshotSummary:
     """Replay some images that a finished run optimised, and keep heatmaps along the way.
 
@@ -173,7 +173,7 @@ def _watch(
 
 
 def _take(
-    engine: Engine,
+    engine: GaxEngine,
     watched: list[tuple[_Stored, Watched]],
     run: Path,
     about: dict[str, Any],

@@ -13,7 +13,7 @@ from gaxjax.common.errors import UserError
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig
 from gaxjax.data.batching import Batch
-from gaxjax.gax.engine import Engine
+from gaxjax.gax.engine import GaxEngine
 from gaxjax.gax.program import Program
 from gaxjax.models.classifier import as_classifier
 from gaxjax.results.solution import Outcome, Solution
@@ -109,7 +109,7 @@ def test_nothing_compiles_after_warm_up():
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
-    worker = Engine(CLASSIFIER, GAX, EngineConfig(slots=16), image_shape=PIXELS.shape[1:])
+    worker = GaxEngine(CLASSIFIER, GAX, EngineConfig(slots=16), image_shape=PIXELS.shape[1:])
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         worker.warm_up()
@@ -262,7 +262,7 @@ def test_an_image_that_misses_at_its_last_step_ends_at_the_limit_with_its_best_h
 
 def test_refilling_a_slot_copies_no_other_slot():
     """A loop that reads and writes the same lanes makes XLA copy all of them for each slot."""
-    worker = Engine(CLASSIFIER, GAX, EngineConfig(slots=16), image_shape=PIXELS.shape[1:])
+    worker = GaxEngine(CLASSIFIER, GAX, EngineConfig(slots=16), image_shape=PIXELS.shape[1:])
     program = worker.warm_up()
     shape = f"16,{tiny.SIZE},{tiny.SIZE},3"
     loops = [
@@ -278,7 +278,7 @@ def test_a_source_out_of_memory_is_not_taken_for_the_engines():
         yield from tiny.batches(PIXELS[:16], LABELS[:16], 8)
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: the caller's own")
 
-    worker = Engine(CLASSIFIER, GAX, EngineConfig(slots=8), image_shape=PIXELS.shape[1:])
+    worker = GaxEngine(CLASSIFIER, GAX, EngineConfig(slots=8), image_shape=PIXELS.shape[1:])
     with pytest.raises(jax.errors.JaxRuntimeError, match="the caller's own"):
         list(worker.run(source()))
     assert worker.stats.halvings == 0
@@ -292,7 +292,7 @@ def test_finished_images_come_out_while_the_source_is_slow():
         assert waiting.wait(timeout=60), "finished images were held back"
         yield from tiny.batches(PIXELS, LABELS, 8, np.arange(16, 24))
 
-    worker = Engine(CLASSIFIER, GAX, EngineConfig(slots=8), image_shape=PIXELS.shape[1:])
+    worker = GaxEngine(CLASSIFIER, GAX, EngineConfig(slots=8), image_shape=PIXELS.shape[1:])
     count = 0
     for _ in worker.run(source()):
         count += 1
@@ -312,7 +312,7 @@ def test_weights_of_any_type_are_verified_in_float32():
 def test_bfloat16_of_a_function_that_holds_its_weights_is_one_clear_line():
     held = as_classifier(lambda images: tiny.network()(images), num_classes=tiny.CLASSES)
     with pytest.raises(UserError, match="holds its weights itself"):
-        Engine(held, GAX, EngineConfig(precision="bfloat16"), image_shape=PIXELS.shape[1:])
+        GaxEngine(held, GAX, EngineConfig(precision="bfloat16"), image_shape=PIXELS.shape[1:])
 
 
 def test_running_out_of_memory_halves_the_slots_and_loses_no_image(monkeypatch, solved):
@@ -352,8 +352,8 @@ def test_unreadable_images_and_empty_batches_get_through():
         yield Batch(np.zeros(0, np.int32), PIXELS[:0], LABELS[:0], ((7, "truncated"),))
         yield Batch(np.array([1], np.int32), PIXELS[1:2], LABELS[1:2], ((9, "not an image"),))
 
-    worker = Engine(CLASSIFIER, GAX, EngineConfig(slots=4), image_shape=PIXELS.shape[1:])
-    found = {solution.index: solution for solution in worker.run(source())}
+    worker = GaxEngine(CLASSIFIER, GAX, EngineConfig(slots=4), image_shape=PIXELS.shape[1:])
+    found = {solution.index: solution for [solution] in worker.run(source())}
     assert found[7].outcome is Outcome.UNREADABLE
     assert found[7].reason == "truncated"
     assert found[9].reason == "not an image"
@@ -362,7 +362,7 @@ def test_unreadable_images_and_empty_batches_get_through():
 
 
 def test_no_images_at_all_give_no_solutions():
-    worker = Engine(CLASSIFIER, GAX, EngineConfig(slots=4), image_shape=PIXELS.shape[1:])
+    worker = GaxEngine(CLASSIFIER, GAX, EngineConfig(slots=4), image_shape=PIXELS.shape[1:])
     assert list(worker.run(iter(()))) == []
 
 
@@ -371,14 +371,14 @@ def test_an_error_of_the_image_source_reaches_the_caller():
         yield from tiny.batches(PIXELS, LABELS, 8)
         raise OSError("the disk is gone")
 
-    worker = Engine(CLASSIFIER, GAX, EngineConfig(slots=8), image_shape=PIXELS.shape[1:])
+    worker = GaxEngine(CLASSIFIER, GAX, EngineConfig(slots=8), image_shape=PIXELS.shape[1:])
     with pytest.raises(OSError, match="the disk is gone"):
         list(worker.run(source()))
 
 
 def test_more_devices_than_there_are_is_one_clear_line():
     with pytest.raises(UserError, match="--devices 99 asks for more devices than the"):
-        Engine(CLASSIFIER, GAX, EngineConfig(devices=99), image_shape=PIXELS.shape[1:])
+        GaxEngine(CLASSIFIER, GAX, EngineConfig(devices=99), image_shape=PIXELS.shape[1:])
 
 
 def test_four_devices_give_the_bits_of_one(solved, tmp_path):

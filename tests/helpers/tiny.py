@@ -12,7 +12,7 @@ import numpy as np
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig
 from gaxjax.data.batching import Batch
-from gaxjax.gax.engine import Engine
+from gaxjax.gax.engine import GaxEngine
 from gaxjax.models.classifier import Classifier, as_classifier
 from gaxjax.results.solution import Solution
 
@@ -78,9 +78,9 @@ def solve(
     model: Classifier | None = None,
     heatmap_dtype=np.float16,
     **engine,
-) -> tuple[dict[int, Solution], Engine]:
+) -> tuple[dict[int, Solution], GaxEngine]:
     """Run the engine; return the solutions by image and the engine with its statistics."""
-    worker = Engine(
+    worker = GaxEngine(
         model or classifier(),
         gax,
         EngineConfig(slots=slots, **engine),
@@ -89,7 +89,7 @@ def solve(
         heatmap_dtype=heatmap_dtype,
     )
     source = batches(pixels, labels, batch_size or worker.batch_size, order)
-    found = list(worker.run(source))
+    found = [solution for [solution] in worker.run(source)]
     by_image = {solution.index: solution for solution in found}
     assert len(by_image) == len(found), "an image has two solutions"
     return by_image, worker

@@ -22,10 +22,10 @@ from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig
 from gaxjax.data.batching import Batch
 from gaxjax.data.sources import open_images
-from gaxjax.gax.engine import Engine
+from gaxjax.gax.engine import GaxEngine
 from gaxjax.gax.heatmap import initial_weights
+from gaxjax.gax.lane import adam
 from gaxjax.gax.objective import Objective
-from gaxjax.gax.slots import adam
 from gaxjax.models.classifier import as_classifier
 from gaxjax.models.rewriting import fold_batch_norm
 from gaxjax.reference.gax import gax as reference_gax
@@ -47,12 +47,12 @@ def both_curves(state_dict, architecture, num_classes, pixels, labels, config, *
             shown = (images - np.float32(MEAN)) / np.float32(STD)
         with torch.no_grad():
             labels = network(torch.from_numpy(shown.transpose(0, 3, 1, 2))).argmax(1).numpy()
-    engine = Engine(
+    engine = GaxEngine(
         classifier, config, EngineConfig(slots=4, drain=False), image_shape=pixels.shape[1:]
     )
     order = np.arange(len(pixels), dtype=np.int32)
     found = engine.run([Batch(order, pixels, labels.astype(np.int32), ())])
-    for solution in found:
+    for [solution] in found:
         i = solution.index
         yield solution, reference_gax(network, images[i], int(labels[i]), config, **scale)
 

@@ -15,7 +15,7 @@ from gaxjax.config.inputs import DataConfig
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig, SnapshotConfig
 from gaxjax.data.sources import open_images
-from gaxjax.gax.engine import Engine
+from gaxjax.gax.engine import GaxEngine
 from gaxjax.gax.replay import Replay
 from gaxjax.models.classifier import as_classifier
 from gaxjax.models.layers import Conv, Linear
@@ -90,7 +90,7 @@ def run(plain, tmp_path):
 @pytest.fixture(scope="module")
 def engine(data):
     config = fragile_config(data)
-    return Engine(
+    return GaxEngine(
         FRAGILE,
         config.gax,
         config.engine,
