@@ -132,7 +132,7 @@ class AxEngine:
     def warm_up(self) -> None:
         """Compile everything; `run` does it when it was not done before.
 
-        The batch is half_as_many until the programs fit the memory.
+        The batch is halved until the programs fit the memory.
 
         Raises:
             UserError: even a single image does not fit.
@@ -201,7 +201,7 @@ class AxEngine:
                     self._halve(error)
                 elif not is_out_of_memory(error):
                     raise
-                started = None  # of a larger batch, in flight when the batch was half_as_many
+                started = None  # of a larger batch, in flight when the batch was halved
             else:
                 self.stats.images += len(batch.indices)
                 self.stats.heatmaps += len(batch.indices) * len(self.wanted)

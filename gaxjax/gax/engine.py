@@ -117,7 +117,7 @@ class GaxEngine:
     def warm_up(self) -> Program:
         """Compile everything; `run` does it when it was not done before.
 
-        Slots are half_as_many until the program fits the memory.
+        Slots are halved until the program fits the memory.
         """
         while self.program is None:
             try:

@@ -6,7 +6,7 @@ compiled alike, go through the run's own `w`: to the bit on a CPU, closely elsew
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,10 @@ from jaxtyping import Float, Float16, Float32, Int32, UInt8
 from gaxjax.common.devices import compiler_options, pad_rows, same_bits_at_any_count
 from gaxjax.gax.heatmap import heatmap
 from gaxjax.gax.lane import EMPTY, RUNNING, Lane, image_steps, new_lane
+from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import drain_sizes
 from gaxjax.models.classifier import as_unit_range
 from gaxjax.score import weighted_logits
-
-if TYPE_CHECKING:
-    from gaxjax.gax.engine import GaxEngine
 
 __all__ = ["Replay", "Replayed", "Seen", "Watched"]
 
@@ -80,16 +78,20 @@ class Replay:
     """An engine's functions for a few images side by side; compiled at their first use.
 
     Args:
-        engine: whose objective, precision and slots these are.
+        objective: the engine's.
+        device: its first.
+        slots: as many as it has on one device.
+        heatmap_dtype: in which the run stores heatmaps.
     """
 
-    def __init__(self, engine: "GaxEngine") -> None:
-        objective = engine.objective
-        self._device = engine.devices[0]
-        self._slots = engine.slots
+    def __init__(
+        self, objective: Objective, device: jax.Device, slots: int, heatmap_dtype: Any
+    ) -> None:
+        self._device = device
+        self._slots = slots
         # The engine's own smallest number of lanes: with fewer, bits may differ.
-        self.num_lanes = drain_sizes(engine.slots, drain=same_bits_at_any_count(self._device))[-1]
-        self._verify_size = max(1, engine.slots // 4)
+        self.num_lanes = drain_sizes(slots, drain=same_bits_at_any_count(self._device))[-1]
+        self._verify_size = max(1, slots // 4)
         self._fast_weights = jax.device_put(objective.fast_weights(), self._device)
         self._weights = jax.device_put(objective.classifier.weights, self._device)
         top = min(_TOP, objective.classifier.num_classes)
@@ -100,7 +102,7 @@ class Replay:
 
         def heatmaps(lanes: Lane) -> Any:
             found = jax.vmap(heatmap)(lanes.weights, as_unit_range(lanes.image))
-            return found.astype(jnp.float16), found.astype(engine.heatmap_dtype)
+            return found.astype(jnp.float16), found.astype(heatmap_dtype)
 
         def see(network: Any, image: Any, heatmap: Any, label: Any, baseline: Any) -> Any:
             logits = objective.verified_logits(network, image, heatmap)

@@ -181,7 +181,7 @@ def _take(
 ) -> SnapshotSummary:
     """Replay, check and write the images, a few at a time; the table comes last."""
     on_cpu = engine.devices[0].platform == "cpu"
-    replay = Replay(engine)
+    replay = Replay(engine.objective, engine.devices[0], engine.slots, engine.heatmap_dtype)
     groups = [
         watched[start : start + replay.num_lanes]
         for start in range(0, len(watched), replay.num_lanes)

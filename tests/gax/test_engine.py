@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import tiny
 
+from gaxjax.common.devices import same_bits_at_any_count
 from gaxjax.common.errors import UserError
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig
 from gaxjax.data.batching import Batch
+from gaxjax.gax import lane as lanes
+from gaxjax.gax import slots
 from gaxjax.gax.engine import GaxEngine
+from gaxjax.gax.heatmap import heatmap
 from gaxjax.gax.program import Program
 from gaxjax.models.classifier import as_classifier
 from gaxjax.results.solution import Outcome, Solution
@@ -22,6 +26,7 @@ from gaxjax.score import augment
 PIXELS = tiny.images(40)
 CLASSIFIER = tiny.classifier()
 LABELS = tiny.predictions(PIXELS, CLASSIFIER)
+SAME_BITS = same_bits_at_any_count(jax.devices()[0])  # as with AVX-512; then the engine drains
 GAX = GaxConfig(target=100.0, max_steps=60)  # steps range from 0 to about 23
 
 
@@ -96,7 +101,7 @@ def test_batch_size_changes_no_bit(solved):
 
 def test_draining_through_smaller_sizes_changes_no_bit():
     drained, worker = tiny.solve(PIXELS, LABELS, GAX, slots=16)
-    assert worker.program.slots == (16, 4)
+    assert worker.program.slots == ((16, 4) if SAME_BITS else (16,))
     whole, worker = tiny.solve(PIXELS, LABELS, GAX, slots=16, drain=False)
     assert worker.program.slots == (16,)
     assert_same(drained, whole)
@@ -231,8 +236,6 @@ def test_quick_images_do_not_wait_for_verification():
 
 
 def test_an_image_that_misses_at_its_last_step_ends_at_the_limit_with_its_best_heatmap():
-    from gaxjax.gax import slots as lanes
-
     config = GaxConfig(target=50.0, max_steps=3)
     image = jnp.asarray(PIXELS[0])
     lane = lanes.new_lane(config, image, jnp.int32(0), jnp.int32(0), jnp.float32(0))
@@ -244,19 +247,19 @@ def test_an_image_that_misses_at_its_last_step_ends_at_the_limit_with_its_best_h
         returned = lanes.advance(config, returned, jnp.float32(score), gradients)
     assert (int(returned.status), int(returned.step)) == (lanes.REACHED, 3)
     assert (float(returned.best_score), int(returned.best_step)) == (60.0, 0)
-    state = lanes.empty_state(
+    state = slots.empty_state(
         config, slots=4, capacity=8, image=jax.ShapeDtypeStruct(image.shape, image.dtype)
     )
     parked = jax.tree.map(lambda all, one: all.at[2].set(one), state.parked, returned)
     state = state._replace(parked=parked)
-    claimed = lanes.collect(state, size=2, dtype=jnp.dtype(jnp.float32))
+    claimed = slots.collect(state, size=2, dtype=jnp.dtype(jnp.float32))
     assert (int(claimed.slot[0]), int(claimed.heatmap_step[0])) == (2, 3)
-    missed = lanes.resolve(state, claimed.slot, jnp.array([False, False]))
-    ended = lanes.collect(missed, size=2, dtype=jnp.dtype(jnp.float32))
+    missed = slots.resolve(state, claimed.slot, jnp.array([False, False]))
+    ended = slots.collect(missed, size=2, dtype=jnp.dtype(jnp.float32))
     assert int(ended.status[0]) == lanes.STEP_LIMIT
     assert int(ended.heatmap_step[0]) == 0
     np.testing.assert_array_equal(
-        ended.heatmap[0], lanes.heatmap(returned.best_weights, image.astype(jnp.float32) / 255)
+        ended.heatmap[0], heatmap(returned.best_weights, image.astype(jnp.float32) / 255)
     )
 
 
@@ -335,7 +338,11 @@ def test_running_out_of_memory_halves_the_slots_and_loses_no_image(monkeypatch, 
     found, worker = tiny.solve(PIXELS, LABELS, GAX, slots=32)
     assert worker.stats.halvings == 2
     assert worker.stats.slots == 8
-    assert_same(solved, found)
+    if SAME_BITS:
+        assert_same(solved, found)
+    for index, solution in solved.items():  # some were solved with 32 slots
+        assert (found[index].outcome, found[index].steps) == (solution.outcome, solution.steps)
+        assert found[index].co_score == pytest.approx(solution.co_score, rel=1e-5)
 
 
 def test_out_of_memory_with_one_slot_is_one_clear_line(monkeypatch):

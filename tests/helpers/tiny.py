@@ -100,9 +100,10 @@ def run_on_devices(count, script, output):
 
     The code finds the tests' modules, and the file's name in ``sys.argv[1]``.
     """
+    here = Path(__file__).parent
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join(map(str, (here.parent / "gax", here, *sys.path))),
     }
     command = [sys.executable, "-c", script, str(output)]
     subprocess.run(command, env=environment, check=True, timeout=300)

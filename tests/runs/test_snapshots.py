@@ -102,7 +102,7 @@ def engine(data):
 
 @pytest.fixture(scope="module")
 def replay(engine):
-    return Replay(engine)
+    return Replay(engine.objective, engine.devices[0], engine.slots, engine.heatmap_dtype)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def take(data, engine, replay):
 
     def take(run, wanted=WANTED):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(snapshots, "Replay", lambda _: replay)
+            patch.setattr(snapshots, "Replay", lambda *_: replay)
             return take_snapshots(engine, wanted, images, run)
 
     return take
@@ -198,7 +198,7 @@ def test_steps_are_every_k_the_ends_the_stored_one_and_the_milestones():
 
 
 def test_a_finished_run_gets_snapshots_later_and_keeps_its_results(data, replay, run, monkeypatch):
-    monkeypatch.setattr(snapshots, "Replay", lambda _: replay)
+    monkeypatch.setattr(snapshots, "Replay", lambda *_: replay)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert not has_snapshots(run)
     found = run_gax(fragile_config(data, wanted=WANTED), run).snapshots
