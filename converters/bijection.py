@@ -37,7 +37,8 @@ def convert_state_dict(state_dict: Mapping[str, np.ndarray], architecture: str) 
             types, weights that are not finite. A state dict of another architecture is named.
 
     Example:
-        >>> net = convert_state_dict(read_state_dict("resnet34.pth"), "resnet34")
+        >>> from converters.state_dict import read_state_dict
+        >>> net = convert_state_dict(read_state_dict("model.pth"), "small_resnet")
     """
     num_classes, head_bias = head_of(state_dict, architecture)
     model = models.abstract(architecture, num_classes=num_classes, head_bias=head_bias)
@@ -67,9 +68,10 @@ def torch_state_dict(model: nnx.Module, architecture: str) -> dict[str, np.ndarr
         training batches, which ``model`` does not keep, are zero.
 
     Example:
-        >>> model, metadata = gaxjax.models.checkpoint.load("resnet34.ckpt")
+        >>> from gaxjax.models.checkpoint import load
+        >>> model, metadata = load("model.ckpt")
         >>> torch_state_dict(model, metadata.architecture)["fc.weight"].shape
-        (1000, 512)
+        (10, 64)
     """
     leaves = named_weights(model)
     state_dict: dict[str, np.ndarray] = {}

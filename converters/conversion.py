@@ -57,7 +57,7 @@ def convert(
         UserError: bad source, output or class names, or weights that do not fit.
 
     Example:
-        >>> metadata, parity = convert("resnet34.pth", Path("resnet34.ckpt"))
+        >>> metadata, parity = convert("model.pth", Path("converted.ckpt"), input_size=32)
         >>> parity["folded"]["logits"]["max_rel"] < 1e-5
         True
     """
@@ -138,7 +138,7 @@ def pretrained(name: str) -> Path:
         UserError: unknown name, or the download failed.
 
     Example:
-        >>> model, metadata = gaxjax.models.checkpoint.load(pretrained("resnet50:IMAGENET1K_V2"))
+        >>> model, metadata = checkpoint.load(pretrained("resnet50:IMAGENET1K_V2"))  # doctest: +SKIP
     """
     weights = find_weights(name)
     path = cache_folder() / f"{weights.architecture}-{weights.name.rpartition('.')[2]}"

@@ -34,8 +34,8 @@ def read_state_dict(path: Path | str) -> dict[str, np.ndarray]:
             dict inside.
 
     Example:
-        >>> read_state_dict("resnet34.pth")["fc.weight"].shape
-        (1000, 512)
+        >>> read_state_dict("model.pth")["fc.weight"].shape
+        (10, 64)
     """
     path = Path(path)
     if not path.is_file():

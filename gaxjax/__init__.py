@@ -2,8 +2,9 @@
 
 Example:
     >>> import gaxjax
-    >>> solutions = gaxjax.explain("squeezenet.ckpt", images, labels)
-    >>> solutions.co_score, solutions.steps, solutions.heatmap, solutions.outcome
+    >>> solutions = gaxjax.explain("model.ckpt", images, labels)
+    >>> solutions.heatmap.shape, solutions.co_score.shape, solutions.steps.shape
+    ((4, 16, 16, 3), (4,), (4,))
 """
 
 from gaxjax.common.errors import UserError

@@ -24,8 +24,8 @@ def score_constants(label: Int[Array, ""] | int, num_classes: int) -> Float[Arra
     """Return κ: 1 at `label`, -1 / (C - 1) elsewhere; its entries sum to zero.
 
     Example:
-        >>> score_constants(1, 3)
-        Array([-0.5,  1. , -0.5], dtype=float32)
+        >>> score_constants(1, 3).tolist()
+        [-0.5, 1.0, -0.5]
     """
     return jnp.full((num_classes,), -1.0 / (num_classes - 1)).at[label].set(1.0)
 

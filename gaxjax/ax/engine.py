@@ -75,9 +75,9 @@ class AxEngine:
         UserError: no such layer, method or devices for this model.
 
     Example:
-        >>> engine = AxEngine(classifier, AxConfig(), BatchConfig(), image_shape=(256, 256, 3))
-        >>> for solutions in engine.run(batches):
-        ...     print([(s.method, s.operation, s.co_score) for s in solutions])
+        >>> engine = AxEngine(classifier, AxConfig(), BatchConfig(), image_shape=(16, 16, 3))
+        >>> for solutions in engine.run(image_batches):
+        ...     scores = [(s.method, s.operation, s.co_score) for s in solutions]
     """
 
     backend = "jax"

@@ -60,6 +60,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     """Turn a config into plain JSON values; `from_dict` is the inverse.
 
     Example:
+        >>> from gaxjax.config.methods import GaxConfig
         >>> from_dict(GaxConfig, to_dict(GaxConfig(target=15.0))).target
         15.0
     """

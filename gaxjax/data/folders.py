@@ -63,7 +63,7 @@ def split_folders(root: Path) -> list[str]:
     X-ray archive do not count: `__MACOSX`, and a second copy of the splits one level down.
 
     Example:
-        >>> split_folders(Path("chest_xray"))  # doctest: +SKIP
+        >>> split_folders(Path("chest_xray"))
         ['test', 'train', 'val']
     """
     names, _ = _folders_and_images(root)

@@ -88,8 +88,8 @@ class Split:
         """Return how many images each split has of each label; splits without images are left out.
 
         Example:
-            >>> make_split(Path("chest_xray")).counts()["val"]  # doctest: +SKIP
-            {'NORMAL': 266, 'PNEUMONIA': 790}
+            >>> make_split(Path("chest_xray")).counts()["val"]
+            {'NORMAL': 5, 'PNEUMONIA': 5}
         """
         present = {image.split for image in self.images}
         splits = [name for name in SPLITS if name in present] + sorted(present - set(SPLITS))
@@ -175,8 +175,8 @@ def make_split(root: Path, *, validation: float = 0.2, seed: int = 0) -> Split:
             that cannot be read.
 
     Example:
-        >>> split = make_split(Path("chest_xray"))  # doctest: +SKIP
-        >>> split.save(Path("split.csv"))  # doctest: +SKIP
+        >>> split = make_split(Path("chest_xray"))
+        >>> split.save(Path("split.csv"))
     """
     if not 0 < validation < 1:
         raise UserError(f"the share of validation images must lie in (0, 1); got {validation}")
@@ -222,7 +222,9 @@ def read_split(path: Path, root: Path) -> Split:
         UserError: the file is malformed, lists images that are gone, or misses some.
 
     Example:
-        >>> read_split(Path("split.csv"), Path("chest_xray")).counts()  # doctest: +SKIP
+        >>> make_split(Path("chest_xray")).save(Path("split.csv"))
+        >>> read_split(Path("split.csv"), Path("chest_xray")).counts()["test"]
+        {'NORMAL': 10, 'PNEUMONIA': 10}
     """
     path, root = path.expanduser(), root.expanduser()
     cell_of = _path_cells(root, path)

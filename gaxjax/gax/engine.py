@@ -77,9 +77,9 @@ class GaxEngine:
         num_images: how many will come, where known; slots past it would stay empty.
 
     Example:
-        >>> engine = GaxEngine(classifier, GaxConfig(), EngineConfig(), image_shape=(256, 256, 3))
-        >>> for [solution] in engine.run(batches):
-        ...     print(solution.index, solution.outcome, solution.co_score)
+        >>> engine = GaxEngine(classifier, GaxConfig(), EngineConfig(), image_shape=(16, 16, 3))
+        >>> for [solution] in engine.run(image_batches):
+        ...     index, score, heatmap = solution.index, solution.co_score, solution.heatmap
     """
 
     def __init__(

@@ -133,8 +133,9 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
         UserError: nothing at ``path``, no checkpoint, another format, or damaged weights.
 
     Example:
-        >>> model, metadata = load("resnet34.ckpt")
-        >>> logits = model((images - metadata.mean) / metadata.std)
+        >>> model, metadata = load("model.ckpt")
+        >>> model((images / 255 - metadata.mean) / metadata.std).shape
+        (4, 10)
     """
     path = Path(path).absolute()
     description = _read_description(path)

@@ -56,9 +56,9 @@ def build(name: str, *, num_classes: int, rngs: nnx.Rngs, head_bias: bool = True
         UserError: unknown ``name`` or no classes.
 
     Example:
-        >>> net = build("resnet34", num_classes=1000, rngs=nnx.Rngs(0))
-        >>> net(jnp.zeros((1, 256, 256, 3))).shape
-        (1, 1000)
+        >>> net = build("small_resnet", num_classes=10, rngs=nnx.Rngs(0))
+        >>> net(jnp.zeros((1, 32, 32, 3))).shape
+        (1, 10)
     """
     if name not in _ARCHITECTURES:
         raise UserError(

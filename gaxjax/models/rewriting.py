@@ -29,6 +29,7 @@ def fold_batch_norm(model: nnx.Module) -> nnx.Module:
         The copy, in inference mode; each `BatchNorm` became an `Identity`, so layer names stay.
 
     Example:
+        >>> from gaxjax.models.registry import build
         >>> net = build("small_resnet", num_classes=10, rngs=nnx.Rngs(0))
         >>> folded = fold_batch_norm(net)
     """
@@ -85,7 +86,8 @@ def use_winograd(model: nnx.Module) -> nnx.Module:
     eight times the memory. Layer names stay.
 
     Example:
-        >>> fast = use_winograd(fold_batch_norm(net))
+        >>> from gaxjax.models.checkpoint import load
+        >>> fast = use_winograd(fold_batch_norm(load("model.ckpt")[0]))
     """
     copy = nnx.clone(model)
     for _, holder in list(nnx.iter_modules(copy)):

@@ -68,10 +68,12 @@ def backward_rules(rules: BackwardRules) -> Iterator[None]:
     It acts while JAX traces: enter it inside the function that is differentiated or jitted.
 
     Example:
+        >>> from gaxjax.ax.rules import GuidedBackprop
         >>> def logit(image):
         ...     with backward_rules(GuidedBackprop()):
-        ...         return network(image)[0, target]
-        >>> heatmap = jax.grad(logit)(image)
+        ...         return -relu(image).sum()  # whose negative gradient is not let through
+        >>> jax.grad(logit)(jnp.ones(2)).tolist()
+        [0.0, 0.0]
     """
     with _rules(rules):
         yield

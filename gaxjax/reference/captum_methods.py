@@ -63,10 +63,10 @@ def attributions(
         UserError: `network` is not separated or not in eval mode; no such method or layer.
 
     Example:
-        >>> network = separate_nonlinearities(model)
-        >>> found = attributions(network, images, network(images).argmax(1), [("saliency", None)])
-        >>> found["saliency", None].shape
-        torch.Size([2, 3, 224, 224])
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 5)).eval()
+        >>> zeros, classes = torch.zeros(2, 3, 8, 8), torch.tensor([0, 4])
+        >>> attributions(network, zeros, classes, [("saliency", None)])["saliency", None].shape
+        torch.Size([2, 3, 8, 8])
     """
     part = separated_part(network)
     if any(module.training for module in part.modules()):

@@ -43,9 +43,8 @@ def separate_nonlinearities(
             the largest; on a CPU torchvision's classifiers agree to the last bit).
 
     Example:
-        >>> network = separate_nonlinearities(torchvision.models.resnet18())
-        >>> network.get_submodule("layer1.0.relu_2")
-        ReLU()
+        >>> relu = torch.nn.ReLU()
+        >>> separate_nonlinearities(torch.nn.Sequential(relu, torch.nn.Conv2d(3, 3, 1), relu))
     """
     if isinstance(model, fx.GraphModule) and "layers" in model.meta:
         return model
@@ -106,7 +105,8 @@ class Normalized(nn.Module):
         std: likewise.
 
     Example:
-        >>> Normalized(separate_nonlinearities(model), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        >>> Normalized(torch.nn.Flatten(), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))(torch.ones(1, 3, 1, 1))
+        tensor([[2.5000, 2.5000, 2.5000]])
     """
 
     mean: torch.Tensor

@@ -97,8 +97,8 @@ def open_torch_classifier(config: ModelConfig, weights: Path | None = None) -> T
             converted from.
 
     Example:
-        >>> open_torch_classifier(ModelConfig(model="resnet34.ckpt")).provenance
-        'weights of resnet34.ckpt, converted back'
+        >>> open_torch_classifier(ModelConfig(model="model.ckpt")).provenance
+        'weights of model.ckpt, converted back'
     """
     path = Path(config.model)
     if path.is_dir():

@@ -53,8 +53,9 @@ def gallery(
         UserError: heatmaps are damaged.
 
     Example:
-        >>> gallery(runs, images, 200)["columns"]["score"][:3]
-        [48.12, 48.03, None]
+        >>> from gaxjax.results.stored_run import load_run
+        >>> run = load_run(Path("gax-run"))
+        >>> gallery([run], [lambda image_id: images[0]], num_pictures=2)["outcomes"]
     """
     total = sum(len(run.scores) for run in runs)
     texts = {name: _Names() for name in ("images", "classes", "methods", "outcomes")}
@@ -164,8 +165,8 @@ def choose(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """Choose rows worth a picture: extremes of score, steps and gain, then evenly by score.
 
     Example:
-        >>> [row["steps"] for row in choose(rows, 3)]
-        [5, 571, 2]
+        >>> rows = gaxjax.read_scores("gax-run").to_pylist()
+        >>> [row["co_score"] for row in choose(rows, 3)]
     """
     if count >= len(rows):
         return rows

@@ -93,7 +93,8 @@ def render(statistics: Statistics) -> list[Table]:
     The best method is bold; the verdict stands under the first table.
 
     Example:
-        >>> rich.console.Console(width=120).print(*render(statistics))
+        >>> from gaxjax.results.statistics import run_statistics
+        >>> [table.title for table in render(run_statistics(gaxjax.read_scores("ax-run")))]
     """
     interval = f"{100 * statistics.resampling.confidence:g}% interval"
     outcomes = sorted({outcome for method in statistics.methods for outcome in method.outcomes})

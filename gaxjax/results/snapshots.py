@@ -92,7 +92,7 @@ def read_snapshots(run: Path | str) -> pa.Table:
         UserError: the run has none, or the table is damaged.
 
     Example:
-        >>> frame = read_snapshots("run").to_pandas()
+        >>> frame = read_snapshots("gax-run").to_pandas()
     """
     path = Path(run) / TABLE
     if not path.exists():

@@ -250,7 +250,7 @@ def run_statistics(
             impossible.
 
     Example:
-        >>> run_statistics(gaxjax.read_scores("run")).best
+        >>> run_statistics(gaxjax.read_scores("ax-run")).best
         'saliency [sum]'
     """
     resampling = checked(Resampling(num_resamples, confidence, seed))
@@ -468,6 +468,7 @@ def rows(statistics: Statistics) -> list[dict[str, Any]]:
     """Return one flat row per method, layer and operation, all with the same columns.
 
     Example:
+        >>> statistics = run_statistics(gaxjax.read_scores("ax-run"))
         >>> pandas.DataFrame(rows(statistics)).to_csv("statistics.csv", index=False)
     """
     outcomes = sorted({outcome for method in statistics.methods for outcome in method.outcomes})

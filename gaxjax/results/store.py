@@ -248,7 +248,7 @@ def read_scores(path: Path | str, columns: Iterable[str] | None = None) -> pa.Ta
         UserError: a part is damaged.
 
     Example:
-        >>> frame = read_scores("run").to_pandas()
+        >>> frame = read_scores("gax-run").to_pandas()
     """
     path = Path(path)
     names = list(SCHEMA.names if columns is None else columns)

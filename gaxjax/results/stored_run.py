@@ -270,8 +270,7 @@ def command_line(run: StoredRun) -> str:
     """Rebuild the command from the stored settings; flags at their defaults are left out.
 
     Example:
-        >>> command_line(load_runs((Path("run"),))[0])
-        'gaxjax gax --model resnet34.ckpt --data val --bias --output run'
+        >>> command_line(load_run(Path("gax-run")))
     """
     config = run.config
     presets: dict[Any, Any] = PRESETS if run.is_gax else AX_PRESETS

@@ -51,8 +51,9 @@ def explain(
         UserError: shapes, ranges or labels that do not fit.
 
     Example:
-        >>> solutions = gaxjax.explain("resnet34.ckpt", images, labels)
-        >>> solutions[0].outcome, solutions[0].co_score, solutions[0].heatmap.shape
+        >>> solutions = gaxjax.explain("model.ckpt", images, labels)
+        >>> solutions[0].outcome, solutions[0].heatmap.shape
+        (<Outcome.REACHED: 'reached'>, (16, 16, 3))
     """
     pixels, classes = _checked(images, labels)
     classifier = _opened(model, pixels, classes, mean, std, fold=True)
@@ -103,8 +104,9 @@ def attribute(
         UserError: shapes, ranges or labels that do not fit; a method that the model cannot have.
 
     Example:
-        >>> found = gaxjax.attribute("resnet34.ckpt", images, labels)
-        >>> found["saliency", None, "sum"].co_score
+        >>> found = gaxjax.attribute("model.ckpt", images, labels)
+        >>> found["saliency", None, "sum"].co_score.shape
+        (4,)
     """
     pixels, classes = _checked(images, labels)
     worker = AxEngine(

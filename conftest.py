@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: its threads spin while they wait, and starve the other test workers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,3 +31,21 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("GAXJAX_TEST_DATA is not set: no real images and weights here")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def _examples(tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+    import examples
+
+    folder = tmp_path_factory.mktemp("examples")
+    examples.make_folder(folder)
+    return folder, examples.names(folder)
+
+
+@pytest.fixture(autouse=True)
+def _example(request, doctest_namespace, monkeypatch):
+    """Run a docstring's example in a folder with the files, and with the arrays, that it names."""
+    if isinstance(request.node, pytest.DoctestItem):
+        folder, names = request.getfixturevalue("_examples")
+        monkeypatch.chdir(folder)
+        doctest_namespace.update(names)
