@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -53,6 +53,7 @@ class RunSummary:
     snapshots: SnapshotSummary | None = None
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What turns images into solutions: `GaxEngine`, `AxEngine`, or one of your own.
 

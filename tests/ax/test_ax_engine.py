@@ -172,7 +172,7 @@ def test_running_out_of_memory_while_computing_loses_no_image(scored, monkeypatc
         return start(self, batch)
 
     def small_get(found):
-        exhausted(found.explained.prediction.shape[0])
+        exhausted(found.explained.reading.prediction.shape[0])
         return get(found)
 
     if where == "_start":
