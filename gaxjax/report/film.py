@@ -17,13 +17,8 @@ from gaxjax.data.decode import HostImage
 from gaxjax.data.selection import find_image
 from gaxjax.report.pictures import heatmap_picture, image_picture, robust_limit
 from gaxjax.report.sampling import rounded, spread, thinned
-from gaxjax.results.snapshots import (
-    has_snapshots,
-    read_snapshot_heatmaps,
-    read_snapshots,
-    read_summary,
-)
-from gaxjax.results.stored_run import Images, StoredRun, images_of, load_run
+from gaxjax.results.snapshots import read_about, read_snapshot_heatmaps
+from gaxjax.results.stored_run import Images, StoredRun, images_of, open_run
 
 __all__ = [
     "MOST_IMAGES",
@@ -101,10 +96,10 @@ def snapshots_of(run: StoredRun) -> dict[str, list[dict[str, Any]]]:
     Raises:
         UserError: they are damaged.
     """
-    if not has_snapshots(run.path):
+    if run.snapshots is None:
         return {}
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in read_snapshots(run.path).to_pylist():
+    for row in run.snapshots.to_pylist():
         found.setdefault(row["image_id"], []).append(row)
     steps = dict(
         zip(run.scores["image_id"].to_pylist(), run.scores["steps"].to_pylist(), strict=True)
@@ -162,7 +157,8 @@ def read_film(path: Path, image: str, *, data: str | None = None) -> Film:
         UserError: no such image, or several; it has no heatmap; the run is not of `gaxjax gax`;
             something is missing or damaged.
     """
-    run = load_run(path, data=data)
+    run = open_run(path, data=data)
+    run.require_scores()
     if not isinstance(run.config, RunConfig):
         raise UserError(f"{path} is a run of gaxjax ax: view shows GAX runs")
     image_id = find_image(image, run.scores["image_id"].to_pylist(), path)
@@ -209,7 +205,7 @@ def _no_heatmap(run: StoredRun, row: dict[str, Any]) -> str:
 
 
 def _why_none(run: StoredRun, image_id: str) -> str:
-    reason = read_summary(run.path).left_out.get(image_id) if has_snapshots(run.path) else None
+    reason = None if run.snapshots is None else read_about(run.snapshots)["left_out"].get(image_id)
     if reason:
         return f"{image_id} has no snapshots, as {reason}: this is its final heatmap"
     return (
@@ -278,7 +274,7 @@ def _step(frame: Frame, earlier: Frame | None, scale: float) -> dict[str, Any]:
 
 def left_out(run: StoredRun) -> list[str]:
     """Return a line for each image whose snapshots were wanted and could not be kept."""
-    if not has_snapshots(run.path):
+    if run.snapshots is None:
         return []
-    missing = read_summary(run.path).left_out
+    missing = read_about(run.snapshots)["left_out"]
     return [f"No snapshots of {image_id}: {reason}" for image_id, reason in missing.items()]

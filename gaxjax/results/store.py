@@ -228,7 +228,7 @@ def read_header(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        header = json.loads((path / "run.json").read_text())
+        header: dict[str, Any] = json.loads((path / "run.json").read_text())
         version = header["format"]
         missing = {"config", "identity"} - header.keys()
         if version == FORMAT and missing:
