@@ -257,3 +257,8 @@ def table_1_text(figures: dict[str, float | None], model: str, ending: str) -> s
     columns = (Column("model", "left"), *map(Column, figures))
     table = Table(columns, ((model, *map(_number, figures.values())),))
     return {".md": table.to_markdown, ".tex": table.to_latex}[ending]()
+
+
+render = statistics_tables
+render_evaluation = evaluation_tables
+written = table_1_text

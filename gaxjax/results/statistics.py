@@ -274,3 +274,7 @@ def _separation_interval(gap: Gap) -> Interval | None:
         return None
     low, high = (end - 0.5 for end in gap.auroc_interval)
     return (low, high) if gap.direction > 0 else (-high, -low)
+
+
+to_dict = Statistics.to_dict
+rows = Statistics.rows

@@ -24,6 +24,7 @@ from gaxjax.config.runs import AxRunConfig, RunConfig, SnapshotConfig
 from gaxjax.data.decode import HostImage, UnreadableImageError
 from gaxjax.data.selection import find_image
 from gaxjax.data.sources import open_images
+from gaxjax.results.columns import numbers, of_method, texts  # noqa: F401
 from gaxjax.results.method_statistics import Statistics
 from gaxjax.results.snapshots import has_snapshots, read_about, read_snapshots
 from gaxjax.results.statistics import run_statistics
@@ -371,3 +372,7 @@ def images_of(run: Run) -> tuple[Images, str | None]:
             return None
 
     return load, None
+
+
+StoredRun = Run
+load_runs = open_runs
