@@ -138,7 +138,7 @@ def pretrained(name: str) -> Path:
         UserError: unknown name, or the download failed.
 
     Example:
-        >>> model, metadata = checkpoint.load(pretrained("resnet50:IMAGENET1K_V2"))  # doctest: +SKIP
+        >>> model, _ = checkpoint.load(pretrained("resnet50:IMAGENET1K_V2"))  # doctest: +SKIP
     """
     weights = find_weights(name)
     path = cache_folder() / f"{weights.architecture}-{weights.name.rpartition('.')[2]}"

@@ -69,8 +69,8 @@ def chain() -> list[str]:
         graph[name] = set()
         for module, given, _ in IMPORTS[name]:
             used = {node.attr for node in attributes if ast.unparse(node.value) == module}
-            for given in {given} if given or module not in FACES else used:
-                graph[name] |= homes(module, given)
+            for taken in {given} if given or module not in FACES else used:
+                graph[name] |= homes(module, taken)
     longest: dict[str, list[str]] = {}
     for name in TopologicalSorter(graph).static_order():
         below = (longest[other] for other in sorted(graph[name]))

@@ -17,7 +17,6 @@ import tyro
 
 from benchmarks.measure.machine import commit
 from benchmarks.measure.rows import append_row
-from gaxjax.results.statistics import rows as statistics_rows
 from gaxjax.results.statistics import run_statistics
 from gaxjax.results.store import read_header, read_scores
 
@@ -69,7 +68,7 @@ def row(folder: Path) -> dict[str, Any]:
         "device": header["sessions"][-1]["device"],
     }
     if header["command"] == "ax":
-        return found | {"statistics": statistics_rows(run_statistics(scores))}
+        return found | {"statistics": run_statistics(scores).rows()}
     steps = scores["steps"].to_numpy()[np.array(scores["outcome"].to_pylist()) == "reached"]
     if len(steps):
         figures = float(np.median(steps)), round(float(steps.mean()), 2), int(steps.max())

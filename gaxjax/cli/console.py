@@ -66,13 +66,13 @@ def print_outcomes(outcomes: dict[str, int], what: str) -> None:
 
 def print_gap(run: Path) -> None:
     """Print how far correct and wrong predictions lie apart in a run, where it has scores."""
-    from gaxjax.report.tables import render
+    from gaxjax.report.tables import statistics_tables
     from gaxjax.results.statistics import run_statistics
     from gaxjax.results.store import read_scores
 
     statistics = run_statistics(read_scores(run))
     if statistics.methods:
-        tables.print(render(statistics)[0])
+        tables.print(statistics_tables(statistics)[0])
 
 
 def print_evaluation(
@@ -85,7 +85,7 @@ def print_evaluation(
         names: of the classes, where they are known.
         validation_accuracy: in [0, 1], where it is known.
     """
-    from gaxjax.report.tables import render_evaluation
+    from gaxjax.report.tables import evaluation_tables
 
     say(
         f"{result.num_correct} of {result.num_images} images correct ({result.accuracy:.1%}), "
@@ -94,7 +94,7 @@ def print_evaluation(
     if result.num_unreadable:
         say(f"{result.num_unreadable} images could not be read")
     if result.num_classes == 2:
-        tables.print(*render_evaluation(result, names or ("0", "1"), validation_accuracy))
+        tables.print(*evaluation_tables(result, names or ("0", "1"), validation_accuracy))
 
 
 def what_is_stored(heatmaps: str) -> str:

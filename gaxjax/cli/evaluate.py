@@ -31,7 +31,7 @@ class Evaluate(Command):
     def execute(self, given: Sequence[str]) -> int:
         """Classify all images, print the figures and write them."""
         from gaxjax.data.sources import open_images
-        from gaxjax.report.tables import FORMATS, table_1, written
+        from gaxjax.report.tables import FORMATS, table_1, table_1_text
         from gaxjax.runs.evaluate import evaluate
         from gaxjax.runs.opening import open_classifier
 
@@ -60,7 +60,7 @@ class Evaluate(Command):
             say(f"Wrote {output}  all figures")
         elif output is not None:
             table = table_1(result, classifier.validation_accuracy)
-            write_text(output, written(table, Path(self.model.model).name, output.suffix))
+            write_text(output, table_1_text(table, Path(self.model.model).name, output.suffix))
             say(f"Wrote {output}  Table 1")
         words = shlex.join(_without(given[1:], "--output"))
         say(f"Next: gaxjax gax {words} --output RUN")

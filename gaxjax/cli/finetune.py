@@ -30,7 +30,7 @@ class Finetune(Command):
     def execute(self, given: Sequence[str]) -> int:
         """Train, evaluate on the test split, and draw the learning curve."""
         from gaxjax.report.figures.learning_curve import draw_learning_curve
-        from gaxjax.report.tables import FORMATS, table_1, written
+        from gaxjax.report.tables import FORMATS, table_1, table_1_text
         from gaxjax.runs.finetune import run_finetune
 
         config, output = self.config, self.output
@@ -48,7 +48,7 @@ class Finetune(Command):
                 table = [(output / f"table1{ending}", "Table 1") for ending in FORMATS]
                 figures = table_1(summary.test, summary.validation_accuracy)
                 for file, _ in table:
-                    write_text(file, written(figures, output.name, file.suffix))
+                    write_text(file, table_1_text(figures, output.name, file.suffix))
         for file_format in ("png", "svg"):
             with replacing(output / f"curve.{file_format}") as temporary:
                 wanted = config.validation_accuracy

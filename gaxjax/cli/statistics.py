@@ -1,13 +1,10 @@
 """`gaxjax statistics`: how far correct and wrong predictions lie apart."""
 
-import csv
-import io
 import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 
@@ -15,6 +12,7 @@ from gaxjax.cli.command import Command
 from gaxjax.cli.console import note, tables, wrote
 from gaxjax.common.errors import UserError
 from gaxjax.common.files import checked_output, write_text
+from gaxjax.common.table import columns_of, to_csv
 
 __all__ = ["Statistics"]
 
@@ -39,8 +37,8 @@ class Statistics(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Print the tables and write their figures."""
-        from gaxjax.report.tables import render
-        from gaxjax.results.statistics import rows, run_statistics, to_dict
+        from gaxjax.report.tables import statistics_tables
+        from gaxjax.results.statistics import run_statistics
         from gaxjax.results.store import read_header, read_scores
 
         header, scores = read_header(self.run), read_scores(self.run)
@@ -56,11 +54,11 @@ class Statistics(Command):
             raise UserError(f"{self.run} holds no scores yet: resume the run first")
         if output.suffix == ".json":
             known = {"num_images_found": found, "num_images": wanted}
-            text = json.dumps(known | to_dict(statistics), indent=2) + "\n"
+            text = json.dumps(known | statistics.to_dict(), indent=2) + "\n"
         else:
-            text = _as_csv(rows(statistics))
+            text = to_csv(columns_of(statistics.rows()))
         write_text(output, text)
-        tables.print(*render(statistics))
+        tables.print(*statistics_tables(statistics))
         if found < wanted:
             note(
                 f"these are {found:,} of the run's {wanted:,} images; give the run's command "
@@ -71,11 +69,3 @@ class Statistics(Command):
             next_command=f"gaxjax report {shlex.quote(str(self.run))}",
         )
         return 0
-
-
-def _as_csv(rows: list[dict[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()

@@ -141,8 +141,6 @@ def fast_form(classifier: Classifier, precision: str, platform: str) -> Classifi
     """
     if platform != "cpu" or precision != "float32" or classifier.module is None:
         return None
-    from gaxjax.models.rewriting import use_winograd
-
     network = use_winograd(classifier.module(classifier.weights))
     return as_classifier(
         network,

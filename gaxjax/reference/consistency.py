@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float
 
 from gaxjax.common.errors import UserError
-from gaxjax.config.base import from_dict
-from gaxjax.config.methods import AxConfig
+from gaxjax.config.methods import GaxConfig
 from gaxjax.data.image_set import ImageSet
 from gaxjax.results.solution import Outcome
 from gaxjax.results.store import heatmap_sha256, read_heatmaps
+from gaxjax.results.stored_run import Run
 
 __all__ = ["Fault", "Faults", "Row", "StoredHeatmaps", "check_rows"]
 
@@ -117,7 +117,7 @@ class StoredHeatmaps:
 def check_rows(
     rows: Sequence[Row],
     images: ImageSet,
-    header: dict[str, Any],
+    run: Run,
     heatmaps: StoredHeatmaps,
     faults: Faults,
 ) -> None:
@@ -126,11 +126,11 @@ def check_rows(
     Args:
         rows: all of them, with the columns that name and judge them.
         images: the image set of the run.
-        header: run.json.
+        run: the run, for its settings.
         heatmaps: those of the run.
         faults: takes what is found.
     """
-    expected = _expected_keys(header)
+    expected = _expected_keys(run)
     labels = {record.image_id: record.label for record in images.records}
     owners: dict[int, tuple[str, str, str | None]] = {}
     seen: set[tuple[str, _Key]] = set()
@@ -147,7 +147,7 @@ def check_rows(
         if (image_id, key) in seen:
             faults.add("second row of the same image, method, layer and operation", row)
         seen.add((image_id, key))
-        for contradiction in _contradictions(row, header):
+        for contradiction in _contradictions(row, run):
             faults.add(contradiction, row, _figures(row))
         number = row["heatmap_row"]
         if number is None:
@@ -158,7 +158,7 @@ def check_rows(
         # Only the operations on one heatmap share it.
         elif owners.setdefault(number, (image_id, *key[:2])) != (image_id, *key[:2]):
             faults.add("heatmap_row of another image, method or layer", row, str(number))
-    _check_completeness(seen, expected, images, header["status"] == "complete", faults)
+    _check_completeness(seen, expected, images, run.header["status"] == "complete", faults)
 
 
 def _check_completeness(
@@ -179,18 +179,17 @@ def _check_completeness(
                 faults.add("row missing", {"image_id": record.image_id, **names})
 
 
-def _expected_keys(header: dict[str, Any]) -> list[_Key]:
-    if header["command"] == "gax":
-        return [("gax", None, header["config"]["gax"]["operation"])]
-    ax = from_dict(AxConfig, header["config"]["ax"])
-    wanted = ax.wanted(header["identity"]["layers"])
-    return [(*key, operation) for key in wanted for operation in ax.operations]
+def _expected_keys(run: Run) -> list[_Key]:
+    if isinstance(run.method, GaxConfig):
+        return [("gax", None, run.method.operation)]
+    wanted = run.method.wanted(run.header["identity"]["layers"])
+    return [(*key, operation) for key in wanted for operation in run.method.operations]
 
 
-def _contradictions(row: Row, header: dict[str, Any]) -> Iterator[str]:
+def _contradictions(row: Row, run: Run) -> Iterator[str]:
     outcome, label = row["outcome"], row["label"]
-    if outcome not in _OUTCOMES[header["command"]]:
-        yield f"outcome that {header['command']} does not have"
+    if outcome not in _OUTCOMES[run.header["command"]]:
+        yield f"outcome that {run.header['command']} does not have"
         return
     if any((row[name] is None) != (outcome == Outcome.UNREADABLE) for name in _OF_IMAGE):
         yield "prediction that the outcome does not allow, or lacks"
@@ -204,8 +203,7 @@ def _contradictions(row: Row, header: dict[str, Any]) -> Iterator[str]:
     elif present and row["correct_after"] != (row["prediction_after"] == label):
         yield "correct_after that is not: prediction_after equals label"
     if outcome == Outcome.REACHED and row["co_score"] is not None:
-        # The run compares in float32.
-        target = float(np.float32(header["config"]["gax"]["target"]))
+        target = float(np.float32(run.target))  # the run compares in float32
         if not row["co_score"] >= target:
             yield "reached with a co_score below the target"
     if outcome == Outcome.MISCLASSIFIED and row["correct"]:

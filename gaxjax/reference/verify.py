@@ -18,7 +18,6 @@ import torch
 from converters.torchvision_weights import is_torchvision_name
 from gaxjax.common import interruption
 from gaxjax.common.errors import UserError
-from gaxjax.config.base import from_dict
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.data.batching import Batch, batches
 from gaxjax.data.image_set import ImageSet
@@ -36,7 +35,7 @@ from gaxjax.reference.torch_classifier import (
     to_torch,
 )
 from gaxjax.results.solution import Outcome
-from gaxjax.results.store import read_header, read_scores
+from gaxjax.results.stored_run import Run, open_run
 
 __all__ = ["Verification", "verify_run"]
 
@@ -153,22 +152,20 @@ def verify_run(
         >>> verify_run(Path("run"), num_images=100).passed  # doctest: +SKIP
         True
     """
-    header = read_header(run)
-    if header.get("command") not in ("gax", "ax") or not {"data", "model"} <= header.keys():
-        raise UserError(f"{run}/run.json is damaged: it does not say what was run; restore it")
-    if header["config"]["store"]["heatmaps"] == "none":
+    stored = open_run(run)
+    if not stored.keeps_heatmaps:
         raise UserError(
             f"{run} stores no heatmaps to compute its scores from (--heatmaps none): "
             "run it anew with --heatmaps float16"
         )
-    rows: list[Row] = read_scores(run, columns=_COLUMNS).to_pylist()
+    rows: list[Row] = stored.scores.select(_COLUMNS).to_pylist()
     if not rows:
         raise UserError(f"{run} has no scores yet: let it finish its first images")
-    classifier = _open_model(run, header, model, weights)
-    config, images = _open_data(run, header, data, classifier.num_classes)
+    classifier = _open_model(stored, model, weights)
+    config, images = _open_data(stored, data, classifier.num_classes)
     faults = Faults()
     heatmaps = StoredHeatmaps(run, faults)
-    check_rows(rows, images, header, heatmaps, faults)
+    check_rows(rows, images, stored, heatmaps, faults)
 
     rows_of: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -177,7 +174,7 @@ def verify_run(
     chosen = _draw(present, num_images, seed)
     if dtype == "float64":
         classifier.network.double()
-    tally = Tally(rows, header["config"].get("gax", {}).get("target"), faults)
+    tally = Tally(rows, stored.target, faults)
     source = batches(
         images,
         batch_size=batch_size,
@@ -193,16 +190,16 @@ def verify_run(
                     faults.add("image unreadable here, but not in the run", row, reason)
         if len(batch.indices):
             rows_by_place = [rows_of[images.records[i].image_id] for i in batch.indices]
-            for found in _recompute(header, classifier, batch, rows_by_place, heatmaps):
+            for found in _recompute(stored, classifier, batch, rows_by_place, heatmaps):
                 tally.add(*found)
         done += len(batch.indices) + len(batch.unreadable)
         if progress is not None:
             progress(done, len(chosen))
     return Verification(
         run=str(run),
-        command=header["command"],
-        score_space=header["config"][header["command"]]["score_space"],
-        complete=header["status"] == "complete",
+        command=stored.header["command"],
+        score_space=stored.method.score_space,
+        complete=stored.header["status"] == "complete",
         num_images=len(chosen),
         num_heatmaps=len(heatmaps.checked),
         comparisons=tally.comparisons(),
@@ -216,7 +213,7 @@ def verify_run(
 
 
 def _recompute(
-    header: dict[str, Any],
+    run: Run,
     classifier: TorchClassifier,
     batch: Batch,
     rows_by_place: Sequence[Sequence[Row]],
@@ -225,15 +222,15 @@ def _recompute(
     """Yield each row with torch's view of its plain image and, with a heatmap, the augmented one.
 
     Args:
-        header: run.json.
+        run: the run.
         classifier: torch's.
         batch: some images.
         rows_by_place: the rows of each image of the batch.
         heatmaps: where the rows' heatmaps are.
     """
-    space = header["config"][header["command"]]["score_space"]
+    space = run.method.score_space
     labels = torch.from_numpy(batch.labels.astype(np.int64))
-    if header["command"] == "ax":
+    if not run.is_gax:
         z = to_space(classifier, batch.images, space)
         plain_logits = augmented_logits = partial(ax_logits, classifier, score_space=space)
     else:
@@ -261,42 +258,39 @@ def _recompute(
 # --- What the run was made with ------------------------------------------------------------------
 
 
-def _open_model(
-    run: Path, header: dict[str, Any], model: str | None, weights: Path | None
-) -> TorchClassifier:
-    config = from_dict(ModelConfig, header["config"]["model"])
+def _open_model(run: Run, model: str | None, weights: Path | None) -> TorchClassifier:
+    config = run.config.model
     if model is not None:
         # A checkpoint knows what a state dict had to be told.
         folder = Path(model).is_dir()
         config = ModelConfig(model=model) if folder else dataclasses.replace(config, model=model)
     elif not Path(config.model).exists() and not is_torchvision_name(config.model):
         raise UserError(
-            f"{run} was made with the model {config.model}, which is not there: give its new "
+            f"{run.path} was made with the model {config.model}, which is not there: give its new "
             "place by --model"
         )
     classifier = open_torch_classifier(config, weights)
-    here, there = flax_fingerprint(classifier), header["model"]["fingerprint"]
+    here, there = flax_fingerprint(classifier), run.header["model"]["fingerprint"]
     if here != there:
         raise UserError(
-            f"{run} was made with another model: {header['model']['name']} {there[:16]} there, "
-            f"{classifier.name} {here[:16]} here ({classifier.provenance}); give the run's own "
-            "by --model"
+            f"{run.path} was made with another model: {run.header['model']['name']} "
+            f"{there[:16]} there, {classifier.name} {here[:16]} here ({classifier.provenance}); "
+            "give the run's own by --model"
         )
     return classifier
 
 
-def _open_data(
-    run: Path, header: dict[str, Any], data: str | None, num_classes: int
-) -> tuple[DataConfig, ImageSet]:
-    config = from_dict(DataConfig, header["config"]["data"])
+def _open_data(run: Run, data: str | None, num_classes: int) -> tuple[DataConfig, ImageSet]:
+    config = run.config.data
     if data is not None:
         config = dataclasses.replace(config, data=data)
     images = open_images(config, num_classes=num_classes)
-    here, there = images.fingerprint, header["data"]["fingerprint"]
+    here, there = images.fingerprint, run.header["data"]["fingerprint"]
     if here != there:
         raise UserError(
-            f"{run} was made with other images: {header['data']['name']} {there[:16]} there, "
-            f"{images.name} {here[:16]} here ({config.data}); give the run's own by --data"
+            f"{run.path} was made with other images: {run.header['data']['name']} "
+            f"{there[:16]} there, {images.name} {here[:16]} here ({config.data}); "
+            "give the run's own by --data"
         )
     return config, images
 

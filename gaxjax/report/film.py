@@ -17,13 +17,8 @@ from gaxjax.data.decode import HostImage
 from gaxjax.data.selection import find_image
 from gaxjax.report.pictures import heatmap_picture, image_picture, robust_limit
 from gaxjax.report.sampling import rounded, spread, thinned
-from gaxjax.results.snapshots import (
-    has_snapshots,
-    read_snapshot_heatmaps,
-    read_snapshots,
-    read_summary,
-)
-from gaxjax.results.stored_run import Images, StoredRun, images_of, load_run
+from gaxjax.results.snapshots import read_about, read_snapshot_heatmaps
+from gaxjax.results.stored_run import Images, Run, images_of, open_run
 
 __all__ = [
     "MOST_IMAGES",
@@ -98,7 +93,7 @@ class Film:
 # --- Reading -------------------------------------------------------------------------------------
 
 
-def snapshots_of(run: StoredRun) -> dict[str, list[dict[str, Any]]]:
+def snapshots_of(run: Run) -> dict[str, list[dict[str, Any]]]:
     """Return the snapshots' rows by image, each in the order of its steps; {} where none were kept.
 
     An image whose stored step has none is left out: its row was computed anew since.
@@ -106,10 +101,10 @@ def snapshots_of(run: StoredRun) -> dict[str, list[dict[str, Any]]]:
     Raises:
         UserError: they are damaged.
     """
-    if not has_snapshots(run.path):
+    if run.snapshots is None:
         return {}
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in read_snapshots(run.path).to_pylist():
+    for row in run.snapshots.to_pylist():
         found.setdefault(row["image_id"], []).append(row)
     steps = dict(
         zip(run.scores["image_id"].to_pylist(), run.scores["steps"].to_pylist(), strict=True)
@@ -132,7 +127,7 @@ def spread_snapshots(
     return sorted([*kept, stored], key=lambda row: row["step"])
 
 
-def read_frames(run: StoredRun, snapshots: Sequence[dict[str, Any]]) -> tuple[Frame, ...]:
+def read_frames(run: Run, snapshots: Sequence[dict[str, Any]]) -> tuple[Frame, ...]:
     """Read the heatmaps of some rows of `snapshots_of`.
 
     Raises:
@@ -167,7 +162,8 @@ def read_film(path: Path, image: str, *, data: str | None = None) -> Film:
         UserError: no such image, or several; it has no heatmap; the run is not of `gaxjax gax`;
             something is missing or damaged.
     """
-    run = load_run(path, data=data)
+    run = open_run(path, data=data)
+    run.require_scores()
     if not isinstance(run.config, RunConfig):
         raise UserError(f"{path} is a run of gaxjax ax: view shows GAX runs")
     image_id = find_image(image, run.scores["image_id"].to_pylist(), path)
@@ -189,7 +185,7 @@ def read_film(path: Path, image: str, *, data: str | None = None) -> Film:
 
 
 def _film(
-    run: StoredRun,
+    run: Run,
     row: dict[str, Any],
     snapshots: Sequence[dict[str, Any]],
     pixels: HostImage | None,
@@ -218,7 +214,7 @@ def _film(
     )
 
 
-def _no_heatmap(run: StoredRun, row: dict[str, Any]) -> str:
+def _no_heatmap(run: Run, row: dict[str, Any]) -> str:
     if row["steps"] is None or run.keeps_heatmaps:
         return f"{row['image_id']} has no heatmap in {run.path} (outcome {row['outcome']})"
     return (
@@ -227,8 +223,8 @@ def _no_heatmap(run: StoredRun, row: dict[str, Any]) -> str:
     )
 
 
-def _why_none(run: StoredRun, image_id: str) -> str:
-    reason = read_summary(run.path).left_out.get(image_id) if has_snapshots(run.path) else None
+def _why_none(run: Run, image_id: str) -> str:
+    reason = None if run.snapshots is None else read_about(run.snapshots)["left_out"].get(image_id)
     if reason:
         return f"{image_id} has no snapshots, as {reason}: this is its final heatmap"
     return (
@@ -237,18 +233,18 @@ def _why_none(run: StoredRun, image_id: str) -> str:
     )
 
 
-def left_out(run: StoredRun) -> list[str]:
+def left_out(run: Run) -> list[str]:
     """Return a line for each image whose snapshots were wanted and could not be kept."""
-    if not has_snapshots(run.path):
+    if run.snapshots is None:
         return []
-    missing = read_summary(run.path).left_out
+    missing = read_about(run.snapshots)["left_out"]
     return [f"No snapshots of {image_id}: {reason}" for image_id, reason in missing.items()]
 
 
 # --- The page's viewer ---------------------------------------------------------------------------
 
 
-def evolutions(run: StoredRun, load: Images, number: int, most: int) -> list[dict[str, Any]]:
+def evolutions(run: Run, load: Images, number: int, most: int) -> list[dict[str, Any]]:
     """Return what the viewer shows of a run, ready for JSON.
 
     Images are spread from the most to the fewest steps. An image's heatmaps share one scale; a

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from gaxjax.report.figures.style import title_of
 from gaxjax.report.pictures import heatmap_picture, image_picture
 from gaxjax.report.sampling import rounded, spread, thinned
-from gaxjax.results.stored_run import Images, StoredRun
+from gaxjax.results.stored_run import Images, Run
 
 __all__ = ["MOST_ROWS", "choose", "gallery"]
 
@@ -39,9 +39,7 @@ class _Names:
         return self._places[text]
 
 
-def gallery(
-    runs: Sequence[StoredRun], images: Sequence[Images], num_pictures: int
-) -> dict[str, Any]:
+def gallery(runs: Sequence[Run], images: Sequence[Images], num_pictures: int) -> dict[str, Any]:
     """Return the gallery's data, ready for JSON; undefined numbers are None.
 
     Args:
@@ -53,8 +51,8 @@ def gallery(
         UserError: heatmaps are damaged.
 
     Example:
-        >>> from gaxjax.results.stored_run import load_run
-        >>> run = load_run(Path("gax-run"))
+        >>> from gaxjax.results.stored_run import open_run
+        >>> run = open_run("gax-run")
         >>> gallery([run], [lambda image_id: images[0]], num_pictures=2)["outcomes"]
     """
     total = sum(len(run.scores) for run in runs)
@@ -90,9 +88,7 @@ def gallery(
     }
 
 
-def _values(
-    row: dict[str, Any], number: int, run: StoredRun, texts: dict[str, _Names]
-) -> dict[str, Any]:
+def _values(row: dict[str, Any], number: int, run: Run, texts: dict[str, _Names]) -> dict[str, Any]:
     """Return a row's entry in each column; `texts` takes up the names that it brings."""
 
     def class_of(index: int | None) -> int | None:
@@ -118,7 +114,7 @@ def _values(
 
 def _add_pictures(
     pictures: dict[str, Any],
-    run: StoredRun,
+    run: Run,
     load: Images,
     rows: list[dict[str, Any]],
     first: int,

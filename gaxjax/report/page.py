@@ -5,16 +5,14 @@ policy lets nothing else run, whatever the names in the data look like.
 """
 
 import base64
-import csv
 import gzip
 import hashlib
 import importlib.metadata
 import importlib.resources
-import io
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,13 +22,15 @@ from markupsafe import Markup
 
 from gaxjax.common.errors import UserError
 from gaxjax.common.files import replacing
-from gaxjax.report.figures.catalogue import Figure, course_figures, run_figures
+from gaxjax.common.table import columns_of, to_csv
+from gaxjax.report.figures.catalogue import course_figures, run_figures
+from gaxjax.report.figures.figure import Figure
 from gaxjax.report.film import MOST_IMAGES, evolutions, left_out
 from gaxjax.report.gallery import gallery
 from gaxjax.report.pictures import color_table
-from gaxjax.report.sections import confounding, facts, headline, statistics_tables
-from gaxjax.results.snapshots import has_snapshots
-from gaxjax.results.stored_run import StoredRun, images_of, load_runs
+from gaxjax.report.sections import confounding, facts, headline
+from gaxjax.report.tables import statistics_tables
+from gaxjax.results.stored_run import Run, images_of, open_runs
 
 __all__ = ["Written", "write_report"]
 
@@ -75,7 +75,7 @@ def write_report(
         raise UserError(f"--num-pictures must be at least 0; got {num_pictures}")
     if output.is_dir() or not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         raise UserError(f"cannot write {output}: its folder is missing or not writable")
-    stored = load_runs(tuple(runs), data=data)
+    stored = open_runs(runs, data=data)
     figures, context = _contents(stored, num_pictures)
     folder = output.with_name(f"{output.stem}_figures")
     page = _render(context | {"folder": folder.name}).encode()
@@ -98,7 +98,7 @@ def _write_figures(folder: Path, figures: list[Figure]) -> None:
     for figure in figures:
         _write(folder / f"{figure.name}.png", figure.drawing.png)
         _write(folder / f"{figure.name}.svg", figure.drawing.svg_file.encode())
-        _write(folder / f"{figure.name}.csv", _csv(figure.rows))
+        _write(folder / f"{figure.name}.csv", to_csv(columns_of(figure.rows)).encode())
     captions = [
         {"name": figure.name, "title": figure.title, "caption": figure.caption}
         for figure in figures
@@ -110,12 +110,12 @@ def _write_figures(folder: Path, figures: list[Figure]) -> None:
                 (folder / f"{name}.{ending}").unlink(missing_ok=True)
 
 
-def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], dict[str, Any]]:
+def _contents(runs: list[Run], num_pictures: int) -> tuple[list[Figure], dict[str, Any]]:
     """Draw all figures, and gather what the page's template wants."""
     opened = [images_of(run) for run in runs]
     # What reads most comes first: damage shows before anything is drawn.
     data = gallery(runs, [load for load, _ in opened], num_pictures)
-    num_evolving = min(MOST_IMAGES, sum(has_snapshots(run.path) for run in runs)) or 1
+    num_evolving = min(MOST_IMAGES, sum(run.snapshots is not None for run in runs)) or 1
     evolving = [
         found
         for number, (run, (load, _)) in enumerate(zip(runs, opened, strict=True))
@@ -127,12 +127,13 @@ def _contents(runs: list[StoredRun], num_pictures: int) -> tuple[list[Figure], d
     for run, (load, note) in zip(runs, opened, strict=True):
         figures = run_figures(run, load)
         drawn += figures
+        gap, *more = statistics_tables(run.statistics)
         sections.append(
             facts(run, [*filter(None, [note, confounding(run)]), *left_out(run)])
             | {
                 "gax": run.is_gax,
                 "figures": figures,
-                "tables": statistics_tables(run),
+                "tables": [replace(gap, notes=gap.notes[:1]), *more],  # headline has the verdict
                 "headline": headline(run),
             }
         )
@@ -183,14 +184,6 @@ def _render(context: dict[str, Any]) -> str:
         ),
         markup=lambda figure: Markup(figure.markup),
     )
-
-
-def _csv(rows: list[dict[str, Any]]) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(dict.fromkeys(key for row in rows for key in row)))
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue().encode()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,37 +1,29 @@
-"""A report's words and tables: what was run, how to run it again, how it ended and separates."""
+"""A report's words: what was run, how to run it again, how it ended and separates."""
 
 import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.table import Table
-from rich.text import Text
 
 from gaxjax.common.text import counted
 from gaxjax.config.base import to_dict
+from gaxjax.config.methods import AX_PRESETS, PRESETS
 from gaxjax.report.figures.style import title_of
-from gaxjax.report.tables import render, verdict
-from gaxjax.results.stored_run import StoredRun, command_line, of_method
+from gaxjax.report.tables import verdict
+from gaxjax.results.columns import of_method
+from gaxjax.results.solution import Outcome
+from gaxjax.results.stored_run import Run
 
-__all__ = ["confounding", "facts", "headline", "statistics_tables"]
-
-_MEANINGS = {
-    "reached": "the score of the stored heatmap is at least the target",
-    "step_limit": "not reached within the allowed updates; the best heatmap is kept",
-    "not_finite": "a score stopped being a finite number",
-    "misclassified": "the plain image is classified wrongly, so it was not optimised",
-    "unreadable": "the file could not be decoded",
-    "scored": "the stored heatmap has a score",
-    "zero_heatmap": "the attribution is zero at every pixel",
-}
+__all__ = ["command_line", "confounding", "facts", "headline"]
 
 
-def headline(run: StoredRun) -> str:
+def headline(run: Run) -> str:
     """Say in a sentence or two what came out."""
     if run.target is None:
         return verdict(run.statistics)
@@ -57,7 +49,7 @@ def headline(run: StoredRun) -> str:
     return f"{text}."
 
 
-def confounding(run: StoredRun) -> str | None:
+def confounding(run: Run) -> str | None:
     """Say where the best method's errors, or its successes, are all of one class."""
     best = next((m for m in run.statistics.methods if m.name == run.statistics.best), None)
     if run.is_gax or best is None:
@@ -84,7 +76,7 @@ def confounding(run: StoredRun) -> str | None:
 # --- What was run --------------------------------------------------------------------------------
 
 
-def facts(run: StoredRun, notes: Sequence[str]) -> dict[str, Any]:
+def facts(run: Run, notes: Sequence[str]) -> dict[str, Any]:
     """Return what was run, how to run it again, and how its images ended."""
     header = run.header
     session: dict[str, Any] = header["sessions"][-1] if header["sessions"] else {}
@@ -107,7 +99,7 @@ def facts(run: StoredRun, notes: Sequence[str]) -> dict[str, Any]:
         "outcomes": [
             {
                 "name": name.replace("_", " "),
-                "meaning": _MEANINGS.get(name, "") + _whose(run, name),
+                "meaning": _meaning(name) + _whose(run, name),
                 "count": count,
                 "share": count / total,
             }
@@ -133,7 +125,11 @@ def facts(run: StoredRun, notes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _whose(run: StoredRun, outcome: str) -> str:
+def _meaning(outcome: str) -> str:
+    return next((known.meaning for known in Outcome if known == outcome), "")
+
+
+def _whose(run: Run, outcome: str) -> str:
     """Name the method that alone has an outcome."""
     methods = run.statistics.methods
     mine = list(dict.fromkeys(m.method for m in methods if m.outcomes.get(outcome)))
@@ -141,7 +137,7 @@ def _whose(run: StoredRun, outcome: str) -> str:
     return f"; all of {title_of(mine[0], None)}" if several and len(mine) == 1 else ""
 
 
-def _facts(run: StoredRun, session: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _facts(run: Run, session: dict[str, Any]) -> Iterator[tuple[str, str]]:
     model, data = run.header["model"], run.header["data"]
     yield "Model", f"{model.get('name', '')}, {model.get('num_classes', '?')} classes"
     scale = model.get("mean")
@@ -163,7 +159,7 @@ def _facts(run: StoredRun, session: dict[str, Any]) -> Iterator[tuple[str, str]]
     yield "Scores again in torch", _verified(run)
 
 
-def _verified(run: StoredRun) -> str:
+def _verified(run: Run) -> str:
     """Say what `gaxjax verify` found, where it left its file in the run."""
     file, command = run.path / "verification.json", shlex.join(["gaxjax", "verify", str(run.path)])
     if not run.keeps_heatmaps:
@@ -193,29 +189,38 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
             yield f"{prefix}{name}", text
 
 
-# --- Statistics ----------------------------------------------------------------------------------
+# --- The command that makes the run again --------------------------------------------------------
 
 
-def statistics_tables(run: StoredRun) -> list[dict[str, Any]]:
-    """Return the tables of `gaxjax statistics` as plain cells, without the verdict."""
-    tables = [_plain(table) for table in render(run.statistics)]
-    tables[0]["legend"] = tables[0]["legend"].removesuffix(verdict(run.statistics)).strip()
-    return tables
+def command_line(run: Run) -> str:
+    """Rebuild the command from the stored settings; flags at their defaults are left out.
+
+    Example:
+        >>> command_line(gaxjax.open_run("run"))  # doctest: +SKIP
+        'gaxjax gax --model resnet34.ckpt --data val --bias --output run'
+    """
+    config = run.config
+    presets: dict[Any, Any] = PRESETS if run.is_gax else AX_PRESETS
+    words = ["gaxjax", run.header["command"]]
+    for section in fields(config):
+        value = getattr(config, section.name)
+        if not is_dataclass(value):
+            words += _flag(section.name, value, section.default)
+            continue
+        default = presets[config.preset] if section.name in ("gax", "ax") else type(value)
+        for setting in fields(value):
+            usual = getattr(default, setting.name, setting.default)
+            words += _flag(setting.name, getattr(value, setting.name), usual)
+    return shlex.join([*words, "--output", str(run.path)])
 
 
-def _plain(table: Table) -> dict[str, Any]:
-    def text(cell: Any) -> str:
-        return cell.plain if isinstance(cell, Text) else str(cell)
-
-    return {
-        "title": text(table.title),
-        "legend": text(table.caption).strip(),
-        "columns": [text(column.header).replace("\n", " ").strip() for column in table.columns],
-        "rows": [
-            [
-                {"lines": text(cell).split("\n"), "strong": getattr(cell, "style", "") == "bold"}
-                for cell in cells
-            ]
-            for cells in zip(*(column.cells for column in table.columns), strict=True)
-        ],
-    }
+def _flag(name: str, value: Any, default: Any) -> list[str]:
+    if value == default or value is None:
+        return []
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, tuple):
+        return [f"--{flag}", *map(str, value)]
+    text = str(value)
+    return [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]

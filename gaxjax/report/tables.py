@@ -1,25 +1,25 @@
-"""A run's statistics as tables for a terminal, and in words."""
+"""A run's statistics and a classifier's Table 1 as tables, and what they say in words."""
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
-
+from gaxjax.common.table import Column, Strong, Table, to_csv
 from gaxjax.results.evaluation import Evaluation
-from gaxjax.results.statistics import (
+from gaxjax.results.method_statistics import (
     Effect,
     Gap,
     MethodStatistics,
     ScoreSummary,
     Statistics,
-    direction,
 )
 
-__all__ = ["FORMATS", "render", "render_evaluation", "table_1", "verdict", "written"]
+__all__ = [
+    "FORMATS",
+    "evaluation_tables",
+    "statistics_tables",
+    "table_1",
+    "table_1_text",
+    "verdict",
+]
 
 
 def verdict(statistics: Statistics) -> str:
@@ -33,7 +33,7 @@ def verdict(statistics: Statistics) -> str:
         return "Nothing to separate: no method has differing scores of both kinds of predictions."
     best = gaps[statistics.best]
     text = f"{statistics.best} separates best: AUROC {_area(best)}"
-    if direction(best) < 0:
+    if best.direction < 0:
         text += ", wrong predictions scoring higher"
     num_scored, num_classified = scored[statistics.best]
     if num_scored < num_classified:
@@ -73,7 +73,7 @@ _GAP_LEGEND = (
     "with correct told by the prediction after. In class: AUROC over pairs of the same groundtruth "
     "class. Separation: |AUROC - 0.5|. d: Cohen's, in pooled "
     "standard deviations. KS: Kolmogorov-Smirnov distance and its p. –: undefined; an interval is "
-    "with fewer than 2 images of a kind, or where no resample differs.\n"
+    "with fewer than 2 images of a kind, or where no resample differs."
 )
 _SCORE_LEGEND = (
     "Correct, wrong: by the prediction of the plain image. CO scores in logits, of the images that "
@@ -87,37 +87,32 @@ _OUTCOME_LEGEND = "Every image has one outcome."
 _STEPS_LEGEND = "Updates behind the heatmaps whose verified score is at least the target."
 
 
-def render(statistics: Statistics) -> list[Table]:
+def statistics_tables(statistics: Statistics) -> list[Table]:
     """Return tables that fit 120 columns: gap, scores, effect, outcomes; a GAX run's updates.
 
-    The best method is bold; the verdict stands under the first table.
+    The best method is strong; the first table's notes are its legend and the verdict.
 
     Example:
-        >>> from gaxjax.results.statistics import run_statistics
-        >>> [table.title for table in render(run_statistics(gaxjax.read_scores("ax-run")))]
+        >>> Console(width=120).print(*statistics_tables(run.statistics))  # doctest: +SKIP
     """
+    methods = statistics.methods
+    named = [(Strong(m.name) if m.name == statistics.best else m.name, m) for m in methods]
     interval = f"{100 * statistics.resampling.confidence:g}% interval"
-    outcomes = sorted({outcome for method in statistics.methods for outcome in method.outcomes})
+    outcomes = sorted({outcome for method in methods for outcome in method.outcomes})
     gaps = _table(
         "Gap between the CO scores of correct and wrong predictions",
         [
-            "correct",
-            "wrong",
-            "AUROC",
-            interval,
-            "separation",
-            "d",
-            "KS",
-            "KS p",
-            "AUROC\nafter",
-            "in\nclass",
+            *("correct", "wrong", "AUROC", interval, "separation", "d", "KS", "KS p"),
+            *("AUROC\nafter", "in\nclass"),
         ],
-        _GAP_LEGEND + verdict(statistics),
+        [(name, *_gap_cells(m)) for name, m in named],
+        (_GAP_LEGEND, verdict(statistics)),
     )
     scores = _table(
         "CO scores",
         ["prediction", "images", "min", "25%", "median", "75%", "max", "mean", "> 0", "≤ 10"],
-        _SCORE_LEGEND,
+        [(name, *_both_kinds(m)) for name, m in named],
+        (_SCORE_LEGEND,),
     )
     effects = _table(
         "Classification before and after",
@@ -125,42 +120,42 @@ def render(statistics: Statistics) -> list[Table]:
             *("images", "accuracy\nbefore", "\nafter", "changed", "W→R", "R→W"),
             *("probability\nbefore", "\nafter"),
         ],
-        _EFFECT_LEGEND,
+        [(name, *_effect_cells(m.effect)) for name, m in named],
+        (_EFFECT_LEGEND,),
     )
     counts = _table(
         "Images by outcome",
         ["all", *(outcome.replace("_", "\n") for outcome in outcomes)],
-        _OUTCOME_LEGEND,
+        [
+            (name, *(f"{n:,}" for n in (m.num_images, *(m.outcomes.get(o, 0) for o in outcomes))))
+            for name, m in named
+        ],
+        (_OUTCOME_LEGEND,),
     )
-    steps = _table("Updates", ["images", "25%", "median", "75%", "max"], _STEPS_LEGEND)
-    for method in statistics.methods:
-        name = Text(method.name, style="bold" if method.name == statistics.best else "")
-        gaps.add_row(name, *_gap_cells(method))
-        kinds = zip(_score_cells(method.correct), _score_cells(method.wrong), strict=True)
-        scores.add_row(name, "correct\nwrong", *map("\n".join, kinds))
-        effects.add_row(name, *_effect_cells(method.effect))
-        numbers = method.num_images, *(method.outcomes.get(outcome, 0) for outcome in outcomes)
-        counts.add_row(name, *(f"{number:,}" for number in numbers))
-        if method.steps:
-            steps.add_row(name, *(f"{value:,g}" for value in vars(method.steps).values()))
-    return [gaps, scores, effects, counts, *([steps] if steps.row_count else [])]
+    steps = _table(
+        "Updates",
+        ["images", "25%", "median", "75%", "max"],
+        [
+            (name, *(f"{value:,g}" for value in vars(m.steps).values()))
+            for name, m in named
+            if m.steps
+        ],
+        (_STEPS_LEGEND,),
+    )
+    return [gaps, scores, effects, counts, *([steps] if steps.rows else [])]
 
 
-def _table(title: str, columns: list[str], legend: str) -> Table:
-    # Text throughout, since rich takes "[sum]" in a plain string for a style.
-    table = Table(
-        title=Text(title, "bold"),
-        caption=Text(legend + "\n"),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column(Text("method [operation]"), overflow="fold")
-    for column in columns:
-        words = column == "prediction"
-        table.add_column(Text(column), justify="left" if words else "right", no_wrap=True)
-    return table
+def _table(
+    title: str, columns: list[str], rows: Iterable[tuple[str, ...]], notes: tuple[str, ...]
+) -> Table:
+    first = Column("method [operation]", "left", wraps=True)
+    others = (Column(name, "left" if name == "prediction" else "right") for name in columns)
+    return Table((first, *others), tuple(rows), title, notes)
+
+
+def _both_kinds(method: MethodStatistics) -> list[str]:
+    kinds = zip(_score_cells(method.correct), _score_cells(method.wrong), strict=True)
+    return ["correct\nwrong", *map("\n".join, kinds)]
 
 
 def _score_cells(summary: ScoreSummary) -> list[str]:
@@ -199,8 +194,10 @@ def _effect_cells(effect: Effect) -> list[str]:
     ]
 
 
+# --- Table 1 -------------------------------------------------------------------------------------
+
 FORMATS = (".md", ".tex", ".csv")
-"""Endings of the files that `written` writes."""
+"""Endings of the files that `table_1_text` is for."""
 
 
 def table_1(result: Evaluation, validation_accuracy: float | None) -> dict[str, float | None]:
@@ -210,7 +207,7 @@ def table_1(result: Evaluation, validation_accuracy: float | None) -> dict[str, 
     return figures | {"val. acc.": validation_accuracy}
 
 
-def render_evaluation(
+def evaluation_tables(
     result: Evaluation, names: Sequence[str], validation_accuracy: float | None
 ) -> list[Table]:
     """Return Table 1's row, with AUROC, and the confusion matrix.
@@ -220,22 +217,28 @@ def render_evaluation(
         names: of the classes, the positive one second.
         validation_accuracy: in [0, 1], where it is known.
     """
-    names = [escape(name) for name in names]
     figures = table_1(result, validation_accuracy)
-    table = Table(title=f"Positive: {names[1]}", title_justify="left")
-    for name in figures:
-        table.add_column(name, justify="right")
-    table.add_row(*map(_rounded, figures.values()))
-    confusion = Table(title="Images", title_justify="left")
-    confusion.add_column("label")
-    for name in names:
-        confusion.add_column(f"predicted {name}", justify="right")
-    for name, row in zip(names, result.confusion.tolist(), strict=True):
-        confusion.add_row(name, *map(str, row))
-    return [table, confusion]
+    predicted = [Column(f"predicted {name}", wraps=True) for name in names]
+    return [
+        Table(
+            tuple(Column(name, wraps=True) for name in figures),
+            (tuple(map(_number, figures.values())),),
+            f"Positive: {names[1]}",
+            framed=True,
+        ),
+        Table(
+            (Column("label", "left", wraps=True), *predicted),
+            tuple(
+                (name, *map(str, counts))
+                for name, counts in zip(names, result.confusion.tolist(), strict=True)
+            ),
+            "Images",
+            framed=True,
+        ),
+    ]
 
 
-def written(figures: dict[str, float | None], model: str, ending: str) -> str:
+def table_1_text(figures: dict[str, float | None], model: str, ending: str) -> str:
     """Return Table 1 as a file's text.
 
     Args:
@@ -244,38 +247,13 @@ def written(figures: dict[str, float | None], model: str, ending: str) -> str:
         ending: `.md`, `.tex` (a booktabs tabular) or `.csv` (figures unrounded).
 
     Example:
-        >>> print(written({"accuracy": 0.8, "recall": None}, "resnet34", ".md"), end="")
+        >>> print(table_1_text({"accuracy": 0.8, "recall": None}, "resnet34", ".md"), end="")
         | model | accuracy | recall |
         | --- | ---: | ---: |
         | resnet34 | 0.800 | – |
     """
     if ending == ".csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["model", *figures])
-        writer.writerow([model, *figures.values()])
-        return text.getvalue()
-    cells = [model, *map(_rounded, figures.values())]
-    if ending == ".md":
-        cells = [cell.replace("|", "\\|") for cell in cells]
-        lines = [["model", *figures], ["---", *["---:"] * len(figures)], cells]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    assert ending == ".tex", ending
-    cells = ["".join(_LATEX.get(letter, letter) for letter in cell) for cell in cells]
-    return (
-        f"\\begin{{tabular}}{{l{'r' * len(figures)}}}\n\\toprule\n"
-        f"{' & '.join(['model', *figures])} \\\\\n\\midrule\n"
-        f"{' & '.join(cells)} \\\\\n\\bottomrule\n\\end{{tabular}}\n"
-    )
-
-
-_LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
-    "~": "\\textasciitilde{}",
-    "^": "\\textasciicircum{}",
-    "\\": "\\textbackslash{}",
-    "–": "--",
-}
-
-
-def _rounded(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+        return to_csv({"model": [model]} | {name: [value] for name, value in figures.items()})
+    columns = (Column("model", "left"), *map(Column, figures))
+    table = Table(columns, ((model, *map(_number, figures.values())),))
+    return {".md": table.to_markdown, ".tex": table.to_latex}[ending]()

@@ -1,18 +1,27 @@
-"""How results show themselves in a notebook: one image as a figure, many as a table."""
+"""How heatmaps look, in a notebook and in a report: their colours, and an image's panels."""
 
 import io
-from collections import Counter
 from collections.abc import Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-if TYPE_CHECKING:
-    from gaxjax.results.solution import Solution, Solutions
-
-_ROWS = 10
+__all__ = [
+    "BLUE",
+    "CURVE",
+    "DIVERGING",
+    "LABEL",
+    "NOW",
+    "QUIET",
+    "SKY",
+    "TARGET",
+    "VERMILION",
+    "abs_max",
+    "bare",
+    "draw_channels",
+    "panels_png",
+]
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLUE, VERMILION, SKY = "#0072B2", "#D55E00", "#56B4E9"
@@ -21,15 +30,25 @@ DIVERGING = "RdBu_r"
 CURVE, NOW, TARGET, LABEL, QUIET = BLUE, VERMILION, VERMILION, SKY, "#CCCCCC"
 
 
-def solution_png(solution: "Solution") -> bytes | None:
-    """Draw one result: the heatmap's channels, the curve, outcome and scores.
+def panels_png(
+    caption: str,
+    heatmap: Float[np.ndarray, "H W 3"] | None,
+    curve: Float[np.ndarray, " T"] | None,
+    stored: tuple[int, float] | None,
+) -> bytes | None:
+    """Draw one image's result: the heatmap's channels, and its scores while optimising.
+
+    Args:
+        caption: a line above.
+        heatmap: in [-1, 1].
+        curve: `curve[t]` is the score after t updates.
+        stored: updates and CO score of the heatmap, a point beside the curve.
 
     Returns:
         A PNG file's bytes; None where there is neither heatmap nor curve.
     """
     from matplotlib.figure import Figure
 
-    heatmap, curve = solution.heatmap, solution.curve
     if heatmap is None and curve is None:
         return None
     panels = 3 * (heatmap is not None) + (curve is not None)
@@ -45,70 +64,17 @@ def solution_png(solution: "Solution") -> bytes | None:
     if curve is not None:
         axis = axes[-1]
         axis.plot(curve, color=CURVE, linewidth=1.6)
-        if solution.steps is not None and solution.co_score is not None:
-            axis.plot([solution.steps], [solution.co_score], "o", color=NOW, markersize=5)
+        if stored is not None:
+            axis.plot([stored[0]], [stored[1]], "o", color=NOW, markersize=5)
         axis.set_title("CO score", fontsize=10)
         axis.set_xlabel("updates", fontsize=9)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(_caption(solution), fontsize=10, ha="left", x=0.01)
+    figure.suptitle(caption, fontsize=10, ha="left", x=0.01)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
-
-
-def solutions_html(solutions: "Solutions") -> str:
-    """Return a small HTML table: how many images ended how, and the first ten of them."""
-    counts = Counter(str(outcome) for outcome in solutions.outcome)
-    said = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(counts.items()))
-    columns = {
-        "image": lambda item: str(item.index),
-        "outcome": lambda item: str(item.outcome),
-        "label": lambda item: str(item.label),
-        "prediction": lambda item: _number(item.prediction, "d"),
-        "probability before": lambda item: _number(item.probability_before, ".3f"),
-        "after": lambda item: _number(item.probability_after, ".3f"),
-        "CO score": lambda item: _number(item.co_score, ".2f"),
-        "steps": lambda item: _number(item.steps, "d"),
-        "reason": lambda item: item.reason or "",
-    }
-    if not any(item.reason for item in solutions[:_ROWS]):
-        del columns["reason"]
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(show(item))}</td>" for show in columns.values()) + "</tr>"
-        for item in solutions[:_ROWS]
-    )
-    left = len(solutions) - _ROWS
-    more = f"<p>… and {left:,} more</p>" if left > 0 else ""
-    summary = escape(f"{len(solutions):,} images: {said or 'none'}")
-    return (
-        f"<p>{summary}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}"
-    )
-
-
-def _caption(solution: "Solution") -> str:
-    parts = [f"image {solution.index}", str(solution.outcome), f"label {solution.label}"]
-    if solution.method != "gax":
-        parts.insert(1, _method(solution))
-    if solution.prediction is not None:
-        parts.append(f"predicted {solution.prediction}")
-    if solution.co_score is not None:
-        parts.append(f"CO score {solution.co_score:.2f}")
-    if solution.steps is not None:
-        parts.append(f"after {solution.steps} steps")
-    if solution.probability_before is not None and solution.probability_after is not None:
-        parts.append(f"p {solution.probability_before:.3f} → {solution.probability_after:.3f}")
-    return " · ".join(parts)
-
-
-def _method(solution: "Solution") -> str:
-    return " ".join(filter(None, [solution.method, solution.layer, solution.operation]))
-
-
-def _number(value: int | float | None, kind: str) -> str:
-    return "–" if value is None else format(value, kind)
 
 
 def abs_max(heatmap: Float[np.ndarray, "..."]) -> float:
@@ -116,7 +82,9 @@ def abs_max(heatmap: Float[np.ndarray, "..."]) -> float:
     return float(np.nanmax(np.abs(heatmap), initial=1e-6))
 
 
-def draw_channels(axes: Sequence[Any], heatmap: Float[np.ndarray, "H W 3"], scale: float) -> list:
+def draw_channels(
+    axes: Sequence[Any], heatmap: Float[np.ndarray, "H W 3"], scale: float
+) -> list[Any]:
     """Draw a heatmap's channels R, G and B, with one symmetric colour scale, ±scale.
 
     Returns:

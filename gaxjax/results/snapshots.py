@@ -30,10 +30,8 @@ __all__ = [
     "drop_snapshots",
     "has_snapshots",
     "read_about",
-    "read_class_names",
     "read_snapshot_heatmaps",
     "read_snapshots",
-    "read_summary",
     "summarise",
 ]
 
@@ -126,24 +124,6 @@ def read_snapshot_heatmaps(run: Path | str, rows: Iterable[int]) -> Float[np.nda
         f"{run}/{ARRAY} is damaged ({reason}): delete {TABLE} beside it, and give the run's "
         "command again to have them anew"
     )
-
-
-def read_summary(run: Path | str) -> SnapshotSummary:
-    """Return which images have snapshots, and why others have none.
-
-    Raises:
-        UserError: as `read_snapshots`.
-    """
-    return summarise(read_snapshots(run))
-
-
-def read_class_names(run: Path | str) -> dict[int, str]:
-    """Return the names of labels and `top_classes` by number, where model or images tell them.
-
-    Raises:
-        UserError: as `read_snapshots`.
-    """
-    return {int(key): name for key, name in read_about(read_snapshots(run))["class_names"].items()}
 
 
 def read_about(table: pa.Table) -> dict[str, Any]:

@@ -3,30 +3,56 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from html import escape
+from typing import overload
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from gaxjax.common.table import Column, Table
 from gaxjax.config.base import Operation
+from gaxjax.results.display import panels_png
+
+__all__ = ["Outcome", "Solution", "Solutions"]
+
+_SHOWN = 10  # rows of a table in a notebook
 
 
 class Outcome(StrEnum):
-    """How an image ended."""
+    """How an image ended; `meaning` says it in words.
 
-    REACHED = "reached"
-    """The verified score of the stored heatmap is at least the target."""
-    STEP_LIMIT = "step_limit"
-    """Not reached within the allowed updates; the best heatmap so far is stored."""
-    NOT_FINITE = "not_finite"
-    """A score stopped being a finite number; the best finite heatmap is stored, if any."""
-    MISCLASSIFIED = "misclassified"
-    """The classifier is wrong about the plain image, so it was not optimised."""
-    UNREADABLE = "unreadable"
-    """The file could not be decoded."""
-    SCORED = "scored"
-    """AX: the heatmap of an existing method has its verified score."""
-    ZERO_HEATMAP = "zero_heatmap"
-    """AX: the attribution is zero at every pixel, so there is no heatmap to score."""
+    Example:
+        >>> Outcome("unreadable").meaning
+        'the file could not be decoded'
+    """
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> "Outcome":  # noqa: D102
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    REACHED = "reached", "the verified score of the stored heatmap is at least the target"
+    STEP_LIMIT = (
+        "step_limit",
+        "not reached within the allowed updates; the best heatmap so far is stored",
+    )
+    NOT_FINITE = (
+        "not_finite",
+        "a score stopped being a finite number; the best finite heatmap is stored, if any",
+    )
+    MISCLASSIFIED = (
+        "misclassified",
+        "the classifier is wrong about the plain image, so it was not optimised",
+    )
+    UNREADABLE = "unreadable", "the file could not be decoded"
+    SCORED = "scored", "the heatmap of an existing method has its verified score"
+    ZERO_HEATMAP = (
+        "zero_heatmap",
+        "the attribution is zero at every pixel, so there is no heatmap to score",
+    )
 
 
 @dataclass(frozen=True)
@@ -79,9 +105,9 @@ class Solution:
 
     def _repr_png_(self) -> bytes | None:
         """Show itself in a notebook: heatmap, curve and scores."""
-        from gaxjax.results.display import solution_png
-
-        return solution_png(self)
+        steps, score = self.steps, self.co_score
+        stored = None if steps is None or score is None else (steps, score)
+        return panels_png(_caption(self), self.heatmap, self.curve, stored)
 
 
 @dataclass(frozen=True)
@@ -97,7 +123,13 @@ class Solutions(Sequence[Solution]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    @overload
+    def __getitem__(self, index: int) -> Solution: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Solutions": ...
+
+    def __getitem__(self, index: int | slice) -> "Solution | Solutions":
         """Return one solution, or a slice as `Solutions`."""
         return Solutions(self.items[index]) if isinstance(index, slice) else self.items[index]
 
@@ -149,10 +181,55 @@ class Solutions(Sequence[Solution]):
         return f"Solutions({len(self)} images: {said or 'none'})"
 
     def _repr_html_(self) -> str:
-        """Show itself in a notebook: a small table."""
-        from gaxjax.results.display import solutions_html
+        """Show itself in a notebook: how many images ended how, and the first ten of them."""
+        counts = {outcome: self.outcome.count(outcome) for outcome in sorted(set(self.outcome))}
+        said = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items())
+        summary = escape(f"{len(self):,} images: {said or 'none'}")
+        left = len(self) - _SHOWN
+        more = f"<p>… and {left:,} more</p>" if left > 0 else ""
+        return f"<p>{summary}</p>{_table(self.items[:_SHOWN]).to_html()}{more}"
 
-        return solutions_html(self)
+
+# --- In words ------------------------------------------------------------------------------------
+
+
+def _caption(solution: Solution) -> str:
+    parts = [f"image {solution.index}", str(solution.outcome), f"label {solution.label}"]
+    if solution.method != "gax":
+        method = (solution.method, solution.layer, solution.operation)
+        parts.insert(1, " ".join(filter(None, method)))
+    if solution.prediction is not None:
+        parts.append(f"predicted {solution.prediction}")
+    if solution.co_score is not None:
+        parts.append(f"CO score {solution.co_score:.2f}")
+    if solution.steps is not None:
+        parts.append(f"after {solution.steps} steps")
+    if solution.probability_before is not None and solution.probability_after is not None:
+        parts.append(f"p {solution.probability_before:.3f} → {solution.probability_after:.3f}")
+    return " · ".join(parts)
+
+
+def _table(items: Sequence[Solution]) -> Table:
+    rows = [
+        {
+            "image": str(item.index),
+            "outcome": str(item.outcome),
+            "label": str(item.label),
+            "prediction": _number(item.prediction, "d"),
+            "probability before": _number(item.probability_before, ".3f"),
+            "after": _number(item.probability_after, ".3f"),
+            "CO score": _number(item.co_score, ".2f"),
+            "steps": _number(item.steps, "d"),
+        }
+        | ({"reason": item.reason or ""} if any(item.reason for item in items) else {})
+        for item in items
+    ]
+    columns = tuple(map(Column, rows[0])) if rows else ()
+    return Table(columns, tuple(tuple(row.values()) for row in rows))
+
+
+def _number(value: int | float | None, kind: str) -> str:
+    return "–" if value is None else format(value, kind)
 
 
 def _stack(values: list[float | None]) -> Float[np.ndarray, " N"]:

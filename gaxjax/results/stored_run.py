@@ -1,63 +1,98 @@
-"""A stored run as a report reads it: header, rows and, where the files still exist, its images."""
+"""A stored run, opened once: its header, settings, scores, snapshots and heatmaps.
+
+Report, verification, statistics and notebooks read a run's folder through this alone.
+"""
 
 import functools
 import json
 import re
-import shlex
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float
+import pyarrow.compute as pc
+from jaxtyping import Float
 
 from gaxjax.common.errors import UserError
 from gaxjax.config.base import from_dict
-from gaxjax.config.methods import AX_PRESETS, PRESETS, AxConfig, GaxConfig
+from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.runs import AxRunConfig, RunConfig, SnapshotConfig
 from gaxjax.data.decode import HostImage, UnreadableImageError
+from gaxjax.data.selection import find_image
 from gaxjax.data.sources import open_images
-from gaxjax.results.snapshots import has_snapshots, read_about, read_class_names, read_snapshots
-from gaxjax.results.statistics import MethodStatistics, Statistics, run_statistics
+from gaxjax.results.columns import numbers, of_method, texts  # noqa: F401
+from gaxjax.results.method_statistics import Statistics
+from gaxjax.results.snapshots import has_snapshots, read_about, read_snapshots
+from gaxjax.results.statistics import run_statistics
 from gaxjax.results.store import read_header, read_heatmaps, read_scores
 
-__all__ = [
-    "Images",
-    "StoredRun",
-    "command_line",
-    "images_of",
-    "load_run",
-    "load_runs",
-    "numbers",
-    "of_method",
-    "texts",
-]
+__all__ = ["Images", "Run", "images_of", "open_run", "open_runs"]
 
 _NEEDED = {"command": str, "data": dict, "model": dict, "sessions": list, "status": str}
 
 
-@dataclass(frozen=True)
-class StoredRun:
-    """One run's folder, read once.
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A finished or unfinished run's folder, as `open_run` opens it.
+
+    What is read is read once, when it is first asked for; a run that goes on is opened anew.
 
     Attributes:
         path: the folder.
-        name: the folder's name, with its parent's where two runs would share it.
+        header: run.json: settings, fingerprints of model and images, versions, sessions.
+        data: where its images are now, if they were moved.
+        name: the folder's name, with its parent's where two runs of a report would share it.
         key: the name made fit for files and HTML ids, another one for each run of a report.
-        header: run.json. config: its settings. scores: all committed rows.
-        data: where its images may be now, if they were moved.
+
+    Example:
+        >>> run = gaxjax.open_run("run")  # doctest: +SKIP
+        >>> run  # doctest: +SKIP
+        Run(run: gax of small_resnet on digits, 200 of 200 images: 192 reached, 8 step_limit)
+        >>> frame = run.scores.to_pandas()  # doctest: +SKIP
+        >>> run.heatmap("digits/0042").shape  # doctest: +SKIP
+        (32, 32, 3)
     """
 
     path: Path
-    name: str
-    key: str
     header: dict[str, Any]
-    config: RunConfig | AxRunConfig
-    scores: pa.Table = field(repr=False)
     data: str | None = None
+    name: str = ""
+    key: str = "run"
+
+    def __repr__(self) -> str:
+        told = f"{self.name}: {self.header['command']} of {self.header['model'].get('name', '?')}"
+        told += f" on {self.header['data']['name']}"
+        try:
+            counts = Counter(self.scores["outcome"].to_pylist()).most_common()
+        except UserError:
+            return f"Run({told}, with damaged scores)"
+        said = ", ".join(f"{count:,} {outcome}" for outcome, count in counts) or "none yet"
+        return f"Run({told}, {self.num_found:,} of {self.num_wanted:,} images: {said})"
+
+    # --- Settings --------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def config(self) -> RunConfig | AxRunConfig:
+        """All settings; of the snapshots those that were last asked for.
+
+        Raises:
+            UserError: run.json or the snapshots' table is damaged.
+        """
+        config_type: Any = AxRunConfig if self.header["command"] == "ax" else RunConfig
+        try:
+            config: RunConfig | AxRunConfig = from_dict(config_type, self.header["config"])
+        except TypeError as error:
+            raise UserError(
+                f"{self.path}/run.json is damaged (config: {error}): restore it or start anew"
+            ) from None
+        if isinstance(config, RunConfig) and self.snapshots is not None:  # they may come later
+            asked = read_about(self.snapshots).get("asked", {})
+            config = replace(config, snapshots=from_dict(SnapshotConfig, asked))
+        return config
 
     @property
     def is_gax(self) -> bool:
@@ -79,15 +114,37 @@ class StoredRun:
         """Whether the run was to store heatmaps."""
         return self.config.store.heatmaps != "none"
 
+    # --- Scores ----------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def scores(self) -> pa.Table:
+        """All committed rows, in the order in which they were; columns as in `store.SCHEMA`.
+
+        Raises:
+            UserError: they are damaged.
+        """
+        return read_scores(self.path)
+
+    def require_scores(self) -> None:
+        """Refuse a run that has none yet.
+
+        Raises:
+            UserError: it has none, or they are damaged.
+        """
+        if not len(self.scores):
+            raise UserError(
+                f"{self.path} holds no scores yet: give its command again, to go on, first"
+            )
+
     @functools.cached_property
     def statistics(self) -> Statistics:
-        """Of the rows."""
+        """How far correct and wrong predictions' scores lie apart, per method."""
         return run_statistics(self.scores)
 
     @property
     def num_found(self) -> int:
         """Images that have their rows."""
-        return len(set(self.scores["image_id"].to_pylist()))
+        return len(self.scores["image_id"].unique())
 
     @property
     def num_wanted(self) -> int:
@@ -99,41 +156,10 @@ class StoredRun:
         """Whether every image has its rows."""
         return self.header["status"] == "complete" and self.num_found >= self.num_wanted
 
-    @functools.cached_property
-    def _class_names(self) -> dict[int, str]:
-        """The best name of each class that has one: by images' labels, snapshots, checkpoint."""
-        labels = self.scores.select(["label", "label_name"]).group_by(["label", "label_name"])
-        found = {
-            row["label"]: row["label_name"]
-            for row in labels.aggregate([]).to_pylist()
-            if row["label_name"]
-        }
-        if has_snapshots(self.path):
-            found |= read_class_names(self.path)
-        model = self.config.model.model
-        found |= _checkpoint_names(model, self.header["model"].get("num_classes"))
-        counts = Counter(found.values())  # ImageNet has two cranes
-        return {
-            index: name if counts[name] == 1 else f"{name} ({index})"
-            for index, name in found.items()
-        }
+    # --- Heatmaps --------------------------------------------------------------------------------
 
-    def class_name(self, index: int | None) -> str:
-        """Name a class: by the classifier, else by its images' label, else by its number."""
-        return "" if index is None else self._class_names.get(index, f"class {index}")
-
-    def pixel_scale(self) -> tuple[list[float], list[float]]:
-        """Return the mean and std of the space where heatmap and image meet; 0 and 1 are pixels.
-
-        Only AX in the released score space adds its heatmaps to normalised images.
-        """
-        model = self.header["model"]
-        if self.is_gax or model.get("mean") is None or self.method.score_space != "released":
-            return [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
-        return list(model["mean"]), list(model["std"])
-
-    def heatmaps(self, rows: list[int]) -> np.ndarray:
-        """Read stored heatmaps, [N, H, W, 3] in float32.
+    def heatmaps(self, rows: Sequence[int]) -> Float[np.ndarray, "N H W 3"]:
+        """Read heatmaps by their `heatmap_row` in the scores, in float32.
 
         Raises:
             UserError: one is missing or damaged.
@@ -152,9 +178,109 @@ class StoredRun:
                 )
         return found
 
+    def heatmap(
+        self, image: str, method: str | None = None, layer: str | None = None
+    ) -> Float[np.ndarray, "H W 3"]:
+        """Read one image's heatmap, in float32.
 
-def load_runs(paths: tuple[Path, ...], *, data: str | None = None) -> list[StoredRun]:
-    """Read several runs; each gets a name of its own.
+        Args:
+            image: the image's id, or an ending that only one image has.
+            method: whose heatmap, where an AX run has several; operations share theirs.
+            layer: of layer_grad_cam.
+
+        Raises:
+            UserError: there is no such image, none or more than one such heatmap, or it is damaged.
+
+        Example:
+            >>> run.heatmap("val/0007.png", "layer_grad_cam", "conv1")  # doctest: +SKIP
+        """
+        image_id = find_image(image, self.scores["image_id"].unique().to_pylist(), self.path)
+        mine = self.scores.filter(pc.equal(self.scores["image_id"], image_id))
+        found = {
+            row["heatmap_row"]: " ".join(filter(None, (row["method"], row["layer"])))
+            for row in mine.select(["heatmap_row", "method", "layer"]).to_pylist()
+            if row["heatmap_row"] is not None
+            and method in (None, row["method"])
+            and layer in (None, row["layer"])
+        }
+        if not found:
+            wanted = "".join(f" of {word}" for word in (method, layer) if word)
+            outcomes = ", ".join(mine["outcome"].unique().to_pylist())
+            raise UserError(f"{image_id} has no heatmap{wanted} in {self.path} ({outcomes})")
+        if len(found) > 1:
+            raise UserError(
+                f"{image_id} has {len(found)} heatmaps in {self.path}: choose one by method and "
+                f"layer ({', '.join(found.values())})"
+            )
+        heatmap: np.ndarray = self.heatmaps(list(found))[0]
+        return heatmap
+
+    def pixel_scale(self) -> tuple[list[float], list[float]]:
+        """Return the mean and std of the space where heatmap and image meet; 0 and 1 are pixels.
+
+        Only AX in the released score space adds its heatmaps to normalised images.
+        """
+        model = self.header["model"]
+        if self.is_gax or model.get("mean") is None or self.method.score_space != "released":
+            return [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
+        return list(model["mean"]), list(model["std"])
+
+    @functools.cached_property
+    def snapshots(self) -> pa.Table | None:
+        """Rows of the heatmaps along the way, as of `read_snapshots`; None where none were kept.
+
+        Raises:
+            UserError: they are damaged.
+        """
+        return read_snapshots(self.path) if has_snapshots(self.path) else None
+
+    # --- Classes ---------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _class_names(self) -> dict[int, str]:
+        """The best name of each class that has one: by images' labels, snapshots, checkpoint."""
+        labels = self.scores.select(["label", "label_name"]).group_by(["label", "label_name"])
+        found = {
+            row["label"]: row["label_name"]
+            for row in labels.aggregate([]).to_pylist()
+            if row["label_name"]
+        }
+        if self.snapshots is not None:
+            names = read_about(self.snapshots)["class_names"]
+            found |= {int(index): name for index, name in names.items()}
+        model = self.config.model.model
+        found |= _checkpoint_names(model, self.header["model"].get("num_classes"))
+        counts = Counter(found.values())  # ImageNet has two cranes
+        return {
+            index: name if counts[name] == 1 else f"{name} ({index})"
+            for index, name in found.items()
+        }
+
+    def class_name(self, index: int | None) -> str:
+        """Name a class: by the classifier, else by its images' label, else by its number."""
+        return "" if index is None else self._class_names.get(index, f"class {index}")
+
+
+def open_run(path: Path | str, *, data: str | None = None) -> Run:
+    """Open a run of `gaxjax gax` or `gaxjax ax`, finished or not.
+
+    Args:
+        path: its folder.
+        data: where its images are now, if they were moved.
+
+    Raises:
+        UserError: there is no run, or run.json is damaged.
+
+    Example:
+        >>> run = gaxjax.open_run("run")  # doctest: +SKIP
+        >>> frame = run.scores.to_pandas()  # doctest: +SKIP
+        >>> heatmaps = run.heatmaps([0, 1])  # doctest: +SKIP
+    """
+    return _open(Path(path), data, Path(path).name, "run")
+
+
+def open_runs(paths: Sequence[Path], *, data: str | None = None) -> list[Run]:
+    """Open several runs for one report; each gets a name of its own, and has scores.
 
     Args:
         paths: their folders.
@@ -186,39 +312,24 @@ def load_runs(paths: tuple[Path, ...], *, data: str | None = None) -> list[Store
             number += 1
             free = f"{key}-{number}"
         keys.append(free)
-    return [
-        replace(load_run(path, data=data), name=name, key=key)
-        for path, name, key in zip(whole, names, keys, strict=True)
+    runs = [
+        _open(path, data, name, key) for path, name, key in zip(whole, names, keys, strict=True)
     ]
+    for run in runs:
+        run.require_scores()
+    return runs
 
 
-def load_run(path: Path, *, data: str | None = None) -> StoredRun:
-    """Read one run, under its folder's name.
-
-    Raises:
-        UserError: it is missing, damaged, or holds no scores yet.
-    """
+def _open(path: Path, data: str | None, name: str, key: str) -> Run:
     header = read_header(path)
-    missing = [key for key, kind in _NEEDED.items() if not isinstance(header.get(key), kind)]
+    missing = [field for field, kind in _NEEDED.items() if not isinstance(header.get(field), kind)]
+    missing += ["command"] * (header.get("command") not in ("gax", "ax"))
     if missing or not {"name", "num_images"} <= header["data"].keys():
         raise UserError(
             f"{path}/run.json is damaged (it lacks {missing[0] if missing else 'data'}): restore "
             "it or start anew"
         )
-    config_type: Any = AxRunConfig if header["command"] == "ax" else RunConfig
-    try:
-        config = from_dict(config_type, header["config"])
-    except TypeError as error:
-        raise UserError(
-            f"{path}/run.json is damaged (config: {error}): restore it or start anew"
-        ) from None
-    if isinstance(config, RunConfig) and has_snapshots(path):  # they may have come later
-        asked = read_about(read_snapshots(path)).get("asked", {})
-        config = replace(config, snapshots=from_dict(SnapshotConfig, asked))
-    scores = read_scores(path)
-    if not len(scores):
-        raise UserError(f"{path} holds no scores yet: give its command again, to go on, first")
-    return StoredRun(path, path.name, "run", header, config, scores, data)
+    return Run(path, header, data, name, key)
 
 
 def _checkpoint_names(model: str, num_classes: int | None) -> dict[int, str]:
@@ -237,7 +348,7 @@ Images = Callable[[str], HostImage | None]
 """Gives the image with an id, or None where its file is not there any more."""
 
 
-def images_of(run: StoredRun) -> tuple[Images, str | None]:
+def images_of(run: Run) -> tuple[Images, str | None]:
     """Open a run's images; also return a line for the reader where they cannot be shown."""
     reasons = []
     for place in filter(None, (run.data, run.config.data.data)):
@@ -261,58 +372,3 @@ def images_of(run: StoredRun) -> tuple[Images, str | None]:
             return None
 
     return load, None
-
-
-# --- The command that makes the run again --------------------------------------------------------
-
-
-def command_line(run: StoredRun) -> str:
-    """Rebuild the command from the stored settings; flags at their defaults are left out.
-
-    Example:
-        >>> command_line(load_run(Path("gax-run")))
-    """
-    config = run.config
-    presets: dict[Any, Any] = PRESETS if run.is_gax else AX_PRESETS
-    words = ["gaxjax", run.header["command"]]
-    for section in fields(config):
-        value = getattr(config, section.name)
-        if not is_dataclass(value):
-            words += _flag(section.name, value, section.default)
-            continue
-        default = presets[config.preset] if section.name in ("gax", "ax") else type(value)
-        for setting in fields(value):
-            usual = getattr(default, setting.name, setting.default)
-            words += _flag(setting.name, getattr(value, setting.name), usual)
-    return shlex.join([*words, "--output", str(run.path)])
-
-
-def _flag(name: str, value: Any, default: Any) -> list[str]:
-    if value == default or value is None:
-        return []
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    if isinstance(value, tuple):
-        return [f"--{flag}", *map(str, value)]
-    text = str(value)
-    return [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
-
-
-def of_method(scores: pa.Table, method: MethodStatistics) -> Bool[np.ndarray, " N"]:
-    """Tell which rows of a score table belong to one method, layer and operation."""
-    return (
-        (texts(scores, "method") == method.method)
-        & (texts(scores, "layer") == method.layer)
-        & (texts(scores, "operation") == method.operation)
-    )
-
-
-def texts(scores: pa.Table, name: str) -> np.ndarray:
-    """Return a column of text as Python objects, None where it is null."""
-    return np.array(scores[name].to_pylist(), object)
-
-
-def numbers(scores: pa.Table, name: str) -> Float[np.ndarray, " N"]:
-    """Return a column of numbers in float64, NaN where it is null."""
-    return scores[name].cast(pa.float64()).to_numpy()

@@ -5,7 +5,7 @@ import gzip
 import json
 import re
 
-from gaxjax.results.stored_run import load_runs
+from gaxjax.results.stored_run import open_runs
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)> $x_{ ' & {{ 7*7 }}"
 
@@ -16,4 +16,4 @@ def payload(page: str) -> dict:
 
 
 def load(path):
-    return load_runs((path,))[0]
+    return open_runs((path,))[0]

@@ -103,7 +103,9 @@ def run_on_devices(count, script, output):
     here = Path(__file__).parent
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
-        "PYTHONPATH": os.pathsep.join(map(str, (here.parent / "gax", here.parent / "ax", here, *sys.path))),
+        "PYTHONPATH": os.pathsep.join(
+            map(str, (here.parent / "gax", here.parent / "ax", here, *sys.path))
+        ),
     }
     command = [sys.executable, "-c", script, str(output)]
     subprocess.run(command, env=environment, check=True, timeout=300)

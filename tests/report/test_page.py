@@ -22,8 +22,9 @@ from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.runs import AxRunConfig, RunConfig
 from gaxjax.report.figures.catalogue import course_figures, run_figures
 from gaxjax.report.page import write_report
+from gaxjax.report.sections import command_line
 from gaxjax.results.store import part_paths, read_scores
-from gaxjax.results.stored_run import command_line, load_runs
+from gaxjax.results.stored_run import open_runs
 
 
 @pytest.mark.parametrize(
@@ -329,10 +330,10 @@ def test_a_run_of_nothing_but_unreadable_images_is_reported(data, tmp_path):
 
 def test_one_run_given_as_two_names_or_two_runs_of_one_name(gax, ax, tmp_path):
     with pytest.raises(UserError, match="given twice"):
-        load_runs((gax, gax.parent / "." / gax.name))
+        open_runs((gax, gax.parent / "." / gax.name))
     again = tmp_path / "gax-run"
     shutil.copytree(gax, again)
-    first, second = load_runs((gax, again))
+    first, second = open_runs((gax, again))
     assert first.name != second.name
     assert first.key != second.key
     assert len({f.name for f in run_figures(first, lambda _: None)}) == 1

@@ -20,7 +20,7 @@ from gaxjax.common.errors import UserError
 from gaxjax.report import film as film_module
 from gaxjax.report.film import read_film
 from gaxjax.report.viewer import lay_out, save_film, show_film
-from gaxjax.results.snapshots import SnapshotSummary, read_snapshot_heatmaps, read_snapshots
+from gaxjax.results.snapshots import read_snapshot_heatmaps, read_snapshots
 from gaxjax.results.store import read_heatmaps, read_scores
 
 
@@ -109,9 +109,9 @@ def test_an_image_without_snapshots_shows_its_final_heatmap_and_how_to_get_them(
 
 def test_an_image_that_was_left_out_says_why(run, rows, tmp_path, monkeypatch):
     first = rows[0]["image_id"]
-    summary = SnapshotSummary((), 0, {first: "it is odd"}, 0.0)
+    about = {"left_out": {first: "it is odd"}}
     monkeypatch.setattr(film_module, "snapshots_of", lambda _: {})
-    monkeypatch.setattr(film_module, "read_summary", lambda _: summary)
+    monkeypatch.setattr(film_module, "read_about", lambda _: about)
     assert read_film(run, first).notes == (
         f"{first} has no snapshots, as it is odd: this is its final heatmap",
     )

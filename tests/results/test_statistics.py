@@ -14,9 +14,9 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 from gaxjax.common.errors import UserError
-from gaxjax.report.tables import render, verdict
+from gaxjax.report.tables import statistics_tables, verdict
 from gaxjax.results.separation import Resampling, auroc, auroc_within, cohens_d, resampled_auroc
-from gaxjax.results.statistics import rows, run_statistics, to_dict
+from gaxjax.results.statistics import run_statistics
 from gaxjax.results.store import SCHEMA
 
 COLUMNS = [field for field in SCHEMA if field.name not in ("curve", "heatmap_sha256")]
@@ -276,13 +276,13 @@ def test_the_auroc_by_the_prediction_after_splits_the_same_scores_anew():
 )
 def test_what_is_undefined_is_none_and_warns_of_nothing(correct, scores, defined):
     statistics = run_statistics(table(correct, scores))
-    json.dumps(to_dict(statistics), allow_nan=False)
+    json.dumps(statistics.to_dict(), allow_nan=False)
     for method in statistics.methods:
         known = {name for name, value in vars(method.gap).items() if value is not None}
         assert known & {"auroc", "cohens_d", "auroc_interval"} == defined
         assert ("ks_p_value" in known) == ("auroc" in known) == ("separation" in known)
-    assert len(render(statistics)) == 4
-    assert len(rows(statistics)) == len(statistics.methods) == bool(correct)
+    assert len(statistics_tables(statistics)) == 4
+    assert len(statistics.rows()) == len(statistics.methods) == bool(correct)
 
 
 def test_a_gax_run_of_correct_images_has_steps_and_no_gap():
@@ -302,7 +302,7 @@ def test_a_gax_run_of_correct_images_has_steps_and_no_gap():
     assert method.gap.auroc is None
     assert statistics.best is None
     assert method.effect.accuracy_before == method.effect.accuracy_after == 0.8
-    assert len(render(statistics)) == 5
+    assert len(statistics_tables(statistics)) == 5
 
 
 def test_a_gax_run_with_wrong_images_has_a_gap():
@@ -429,7 +429,7 @@ def test_the_stores_empty_table_gives_empty_statistics():
     statistics = run_statistics(SCHEMA.empty_table())
     assert statistics.methods == ()
     assert statistics.best is None
-    assert rows(statistics) == []
+    assert statistics.rows() == []
     assert verdict(statistics).startswith("Nothing to separate")
 
 
@@ -458,7 +458,7 @@ def full_statistics():
 
 def test_the_tables_fit_120_columns_and_cut_nothing(full_statistics):
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(*render(full_statistics))
+    console.print(*statistics_tables(full_statistics))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 120
     assert "…" not in text
@@ -471,9 +471,9 @@ def test_the_tables_fit_120_columns_and_cut_nothing(full_statistics):
 
 
 def test_statistics_travel_as_json_and_as_rows(full_statistics):
-    plain = to_dict(full_statistics)
+    plain = full_statistics.to_dict()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
-    flat = rows(full_statistics)
+    flat = full_statistics.rows()
     assert len({tuple(row) for row in flat}) == 1
     frame = pd.DataFrame(flat)
     assert list(frame.query("best").method) == [full_statistics.best.split()[0]]

@@ -27,7 +27,7 @@ from gaxjax.models import registry as models
 from gaxjax.models.checkpoint import load_classifier
 from gaxjax.models.layers import Dropout, Linear
 from gaxjax.models.training import Trainer, batch_rows
-from gaxjax.report.tables import written
+from gaxjax.report.tables import table_1_text
 from gaxjax.results.evaluation import Evaluation
 from gaxjax.runs import finetune, training_state
 from gaxjax.runs.evaluate import evaluate
@@ -356,15 +356,17 @@ def test_impossible_settings_are_named(xray, changes, message):
 
 def test_table_1_as_markdown_latex_and_csv():
     figures = {"accuracy": 0.8, "recall": None, "val. acc.": 0.99}
-    assert written(figures, "a_1|b", ".md") == (
+    assert table_1_text(figures, "a_1|b", ".md") == (
         "| model | accuracy | recall | val. acc. |\n"
         "| --- | ---: | ---: | ---: |\n"
         "| a_1\\|b | 0.800 | – | 0.990 |\n"
     )
-    latex = written(figures, "a_1 & b", ".tex")
+    latex = table_1_text(figures, "a_1 & b", ".tex")
     assert "model & accuracy & recall & val. acc. \\\\\n" in latex
     assert "a\\_1 \\& b & 0.800 & -- & 0.990 \\\\\n" in latex
-    assert written(figures, "x,y", ".csv") == ('model,accuracy,recall,val. acc.\n"x,y",0.8,,0.99\n')
+    assert table_1_text(figures, "x,y", ".csv") == (
+        'model,accuracy,recall,val. acc.\n"x,y",0.8,,0.99\n'
+    )
 
 
 def test_the_finetune_command_writes_table_1_and_its_curve(trained, xray, capsys):

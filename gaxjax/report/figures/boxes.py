@@ -11,8 +11,8 @@ from jaxtyping import Float
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, finish, new_figure
 from gaxjax.report.figures.kinds import kind_handles, scores_by_kind
 from gaxjax.report.figures.style import CORRECT, INK, OPERATIONS, WRONG, styled, title_of
-from gaxjax.results.statistics import MethodStatistics, Statistics
-from gaxjax.results.stored_run import StoredRun
+from gaxjax.results.method_statistics import MethodStatistics, Statistics
+from gaxjax.results.stored_run import Run
 
 __all__ = ["Box", "box_figures", "boxes_of", "draw_boxes"]
 
@@ -189,7 +189,7 @@ def _draw_pair(axis: Any, place: int, mine: dict[str, Box]) -> None:
         )
 
 
-def box_figures(run: StoredRun) -> list[Figure]:
+def box_figures(run: Run) -> list[Figure]:
     """Draw the boxes of a run's methods, and, where a method has several layers, those alone."""
     boxes, methods = boxes_of(run.scores, run.statistics), run.statistics.methods
     if not boxes:

@@ -9,12 +9,12 @@ from gaxjax.report.figures.heatmaps import heatmap_figures
 from gaxjax.report.figures.histograms import histogram_figures
 from gaxjax.report.figures.probabilities import probability_figures
 from gaxjax.report.figures.steps import step_figures
-from gaxjax.results.stored_run import Images, StoredRun
+from gaxjax.results.stored_run import Images, Run
 
 __all__ = ["Figure", "course_figures", "run_figures"]
 
 
-def run_figures(run: StoredRun, load: Images) -> list[Figure]:
+def run_figures(run: Run, load: Images) -> list[Figure]:
     """Draw one run's figures: of AX the scores' boxes and histograms, of both the heatmaps.
 
     Raises:
@@ -24,7 +24,7 @@ def run_figures(run: StoredRun, load: Images) -> list[Figure]:
     return [*scores, *heatmap_figures(run, load)]
 
 
-def course_figures(runs: Sequence[StoredRun]) -> list[Figure]:
+def course_figures(runs: Sequence[Run]) -> list[Figure]:
     """Draw the course of all GAX runs together: curves, updates, probabilities."""
     gax = [run for run in runs if run.is_gax]
     return [*curve_figures(gax), *step_figures(gax), *probability_figures(gax)]

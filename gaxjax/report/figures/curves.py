@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, as_rows, finish, new_figure
 from gaxjax.report.figures.style import INK, colors_of, styled
-from gaxjax.results.stored_run import StoredRun
+from gaxjax.results.stored_run import Run
 
 __all__ = ["Curves", "curve_figures", "curves_of", "draw_curves"]
 
@@ -134,7 +134,7 @@ def draw_curves(runs: Sequence[Curves]) -> Drawing:
         return finish(figure)
 
 
-def curve_figures(runs: Sequence[StoredRun]) -> list[Figure]:
+def curve_figures(runs: Sequence[Run]) -> list[Figure]:
     """Draw the curves of GAX runs in one figure, where any image has one."""
     found = [curves_of(run.name, run.scores, run.target or 0.0) for run in runs]
     curves = [part for part in found if part]

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, as_rows, finish, new_figure
 from gaxjax.report.figures.kinds import kind_handles, scores_by_kind
 from gaxjax.report.figures.style import CORRECT, INK, OPERATIONS, WRONG, styled, title_of
-from gaxjax.results.statistics import Statistics
-from gaxjax.results.stored_run import StoredRun
+from gaxjax.results.method_statistics import Statistics
+from gaxjax.results.stored_run import Run
 
 __all__ = ["Histogram", "draw_histograms", "histogram_figures", "histograms_of"]
 
@@ -107,7 +107,7 @@ def _draw_kinds(axis: Any, histogram: Histogram) -> None:
     axis.axvline(0, color=INK, linewidth=0.6, alpha=0.5)
 
 
-def histogram_figures(run: StoredRun) -> list[Figure]:
+def histogram_figures(run: Run) -> list[Figure]:
     """Draw the histograms of a run's methods, where any has scores."""
     histograms = histograms_of(run.scores, run.statistics)
     if not histograms:

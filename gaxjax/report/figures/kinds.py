@@ -7,8 +7,8 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from gaxjax.report.figures.style import CORRECT, WRONG
-from gaxjax.results.statistics import MethodStatistics
-from gaxjax.results.stored_run import numbers, of_method
+from gaxjax.results.columns import numbers, of_method
+from gaxjax.results.method_statistics import MethodStatistics
 
 __all__ = ["kind_handles", "scores_by_kind"]
 

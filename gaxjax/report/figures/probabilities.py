@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, as_rows, finish, run_panels
 from gaxjax.report.figures.style import INK, colors_of, styled
-from gaxjax.results.stored_run import StoredRun, numbers
+from gaxjax.results.columns import numbers
+from gaxjax.results.stored_run import Run
 
 __all__ = ["Probabilities", "draw_probabilities", "probabilities_of", "probability_figures"]
 
@@ -61,7 +62,7 @@ def draw_probabilities(runs: Sequence[Probabilities]) -> Drawing:
         return finish(figure)
 
 
-def probability_figures(runs: Sequence[StoredRun]) -> list[Figure]:
+def probability_figures(runs: Sequence[Run]) -> list[Figure]:
     """Draw the probabilities of GAX runs in one figure, where any image has both."""
     found = [part for run in runs if (part := probabilities_of(run.name, run.scores))]
     if not found:

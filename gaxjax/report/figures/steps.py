@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, as_rows, finish, run_panels
 from gaxjax.report.figures.style import INK, colors_of, styled
-from gaxjax.results.stored_run import StoredRun, numbers, texts
+from gaxjax.results.columns import numbers, texts
+from gaxjax.results.stored_run import Run
 
 __all__ = ["Steps", "draw_steps", "step_figures", "steps_of"]
 
@@ -95,7 +96,7 @@ def draw_steps(runs: Sequence[Steps]) -> Drawing:
         return finish(figure)
 
 
-def step_figures(runs: Sequence[StoredRun]) -> list[Figure]:
+def step_figures(runs: Sequence[Run]) -> list[Figure]:
     """Draw the updates of GAX runs in one figure, where any image was optimised."""
     steps = [part for run in runs if (part := steps_of(run.name, run.scores))]
     if not steps:
