@@ -4,7 +4,6 @@ Pure functions of one lane; the slots vmap them, so that every image has its own
 step count.
 """
 
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -14,7 +13,6 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from gaxjax.config.methods import GaxConfig
 from gaxjax.gax.heatmap import Weights, initial_weights
-from gaxjax.gax.objective import Objective
 from gaxjax.models.classifier import as_unit_range
 
 EMPTY, RUNNING, REACHED, STEP_LIMIT, NOT_FINITE = range(5)
@@ -78,15 +76,6 @@ def new_lane(
         best_step=jnp.int32(-1),
         best_score=jnp.float32(-jnp.inf),
     )
-
-
-def image_steps(objective: Objective, network: PyTree, lanes: Lane) -> Lane:
-    """Do one image-step in every running lane; arguments as for `step`."""
-    images = as_unit_range(lanes.image)
-    score, gradients = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))(
-        lanes.weights, network, images, lanes.label, lanes.baseline
-    )
-    return jax.vmap(partial(advance, objective.config))(lanes, score, gradients)
 
 
 def advance(config: GaxConfig, lane: Lane, score: Array, gradients: Weights) -> Lane:

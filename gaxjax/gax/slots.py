@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gaxjax.config.methods import GaxConfig
 from gaxjax.gax.heatmap import heatmap
-from gaxjax.gax.lane import EMPTY, REACHED, RUNNING, STEP_LIMIT, Lane, image_steps, new_lane, where
+from gaxjax.gax.lane import EMPTY, REACHED, RUNNING, STEP_LIMIT, Lane, advance, new_lane, where
 from gaxjax.gax.objective import Objective, Verified
 from gaxjax.models.classifier import as_unit_range
 
@@ -150,6 +150,15 @@ def step(objective: Objective, network: PyTree, state: State) -> tuple[State, Re
         admitted=state.queue.head,
     )
     return state, report
+
+
+def image_steps(objective: Objective, network: PyTree, lanes: Lane) -> Lane:
+    """Do one image-step in every running lane; arguments as for `step`."""
+    images = as_unit_range(lanes.image)
+    score, gradients = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))(
+        lanes.weights, network, images, lanes.label, lanes.baseline
+    )
+    return jax.vmap(partial(advance, objective.config))(lanes, score, gradients)
 
 
 def refill(config: GaxConfig, state: State) -> State:
