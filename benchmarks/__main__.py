@@ -8,7 +8,7 @@ import tyro
 
 from benchmarks.measure.run import BENCHMARKS, Run, run_suite
 from benchmarks.measure.suites import Suite, suite_measurements
-from gaxjax.common.errors import UserError
+from gaxjax.common import UserError
 
 _PROJECT = BENCHMARKS.parent
 _DOCUMENTS = (

@@ -1,22 +1,35 @@
 """Torch weights → gaxjax checkpoints. Needs torch (``pip install 'gaxjax[torch]'``)."""
 
 from converters.bijection import convert_state_dict, guess_architecture, head_of, torch_state_dict
-from converters.conversion import convert, pretrained
+from converters.conversion import convert, mean_and_std, pretrained
 from converters.parity import parity_report
+from converters.random_weights import random_state_dict
 from converters.state_dict import read_state_dict
-from converters.torchvision_weights import is_torchvision_name
-from gaxjax.common.files import cache_folder, file_sha256
+from converters.torch_models import torch_model
+from converters.torchvision_weights import (
+    PublishedWeights,
+    download,
+    find_weights,
+    is_torchvision_name,
+)
+from gaxjax.common import cache_folder, file_sha256
 
 __all__ = [
+    "PublishedWeights",
     "cache_folder",
     "convert",
     "convert_state_dict",
+    "download",
     "file_sha256",
+    "find_weights",
     "guess_architecture",
     "head_of",
     "is_torchvision_name",
+    "mean_and_std",
     "parity_report",
     "pretrained",
+    "random_state_dict",
     "read_state_dict",
+    "torch_model",
     "torch_state_dict",
 ]

@@ -9,9 +9,9 @@ import numpy as np
 from flax import nnx
 
 from converters.rules import IGNORED, rules
-from gaxjax.common.errors import UserError
-from gaxjax.models import registry as models
-from gaxjax.models.checkpoint import named_weights
+from gaxjax import models
+from gaxjax.common import UserError
+from gaxjax.models import named_weights
 
 __all__ = ["convert_state_dict", "guess_architecture", "head_of", "torch_state_dict"]
 

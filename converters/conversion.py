@@ -13,10 +13,8 @@ from converters.torchvision_weights import (
     imagenet_class_names,
     is_torchvision_name,
 )
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import cache_folder, file_sha256
-from gaxjax.models import checkpoint
-from gaxjax.models.checkpoint import IMAGENET_MEAN, IMAGENET_STD, CheckpointMetadata, Triple
+from gaxjax.common import UserError, cache_folder, file_sha256
+from gaxjax.models import IMAGENET_MEAN, IMAGENET_STD, CheckpointMetadata, Triple, checkpoint
 
 __all__ = ["convert", "mean_and_std", "pretrained"]
 

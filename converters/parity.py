@@ -10,7 +10,7 @@ import torch
 from flax import nnx
 
 from converters.torch_models import torch_model
-from gaxjax.models.rewriting import fold_batch_norm
+from gaxjax.models import fold_batch_norm
 
 __all__ = ["parity_report"]
 

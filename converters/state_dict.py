@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaxjax.common.errors import UserError
+from gaxjax.common import UserError
 
 __all__ = ["read_state_dict"]
 

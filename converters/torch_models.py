@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock
 
-from gaxjax.models.registry import head_name
+from gaxjax.models import head_name
 
 __all__ = ["SmallResNet", "torch_model"]
 

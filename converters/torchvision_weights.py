@@ -7,8 +7,8 @@ from urllib.parse import urlparse
 import torch
 import torchvision
 
-from gaxjax.common.errors import UserError, nearest
-from gaxjax.models.registry import architectures
+from gaxjax.common import UserError, nearest
+from gaxjax.models import architectures
 
 __all__ = [
     "PublishedWeights",

@@ -16,7 +16,7 @@ import optax
 from sklearn.datasets import load_digits
 
 import gaxjax
-from gaxjax.ops import operations as ops
+from gaxjax import ops
 
 CHANNELS = (3, 16, 32, 64)
 NUM_CLASSES = 10

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from gaxjax.common.types import Image, Scalar, at_least_float32
-from gaxjax.config.base import Operation
-from gaxjax.models.classifier import Classifier, network_logits
+from gaxjax.common import Image, Scalar, at_least_float32
+from gaxjax.config import Operation
+from gaxjax.models import Classifier, network_logits
 
 
 def score_constants(label: Int[Array, ""] | int, num_classes: int) -> Float[Array, " C"]:

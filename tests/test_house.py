@@ -43,7 +43,7 @@ def defined(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names - {"__all__", "__getattr__", "__dir__"}
+    return names - {"__all__", "__getattr__", "__dir__", "_HOMES", "_ROOMS"}
 
 
 IMPORTS = {name: set(imports(tree)) for name, tree in TREES.items()}

@@ -8,11 +8,8 @@ import numpy as np
 
 from benchmarks.measure.measurement import CHECKED_IMAGES, Fields, Measurement, Turn
 from benchmarks.measure.problem import Problem
-from gaxjax.config.base import Method
-from gaxjax.config.inputs import ModelConfig
-from gaxjax.config.methods import AxConfig
-from gaxjax.config.runs import BatchConfig
-from gaxjax.results.solution import Solution
+from gaxjax.config import AxConfig, BatchConfig, Method, ModelConfig
+from gaxjax.results import Solution
 
 
 class Attribution:
@@ -76,8 +73,8 @@ class Attribution:
         }
 
     def _native(self, config: AxConfig, batch: BatchConfig) -> Any:
-        from gaxjax.ax.engine import AxEngine
-        from gaxjax.models.checkpoint import load_classifier
+        from gaxjax.ax import AxEngine
+        from gaxjax.models import load_classifier
 
         size = self._measurement.size
         return AxEngine(
@@ -89,8 +86,7 @@ class Attribution:
         )
 
     def _captum(self, config: AxConfig, batch: BatchConfig) -> Any:
-        from gaxjax.reference.captum_engine import CaptumEngine
-        from gaxjax.reference.torch_classifier import open_torch_classifier
+        from gaxjax.reference import CaptumEngine, open_torch_classifier
 
         # The torch file, not the checkpoint: JAX would set a GPU's memory aside to read it.
         model = ModelConfig(

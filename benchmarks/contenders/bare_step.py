@@ -17,11 +17,9 @@ from benchmarks.measure.measurement import (
     Turn,
 )
 from benchmarks.measure.problem import Problem
-from gaxjax.common.devices import compiler_options
-from gaxjax.gax.heatmap import initial_weights
-from gaxjax.gax.lane import adam
-from gaxjax.gax.objective import Objective
-from gaxjax.models.classifier import as_unit_range
+from gaxjax.common import compiler_options
+from gaxjax.gax import Objective, adam, initial_weights
+from gaxjax.models import as_unit_range
 
 
 class BareStep:

@@ -19,16 +19,11 @@ from benchmarks.measure.measurement import (
     Turn,
 )
 from benchmarks.measure.problem import Problem
-from gaxjax.config.base import Precision
-from gaxjax.config.methods import GaxConfig
-from gaxjax.config.runs import EngineConfig
+from gaxjax.config import EngineConfig, GaxConfig, Precision
+from gaxjax.gax import EngineStats, GaxEngine, Objective, Program, make_objective
 from gaxjax.gax import slots as lanes
-from gaxjax.gax.engine import GaxEngine, make_objective
-from gaxjax.gax.objective import Objective
-from gaxjax.gax.program import Program
-from gaxjax.gax.stats import EngineStats
-from gaxjax.models.checkpoint import load_classifier
-from gaxjax.results.solution import Solution
+from gaxjax.models import load_classifier
+from gaxjax.results import Solution
 
 _FORWARD_CALLS = 5
 

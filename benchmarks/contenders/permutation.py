@@ -8,10 +8,9 @@ import numpy as np
 from benchmarks.contenders.engine import first_scores, make_engine, peak_device_bytes
 from benchmarks.measure.measurement import TARGET, Fields, Measurement, Turn
 from benchmarks.measure.problem import Problem
-from gaxjax.config.methods import GaxConfig
-from gaxjax.gax.engine import GaxEngine
-from gaxjax.gax.stats import EngineStats
-from gaxjax.results.solution import Solution
+from gaxjax.config import GaxConfig
+from gaxjax.gax import EngineStats, GaxEngine
+from gaxjax.results import Solution
 
 _SEED = 0
 

@@ -19,9 +19,9 @@ from benchmarks.measure.measurement import (
     Turn,
 )
 from benchmarks.measure.problem import Problem
-from gaxjax.config.methods import GaxConfig
+from gaxjax.config import GaxConfig
+from gaxjax.gax import Program
 from gaxjax.gax import slots as lanes
-from gaxjax.gax.program import Program
 
 _TRACED_STEPS = 10
 

@@ -24,8 +24,8 @@ from benchmarks.measure.measurement import (
     Turn,
 )
 from benchmarks.measure.problem import Problem
-from gaxjax.config.methods import GaxConfig
-from gaxjax.reference.gax import ReferenceResult, gax
+from gaxjax.config import GaxConfig
+from gaxjax.reference import ReferenceResult, reference_gax
 
 _CONTENDERS = ("released", "released-input-only")
 
@@ -110,7 +110,7 @@ class Released:
     def _optimize(
         self, number: int, config: GaxConfig, *, only_correct: bool = False
     ) -> ReferenceResult:
-        return gax(
+        return reference_gax(
             self._network,
             self._images[number].astype(np.float32) / 255,
             int(self._labels[number]),

@@ -11,8 +11,8 @@ from torch.fx.experimental.optimization import fuse
 
 from benchmarks.measure.measurement import CHECKED_UPDATES, Measurement
 from benchmarks.measure.problem import Problem
-from converters.torch_models import torch_model
-from gaxjax.config.methods import GaxConfig
+from converters import torch_model
+from gaxjax.config import GaxConfig
 
 GAX = GaxConfig()  # the method's numbers; torch.compile cannot trace its making
 

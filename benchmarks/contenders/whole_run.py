@@ -21,17 +21,12 @@ from benchmarks.contenders.first_result import image_files
 from benchmarks.contenders.profile import time_steps
 from benchmarks.measure.measurement import Fields, Measurement, Turn
 from benchmarks.measure.problem import Problem
-from gaxjax.config.inputs import DataConfig, ModelConfig
-from gaxjax.config.methods import GaxConfig
-from gaxjax.config.runs import EngineConfig, RunConfig
-from gaxjax.data.image_set import ImageSet
-from gaxjax.gax.engine import GaxEngine
-from gaxjax.gax.stats import EngineStats
-from gaxjax.results.store import Store
+from gaxjax.config import DataConfig, EngineConfig, GaxConfig, GaxRunConfig, ModelConfig
+from gaxjax.data import ImageSet
+from gaxjax.gax import EngineStats, GaxEngine
+from gaxjax.results import Store
+from gaxjax.runs import RunSummary, opening, run_gax
 from gaxjax.runs import gax as gax_run
-from gaxjax.runs import opening
-from gaxjax.runs.gax import run_gax
-from gaxjax.runs.shell import RunSummary
 
 _CALLS = 5
 
@@ -111,7 +106,7 @@ class WholeRun:
 
     def _run(self, count: int) -> tuple[RunSummary, EngineStats, float]:
         measurement = self._measurement
-        config = RunConfig(
+        config = GaxRunConfig(
             model=ModelConfig(model=str(self._problem.checkpoint)),
             data=DataConfig(data=str(self._images), size=measurement.size, num_images=count),
             gax=GaxConfig(score_space=measurement.score_space, max_steps=measurement.max_steps),

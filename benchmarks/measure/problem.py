@@ -18,12 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measure.measurement import CHECKED_IMAGES, CHECKED_UPDATES, UNREACHABLE
-from gaxjax.config.base import ScoreSpace
-from gaxjax.config.inputs import DataConfig
-from gaxjax.config.methods import GaxConfig
+from gaxjax.config import DataConfig, GaxConfig, ScoreSpace
 
 if TYPE_CHECKING:
-    from gaxjax.data.batching import Batch
+    from gaxjax.data import Batch
 
 SPACES: tuple[ScoreSpace, ...] = ("normalized", "raw")
 _REAL_WEIGHTS = {"squeezenet1_0": "weights/squeezenet1_0_imagenet.pth"}
@@ -71,7 +69,7 @@ class Problem:
 
     def batches(self, order: np.ndarray, size: int) -> Iterator["Batch"]:
         """Yield the images of these numbers, int [N], in batches of `size`."""
-        from gaxjax.data.batching import Batch
+        from gaxjax.data import Batch
 
         for start in range(0, len(order), size):
             indices = order[start : start + size].astype(np.int32)
@@ -110,14 +108,15 @@ def make_problem(folder: Path, model: str, size: int) -> None:
     """Make weights, checkpoint, images, labels and the scores to reach; problem.json comes last."""
     import torch
 
-    from converters.bijection import convert_state_dict
-    from converters.conversion import mean_and_std
-    from converters.random_weights import random_state_dict
-    from converters.state_dict import read_state_dict
-    from converters.torch_models import torch_model
-    from gaxjax.models import checkpoint
-    from gaxjax.models.checkpoint import CheckpointMetadata
-    from gaxjax.reference.gax import gax
+    from converters import (
+        convert_state_dict,
+        mean_and_std,
+        random_state_dict,
+        read_state_dict,
+        torch_model,
+    )
+    from gaxjax.models import CheckpointMetadata, checkpoint
+    from gaxjax.reference import reference_gax
 
     folder.mkdir(parents=True, exist_ok=True)
     data = test_data()
@@ -158,7 +157,7 @@ def make_problem(folder: Path, model: str, size: int) -> None:
     for space in SPACES:
         config = dataclasses.replace(unreachable, score_space=space)
         scores[space] = [
-            gax(
+            reference_gax(
                 network,
                 images[i].astype(np.float32) / 255,
                 int(labels[i]),
@@ -186,7 +185,7 @@ def _images(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Decode real images with their ImageNet classes, or draw smooth ones."""
     data = test_data()
     if data:
-        from gaxjax.data.sources import open_images
+        from gaxjax.data import open_images
 
         found = open_images(DataConfig(data=str(data / _REAL_IMAGES), size=size), num_classes=1000)
         count = min(count, len(found.records))
@@ -241,7 +240,7 @@ def _flops(model: str, size: int, num_classes: int) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from converters.torch_models import torch_model
+    from converters import torch_model
 
     with torch.device("meta"):
         network = torch_model(model, num_classes).to("meta").requires_grad_(False)

@@ -19,7 +19,7 @@ from benchmarks.measure.process import Accelerator, Worker
 from benchmarks.measure.rows import read_lines
 from benchmarks.measure.session import Session
 from benchmarks.measure.suites import Suite, rehearsal, suite_measurements
-from gaxjax.common.errors import UserError
+from gaxjax.common import UserError
 
 BENCHMARKS = Path(__file__).parents[1]
 

@@ -19,7 +19,7 @@ import tyro
 
 from benchmarks.measure.machine import commit
 from benchmarks.measure.rows import append_row
-from gaxjax.results.store import read_header, read_heatmaps, read_scores
+from gaxjax.results import read_header, read_heatmaps, read_scores
 
 RESULTS = Path(__file__).parents[1] / "results" / "parity" / "ax_backends.jsonl"
 KEYS = ["image_id", "method", "layer", "operation"]

@@ -15,7 +15,7 @@ import tyro
 from benchmarks.measure.machine import commit
 from benchmarks.measure.rows import append_row
 from benchmarks.parity.paper_rows import row
-from gaxjax.reference.verify import verify_run
+from gaxjax.reference import verify_run
 
 RESULTS = Path(__file__).parents[1] / "results" / "parity" / "check_run.jsonl"
 _KEPT = ("passed", "num_images", "comparisons", "torch_version")  # no paths of one machine

@@ -17,8 +17,7 @@ import tyro
 
 from benchmarks.measure.machine import commit
 from benchmarks.measure.rows import append_row
-from gaxjax.results.statistics import run_statistics
-from gaxjax.results.store import read_header, read_scores
+from gaxjax.results import read_header, read_scores, run_statistics
 
 _PLACES = ("data", "weights")  # settings that are paths of one machine
 

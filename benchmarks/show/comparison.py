@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from benchmarks.measure.rows import Row, read_lines
 from benchmarks.measure.suites import METHODS
-from gaxjax.common.errors import UserError
+from gaxjax.common import UserError
 
 Unit = Literal["image_steps", "images"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.measure.rows import Row
 from benchmarks.show.comparison import read_rows
 from benchmarks.show.table import TABLES
-from gaxjax.common.errors import UserError, nearest
+from gaxjax.common import UserError, nearest
 
 _MARKER = re.compile(
     r"^<!-- table:(?P<name>\S+) -->\n(?P<between>.*?)^<!-- end -->$", re.MULTILINE | re.DOTALL

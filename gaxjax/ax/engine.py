@@ -21,7 +21,8 @@ from jaxtyping import PyTree
 
 from gaxjax.ax.objective import AxObjective, Explained, wanted_of
 from gaxjax.ax.stats import BatchStats
-from gaxjax.common.devices import (
+from gaxjax.common import (
+    UserError,
     compiler_options,
     half_as_many,
     hardware,
@@ -29,13 +30,10 @@ from gaxjax.common.devices import (
     local_devices,
     pad_rows,
 )
-from gaxjax.common.errors import UserError
-from gaxjax.config.base import Operation, Wanted
-from gaxjax.config.methods import AxConfig
-from gaxjax.config.runs import BatchConfig
-from gaxjax.data.batching import Batch
-from gaxjax.models.classifier import Classifier, as_unit_range
-from gaxjax.results.solution import Outcome, Solution
+from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted
+from gaxjax.data import Batch
+from gaxjax.models import Classifier, as_unit_range
+from gaxjax.results import Outcome, Solution
 from gaxjax.score import Scored
 
 __all__ = ["AxEngine", "ScoredBatch", "ax_solutions", "unreadable_solutions"]

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from gaxjax.common.errors import UserError, nearest
-from gaxjax.models.layers import Conv
+from gaxjax.common import UserError, nearest
+from gaxjax.models import Conv
 
 __all__ = ["check_layers", "first_convolution", "tap"]
 

@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from gaxjax import ops
 from gaxjax.ax.rules import Deconvolution, GuidedBackprop, Recorder, Rescale
-from gaxjax.common.errors import UserError
-from gaxjax.common.types import Image, Scalar
-from gaxjax.config.base import Pooling, Wanted
-from gaxjax.ops import operations as ops
+from gaxjax.common import Image, Scalar, UserError
+from gaxjax.config import Pooling, Wanted
 
 __all__ = ["attributions", "divide_by_max_abs"]
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, get_opaque_trace_state
 from jaxtyping import Array
 
-from gaxjax.common.errors import UserError
-from gaxjax.config.base import Method
-from gaxjax.ops import operations as ops
+from gaxjax import ops
+from gaxjax.common import UserError
+from gaxjax.config import Method
 
 __all__ = ["check_nonlinearities"]
 

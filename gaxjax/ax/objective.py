@@ -11,17 +11,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from gaxjax import ops
 from gaxjax.ax.layers import check_layers, first_convolution, tap
 from gaxjax.ax.methods import Outputs, Probes, attributions, divide_by_max_abs
 from gaxjax.ax.nonlinearities import check_nonlinearities
 from gaxjax.ax.rules import Winners
-from gaxjax.common.devices import matmul_precision
-from gaxjax.common.errors import UserError
-from gaxjax.common.types import Image, Scalar, at_least_float32
-from gaxjax.config.base import Operation, Wanted
-from gaxjax.config.methods import AxConfig
-from gaxjax.models.classifier import Classifier
-from gaxjax.ops import operations as ops
+from gaxjax.common import Image, Scalar, UserError, at_least_float32, matmul_precision
+from gaxjax.config import AxConfig, Operation, Wanted
+from gaxjax.models import Classifier
 from gaxjax.score import AX_SPACES, Reading, Scored, ScoreSpace, augment, read, score
 
 __all__ = ["AxObjective", "Explained", "wanted_of"]

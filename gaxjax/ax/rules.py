@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gaxjax.config.base import Pooling
-from gaxjax.ops import operations as ops
+from gaxjax import ops
+from gaxjax.config import Pooling
 from gaxjax.ops import pooling
 
 __all__ = ["Deconvolution", "GuidedBackprop", "Recorder", "Rescale", "Winners"]

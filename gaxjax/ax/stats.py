@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from gaxjax.common.progress import Timed
+from gaxjax.common import Timed
 
 
 @dataclass

@@ -13,8 +13,8 @@ from gaxjax.cli.console import (
     what_is_stored,
     wrote,
 )
-from gaxjax.common.errors import UserError
-from gaxjax.config.runs import AxRunConfig
+from gaxjax.common import UserError
+from gaxjax.config import AxRunConfig
 
 __all__ = ["Ax"]
 
@@ -35,8 +35,8 @@ class Ax(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Run AX, and print the outcomes and how far right and wrong predictions lie apart."""
-        from gaxjax.ax.stats import BatchStats
-        from gaxjax.runs.ax import explain_nothing_scored, run_ax
+        from gaxjax.ax import BatchStats
+        from gaxjax.runs import explain_nothing_scored, run_ax
 
         summary = run_ax(self.run, self.output)
         if summary.resumed:

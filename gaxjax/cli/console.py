@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from gaxjax.results.evaluation import Evaluation
-    from gaxjax.runs.shell import RunSummary
+    from gaxjax.results import Evaluation
+    from gaxjax.runs import RunSummary
 
 __all__ = [
     "check_or_report",
@@ -66,9 +66,8 @@ def print_outcomes(outcomes: dict[str, int], what: str) -> None:
 
 def print_gap(run: Path) -> None:
     """Print how far correct and wrong predictions lie apart in a run, where it has scores."""
-    from gaxjax.report.tables import statistics_tables
-    from gaxjax.results.statistics import run_statistics
-    from gaxjax.results.store import read_scores
+    from gaxjax.report import statistics_tables
+    from gaxjax.results import read_scores, run_statistics
 
     statistics = run_statistics(read_scores(run))
     if statistics.methods:
@@ -85,7 +84,7 @@ def print_evaluation(
         names: of the classes, where they are known.
         validation_accuracy: in [0, 1], where it is known.
     """
-    from gaxjax.report.tables import evaluation_tables
+    from gaxjax.report import evaluation_tables
 
     say(
         f"{result.num_correct} of {result.num_images} images correct ({result.accuracy:.1%}), "

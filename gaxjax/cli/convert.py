@@ -9,7 +9,7 @@ import tyro
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import say, wrote
-from gaxjax.common.errors import UserError
+from gaxjax.common import UserError, refuse_foreign_converters
 
 __all__ = ["Convert"]
 
@@ -39,6 +39,7 @@ class Convert(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Convert, and print how far the result is from torch."""
+        refuse_foreign_converters()
         try:
             import converters
         except ModuleNotFoundError as error:

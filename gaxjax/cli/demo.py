@@ -7,10 +7,15 @@ from pathlib import Path
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import print_gap, print_outcomes, say, wrote
-from gaxjax.config.finetune import FinetuneConfig
-from gaxjax.config.inputs import DataConfig, ModelConfig
-from gaxjax.config.methods import GaxConfig
-from gaxjax.config.runs import AxRunConfig, RunConfig, SnapshotConfig
+from gaxjax.config import (
+    AxRunConfig,
+    DataConfig,
+    FinetuneConfig,
+    GaxConfig,
+    GaxRunConfig,
+    ModelConfig,
+    SnapshotConfig,
+)
 
 __all__ = ["Demo"]
 
@@ -35,9 +40,8 @@ class Demo(Command):
     def execute(self, given: Sequence[str]) -> int:
         """Train, run GAX and AX on the held-out digits, write the report."""
         from gaxjax.models import checkpoint
-        from gaxjax.report.page import write_report
-        from gaxjax.runs.ax import run_ax
-        from gaxjax.runs.gax import run_gax
+        from gaxjax.report import write_report
+        from gaxjax.runs import run_ax, run_gax
 
         trained, run, ax = (self.output / name for name in ("digits.ckpt", "run", "ax"))
         if not checkpoint.is_checkpoint(trained):
@@ -50,7 +54,7 @@ class Demo(Command):
         model, data = ModelConfig(model=str(trained)), DataConfig(data="digits", size=SIZE)
         gax = GaxConfig(bias=True)  # digits are mostly black, and black pixels need the bias
         snapshots = SnapshotConfig(snapshots=8, snapshot_every=1)
-        summary = run_gax(RunConfig(model=model, data=data, gax=gax, snapshots=snapshots), run)
+        summary = run_gax(GaxRunConfig(model=model, data=data, gax=gax, snapshots=snapshots), run)
         say("Scoring the heatmaps of six existing methods …")
         run_ax(AxRunConfig(model=model, data=data), ax)
         say("Drawing the report …")
@@ -74,12 +78,12 @@ def _train(path: Path) -> float:
     import numpy as np
     from flax import nnx
 
-    from gaxjax.data.digits import load_digits_arrays
-    from gaxjax.models import checkpoint, registry
-    from gaxjax.models.training import Trainer
+    from gaxjax import models
+    from gaxjax.data import load_digits_arrays
+    from gaxjax.models import Trainer, checkpoint
 
     images, labels, test_images, test_labels = map(jnp.asarray, load_digits_arrays(SIZE))
-    model = registry.build(_ARCHITECTURE, num_classes=10, rngs=nnx.Rngs(0))
+    model = models.build(_ARCHITECTURE, num_classes=10, rngs=nnx.Rngs(0))
     trainer = Trainer(model, _TRAINING)
     state = trainer.start()
     random = np.random.default_rng(0)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import note, print_evaluation, say
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import checked_output, write_text
-from gaxjax.config.inputs import DataConfig, ModelConfig
+from gaxjax.common import UserError, checked_output, write_text
+from gaxjax.config import DataConfig, ModelConfig
 
 __all__ = ["Evaluate"]
 
@@ -30,20 +29,19 @@ class Evaluate(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Classify all images, print the figures and write them."""
-        from gaxjax.data.sources import open_images
-        from gaxjax.report.tables import FORMATS, table_1, table_1_text
-        from gaxjax.runs.evaluate import evaluate
-        from gaxjax.runs.opening import open_classifier
+        from gaxjax.data import open_images
+        from gaxjax.report import TABLE_1_FORMATS, table_1, table_1_text
+        from gaxjax.runs import evaluate_classifier, open_classifier
 
-        output = self.output and checked_output(self.output, (".json", *FORMATS))
+        output = self.output and checked_output(self.output, (".json", *TABLE_1_FORMATS))
         classifier = open_classifier(self.model)
-        if output is not None and output.suffix in FORMATS and classifier.num_classes != 2:
+        if output is not None and output.suffix in TABLE_1_FORMATS and classifier.num_classes != 2:
             raise UserError(
                 f"--output {output}: Table 1 is of two classes, the model has "
                 f"{classifier.num_classes}; give a .json file"
             )
         images = open_images(self.data, num_classes=classifier.num_classes)
-        result = evaluate(classifier, images, threads=self.data.decode_threads)
+        result = evaluate_classifier(classifier, images, threads=self.data.decode_threads)
         if not result.num_images:
             raise UserError(f"none of the images of {self.data.data} could be read")
         made_for, size = classifier.input_size, self.data.size

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import note, print_evaluation, say, wrote
-from gaxjax.common.files import replacing, write_text
-from gaxjax.config.finetune import FinetuneConfig
+from gaxjax.common import replacing, write_text
+from gaxjax.config import FinetuneConfig
 
 __all__ = ["Finetune"]
 
@@ -29,9 +29,8 @@ class Finetune(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Train, evaluate on the test split, and draw the learning curve."""
-        from gaxjax.report.figures.learning_curve import draw_learning_curve
-        from gaxjax.report.tables import FORMATS, table_1, table_1_text
-        from gaxjax.runs.finetune import run_finetune
+        from gaxjax.report import TABLE_1_FORMATS, draw_learning_curve, table_1, table_1_text
+        from gaxjax.runs import run_finetune
 
         config, output = self.config, self.output
         summary = run_finetune(config, output, note=note)
@@ -45,7 +44,7 @@ class Finetune(Command):
             split = "test"
             print_evaluation(summary.test, summary.class_names, summary.validation_accuracy)
             if summary.test.num_classes == 2:
-                table = [(output / f"table1{ending}", "Table 1") for ending in FORMATS]
+                table = [(output / f"table1{ending}", "Table 1") for ending in TABLE_1_FORMATS]
                 figures = table_1(summary.test, summary.validation_accuracy)
                 for file, _ in table:
                     write_text(file, table_1_text(figures, output.name, file.suffix))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import check_or_report, note, print_outcomes, say, what_is_stored, wrote
-from gaxjax.common.errors import UserError
-from gaxjax.config.runs import RunConfig
+from gaxjax.common import UserError
+from gaxjax.config import GaxRunConfig
 
 if TYPE_CHECKING:
-    from gaxjax.results.snapshots import SnapshotSummary
+    from gaxjax.results import SnapshotSummary
 
 __all__ = ["Gax"]
 
@@ -25,7 +25,7 @@ class Gax(Command):
         output: Folder of the run: scores as Parquet, heatmaps as Zarr.
     """
 
-    run: RunConfig
+    run: GaxRunConfig
     output: Path
 
     computes = True
@@ -33,9 +33,8 @@ class Gax(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Run GAX, and print the outcomes and how fast it was."""
-        from gaxjax.gax.stats import EngineStats
-        from gaxjax.runs.gax import explain_nothing_correct, run_gax
-        from gaxjax.runs.snapshots import describe_disk
+        from gaxjax.gax import EngineStats
+        from gaxjax.runs import describe_disk, explain_nothing_correct, run_gax
 
         if self.run.snapshots.most_images:
             note(describe_disk(self.run))

@@ -26,10 +26,8 @@ from gaxjax.cli.statistics import Statistics
 from gaxjax.cli.toy import Toy
 from gaxjax.cli.verify import Verify
 from gaxjax.cli.view import View
-from gaxjax.common.errors import UserError, nearest
-from gaxjax.common.interruption import interruptions
-from gaxjax.config.base import to_dict
-from gaxjax.config.methods import AX_PRESETS, PRESETS
+from gaxjax.common import UserError, interruptions, nearest
+from gaxjax.config import AX_PRESETS, GAX_PRESETS, to_dict
 
 __all__ = ["COMMANDS", "STOPPED", "entry", "main", "parse"]
 
@@ -135,7 +133,7 @@ def _preset_flags(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: no such preset.
     """
-    presets: dict[Any, Any] = AX_PRESETS if arguments[:1] == ["ax"] else PRESETS
+    presets: dict[Any, Any] = AX_PRESETS if arguments[:1] == ["ax"] else GAX_PRESETS
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--preset":

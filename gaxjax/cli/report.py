@@ -32,7 +32,7 @@ class Report(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Write the page and its figures."""
-        from gaxjax.report.page import write_report
+        from gaxjax.report import write_report
 
         written = write_report(
             self.runs, self.output, num_pictures=self.num_pictures, data=self.data
@@ -49,7 +49,7 @@ class Report(Command):
 
 
 def _after_report(run: Path) -> str:
-    from gaxjax.results.store import read_header
+    from gaxjax.results import read_header
 
     if (run / "verification.json").exists() or not (run / "heatmaps.zarr").exists():
         return f"gaxjax statistics {shlex.quote(str(run))}"

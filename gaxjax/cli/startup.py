@@ -18,7 +18,7 @@ def restart_with_huge_pages() -> None:
     hands them out in pages of 4 KiB: 5 to 20 % of a step. glibc reads its setting only once, when
     a process starts. With ``GLIBC_TUNABLES`` already naming it (any value) nothing happens.
     """
-    from gaxjax.common.devices import HUGE_PAGES
+    from gaxjax.common import HUGE_PAGES
 
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     if HUGE_PAGES.partition("=")[0] in tunables or not _pages_are_a_choice():
@@ -42,8 +42,7 @@ def keep_compiled_programs() -> None:
         return
     import jax
 
-    from gaxjax.common.devices import processor
-    from gaxjax.common.files import cache_folder
+    from gaxjax.common import cache_folder, processor
 
     kind = hashlib.sha256(processor().encode()).hexdigest()[:12]
     folder = cache_folder() / "compiled" / kind

@@ -10,9 +10,7 @@ import tyro
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import note, tables, wrote
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import checked_output, write_text
-from gaxjax.common.table import columns_of, to_csv
+from gaxjax.common import UserError, checked_output, columns_of, to_csv, write_text
 
 __all__ = ["Statistics"]
 
@@ -37,9 +35,8 @@ class Statistics(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Print the tables and write their figures."""
-        from gaxjax.report.tables import statistics_tables
-        from gaxjax.results.statistics import run_statistics
-        from gaxjax.results.store import read_header, read_scores
+        from gaxjax.report import statistics_tables
+        from gaxjax.results import read_header, read_scores, run_statistics
 
         header, scores = read_header(self.run), read_scores(self.run)
         output = checked_output(self.output or self.run / "statistics.json", (".json", ".csv"))

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import wrote
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import replacing
+from gaxjax.common import UserError, replacing
 
 __all__ = ["Toy", "run_toy"]
 
@@ -42,8 +41,8 @@ def run_toy(output: Path) -> tuple[Path, ...]:
     """
     import numpy as np
 
-    from gaxjax.gax.toy import FIGURE_1_WINDOWS, FIGURE_6_WINDOWS, figure_table
-    from gaxjax.report.figures.toy import draw_figure
+    from gaxjax.gax import FIGURE_1_WINDOWS, FIGURE_6_WINDOWS, figure_table
+    from gaxjax.report import draw_figure
 
     written: list[Path] = []
     try:

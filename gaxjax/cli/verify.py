@@ -10,8 +10,7 @@ import tyro
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import say, wrote
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import checked_output, write_text
+from gaxjax.common import UserError, checked_output, write_text
 
 __all__ = ["Verify"]
 
@@ -44,7 +43,7 @@ class Verify(Command):
     def execute(self, given: Sequence[str]) -> int:
         """Verify, print the figures and write them."""
         try:
-            from gaxjax.reference.verify import verify_run
+            from gaxjax.reference import verify_run
         except ImportError as error:
             raise UserError(
                 f"verifying needs torch and torchvision, which do not import here ({error}): "

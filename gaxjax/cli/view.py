@@ -10,7 +10,7 @@ import tyro
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import note, say, wrote
-from gaxjax.common.files import checked_output
+from gaxjax.common import checked_output
 
 __all__ = ["View"]
 
@@ -34,10 +34,9 @@ class View(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Open the window, or write the file."""
-        from gaxjax.report.film import read_film
-        from gaxjax.report.viewer import SUFFIXES, save_film, show_film
+        from gaxjax.report import FILM_SUFFIXES, read_film, save_film, show_film
 
-        save = self.save and checked_output(self.save, SUFFIXES, flag="--save")
+        save = self.save and checked_output(self.save, FILM_SUFFIXES, flag="--save")
         film = read_film(self.run, self.image, data=self.data)
         for text in film.notes:
             note(text)

@@ -18,20 +18,20 @@ from gaxjax.config.base import (
 )
 from gaxjax.config.finetune import FinetuneConfig
 from gaxjax.config.inputs import DataConfig, ModelConfig
-from gaxjax.config.methods import AX_PRESETS, PRESETS, AxConfig, GaxConfig
+from gaxjax.config.methods import AX_PRESETS, GAX_PRESETS, AxConfig, GaxConfig
 from gaxjax.config.runs import (
     AxRunConfig,
     BatchConfig,
     EngineConfig,
-    RunConfig,
+    GaxRunConfig,
     SnapshotConfig,
     StoreConfig,
 )
 
 __all__ = [
     "AX_PRESETS",
+    "GAX_PRESETS",
     "METHODS",
-    "PRESETS",
     "AxConfig",
     "AxRunConfig",
     "BatchConfig",
@@ -39,13 +39,13 @@ __all__ = [
     "EngineConfig",
     "FinetuneConfig",
     "GaxConfig",
+    "GaxRunConfig",
     "Method",
     "ModelConfig",
     "Operation",
     "Pooling",
     "Precision",
     "Preset",
-    "RunConfig",
     "ScoreSpace",
     "SnapshotConfig",
     "StoreConfig",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from gaxjax.common.errors import UserError, nearest
+from gaxjax.common import UserError, nearest
 
 ScoreSpace = Literal["normalized", "raw", "released"]
 Operation = Literal["sum", "mult"]

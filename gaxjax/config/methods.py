@@ -170,7 +170,7 @@ AX_PRESETS: dict[Preset, AxConfig] = {
     "released": AxConfig(score_space="released"),
 }
 
-PRESETS: dict[Preset, GaxConfig] = {
+GAX_PRESETS: dict[Preset, GaxConfig] = {
     "default": GaxConfig(),
     # Paper §3, "Achieving high s_co with GAX": raw [0, 1] pixels, target 48, Adam at 0.1.
     "paper": GaxConfig(score_space="raw"),

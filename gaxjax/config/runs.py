@@ -111,7 +111,7 @@ class SnapshotConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class GaxRunConfig:
     """One bulk GAX run: model, images, method, engine, store, snapshots.
 
     Attributes:

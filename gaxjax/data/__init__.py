@@ -1,7 +1,7 @@
 """Images: from files, folders and built-in sets to records and fixed-size uint8 batches."""
 
-from gaxjax.data.batching import Batch, batches
-from gaxjax.data.decode import UnreadableImageError
+from gaxjax.data.batching import Batch, Prefetch, batches
+from gaxjax.data.decode import HostImage, UnreadableImageError
 from gaxjax.data.digits import load_digits_arrays
 from gaxjax.data.image_set import ImageRecord, ImageSet
 from gaxjax.data.selection import find_image
@@ -11,8 +11,10 @@ from gaxjax.data.splits import Duplicates, Split, SplitImage, make_split, read_s
 __all__ = [
     "Batch",
     "Duplicates",
+    "HostImage",
     "ImageRecord",
     "ImageSet",
+    "Prefetch",
     "Split",
     "SplitImage",
     "UnreadableImageError",

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Int32
 
-from gaxjax.common.types import HostImages
+from gaxjax.common import HostImages
 from gaxjax.data.decode import UnreadableImageError
 from gaxjax.data.image_set import ImageSet
 

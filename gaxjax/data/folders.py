@@ -4,9 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.text import counted
-from gaxjax.config.inputs import DataConfig
+from gaxjax.common import UserError, counted
+from gaxjax.config import DataConfig
 from gaxjax.data.image_set import ImageSet, file_set
 from gaxjax.data.labels import label_space, read_devkit_groundtruth, read_kaggle_solution
 from gaxjax.data.selection import SPLITS, canonical_split, chosen_split, refuse_labels, refuse_split

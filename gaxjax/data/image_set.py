@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.text import counted
-from gaxjax.config.inputs import DataConfig
+from gaxjax.common import UserError, counted
+from gaxjax.config import DataConfig
 from gaxjax.data.decode import HostImage, decode_file
 from gaxjax.data.labels import LabelSpace
 from gaxjax.data.selection import chosen_classes, described

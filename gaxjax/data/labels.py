@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.text import counted
+from gaxjax.common import UserError, counted
 
 _WHOLE_NUMBER = re.compile(r"[+-]?\d{1,9}")
 _DECIMAL_NUMBER = re.compile(r"[+-]?(\d+\.\d*|\.\d+)")

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Integer
 from PIL import Image
 
-from gaxjax.common.errors import UserError
-from gaxjax.config.inputs import DataConfig
+from gaxjax.common import UserError
+from gaxjax.config import DataConfig
 from gaxjax.data.decode import HostImage, fit
 from gaxjax.data.image_set import ImageSet, image_set
 from gaxjax.data.labels import LabelSpace

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gaxjax.common.errors import UserError, nearest
-from gaxjax.config.inputs import DataConfig
+from gaxjax.common import UserError, nearest
+from gaxjax.config import DataConfig
 from gaxjax.data.labels import LabelSpace
 
 SPLITS = ("train", "val", "test")

@@ -5,8 +5,8 @@ import posixpath
 from collections.abc import Iterable
 from pathlib import Path
 
-from gaxjax.common.errors import UserError, nearest
-from gaxjax.config.inputs import DataConfig
+from gaxjax.common import UserError, nearest
+from gaxjax.config import DataConfig
 from gaxjax.data import digits
 from gaxjax.data.decode import HostImage
 from gaxjax.data.folders import open_folder, split_folders

@@ -15,9 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import cannot_write, file_sha256, replacing
-from gaxjax.common.text import counted
+from gaxjax.common import UserError, cannot_write, counted, file_sha256, replacing
 from gaxjax.data.folders import class_folders, images_of_split, split_folders
 from gaxjax.data.image_set import require_unicode
 from gaxjax.data.labels import label_space, manifest_label_space, read_csv

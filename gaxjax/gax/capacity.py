@@ -14,14 +14,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxjax.common.devices import compiler_options, free_bytes, is_out_of_memory, processor
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import cache_folder, replacing
-from gaxjax.config.runs import EngineConfig
+from gaxjax.common import (
+    UserError,
+    cache_folder,
+    compiler_options,
+    free_bytes,
+    is_out_of_memory,
+    processor,
+    replacing,
+)
+from gaxjax.config import EngineConfig
 from gaxjax.gax.heatmap import initial_weights
 from gaxjax.gax.lane import new_lane
 from gaxjax.gax.objective import Objective
-from gaxjax.models.classifier import as_unit_range
+from gaxjax.models import as_unit_range
 
 __all__ = ["bytes_per_slot", "choose_slots", "swept_slots"]
 

@@ -13,20 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxjax.common.devices import half_as_many, hardware, local_devices
-from gaxjax.common.errors import UserError
-from gaxjax.config.base import Precision
-from gaxjax.config.methods import GaxConfig
-from gaxjax.config.runs import EngineConfig
-from gaxjax.data.batching import Batch, Prefetch
+from gaxjax.common import UserError, half_as_many, hardware, local_devices
+from gaxjax.config import EngineConfig, GaxConfig, Precision
+from gaxjax.data import Batch, Prefetch
 from gaxjax.gax.capacity import choose_slots
 from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import Program
 from gaxjax.gax.scheduler import Owed, Scheduler
 from gaxjax.gax.stats import EngineStats
-from gaxjax.models.classifier import Classifier
-from gaxjax.models.rewriting import fast_form
-from gaxjax.results.solution import Solution
+from gaxjax.models import Classifier, fast_form
+from gaxjax.results import Solution
 
 __all__ = ["GaxEngine", "make_objective", "resolve_precision"]
 

@@ -7,8 +7,8 @@ precision the network runs in (float64 where the image is).
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gaxjax.common.types import Image, Scalar
-from gaxjax.config.methods import GaxConfig
+from gaxjax.common import Image, Scalar
+from gaxjax.config import GaxConfig
 
 Weights = dict[str, Float[Array, "H W 3"]]
 """What is trained for one image: `w`, and `b` where there is a bias; both shaped like x."""

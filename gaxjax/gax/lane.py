@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from gaxjax.config.methods import GaxConfig
+from gaxjax.config import GaxConfig
 from gaxjax.gax.heatmap import Weights, initial_weights
-from gaxjax.models.classifier import as_unit_range
+from gaxjax.models import as_unit_range
 
 EMPTY, RUNNING, REACHED, STEP_LIMIT, NOT_FINITE = range(5)
 """States of a lane. A parked lane that is RUNNING waits to return to its slot."""

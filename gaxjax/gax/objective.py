@@ -11,12 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from gaxjax.common.devices import matmul_precision
-from gaxjax.common.types import Image, Scalar
-from gaxjax.config.base import Precision
-from gaxjax.config.methods import GaxConfig
+from gaxjax.common import Image, Scalar, matmul_precision
+from gaxjax.config import GaxConfig, Precision
 from gaxjax.gax.heatmap import Weights, heatmap, similarity_loss
-from gaxjax.models.classifier import Classifier
+from gaxjax.models import Classifier
 from gaxjax.score import (
     GAX_SPACES,
     Reading,

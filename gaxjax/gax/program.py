@@ -17,10 +17,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from gaxjax.common.devices import compiler_options, same_bits_at_any_count
+from gaxjax.common import compiler_options, same_bits_at_any_count
 from gaxjax.gax import slots as device
 from gaxjax.gax.objective import Objective
-from gaxjax.models.classifier import as_unit_range
+from gaxjax.models import as_unit_range
 
 QUEUE_BLOCKS = 4  # a queue holds this many blocks of as many images as there are slots
 

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float16, Float32, Int32, UInt8
 
-from gaxjax.common.devices import compiler_options, pad_rows, same_bits_at_any_count
+from gaxjax.common import compiler_options, pad_rows, same_bits_at_any_count
 from gaxjax.gax.heatmap import heatmap
 from gaxjax.gax.lane import EMPTY, RUNNING, Lane, new_lane
 from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import drain_sizes
 from gaxjax.gax.slots import image_steps
-from gaxjax.models.classifier import as_unit_range
+from gaxjax.models import as_unit_range
 from gaxjax.score import weighted_logits
 
 __all__ = ["Replay", "Replayed", "Seen", "Watched"]

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gaxjax.data.batching import Batch, Prefetch
+from gaxjax.data import Batch, Prefetch
 from gaxjax.gax.lane import NOT_FINITE, REACHED, STEP_LIMIT
 from gaxjax.gax.objective import Verified
 from gaxjax.gax.program import QUEUE_BLOCKS, Program
 from gaxjax.gax.slots import Report
 from gaxjax.gax.stats import EngineStats
-from gaxjax.results.solution import Outcome, Solution
+from gaxjax.results import Outcome, Solution
 from gaxjax.score import Reading
 
 _PATIENCE = 8  # steps an ended image may wait for a full verification batch

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from gaxjax.config.methods import GaxConfig
+from gaxjax.config import GaxConfig
 from gaxjax.gax.heatmap import heatmap
 from gaxjax.gax.lane import EMPTY, REACHED, RUNNING, STEP_LIMIT, Lane, advance, new_lane, where
 from gaxjax.gax.objective import Objective, Verified
-from gaxjax.models.classifier import as_unit_range
+from gaxjax.models import as_unit_range
 
 _REFILL_CHUNK = 8  # slots whose new images are prepared together
 

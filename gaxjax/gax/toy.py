@@ -21,7 +21,7 @@ import optax
 from jaxtyping import Array, Float, Int
 from numpy.lib.recfunctions import unstructured_to_structured
 
-from gaxjax.common.types import Scalar
+from gaxjax.common import Scalar
 from gaxjax.score import co_score
 
 Pair = Float[Array, "2"]

@@ -2,9 +2,9 @@
 
 from flax import nnx
 
-from gaxjax.common.types import Images, Logits
+from gaxjax import ops
+from gaxjax.common import Images, Logits
 from gaxjax.models.layers import Conv, Dropout, Linear, MaxPool, Relu, flatten, run
-from gaxjax.ops import operations as ops
 
 __all__ = ["AlexNet"]
 

@@ -21,8 +21,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from gaxjax.common.files import file_sha256, replacing_folder
-from gaxjax.common.text import one_line
+from gaxjax.common import file_sha256, one_line, replacing_folder
 
 __all__ = ["read_arrays", "read_description", "write_arrays"]
 

@@ -17,9 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import cannot_write
-from gaxjax.common.text import one_line
+from gaxjax.common import UserError, cannot_write, one_line
 from gaxjax.models import registry as models
 from gaxjax.models.arrays import read_arrays, read_description, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier

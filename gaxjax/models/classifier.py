@@ -14,8 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.types import Image, Images, Logits, at_least_float32
+from gaxjax.common import Image, Images, Logits, UserError, at_least_float32
 
 
 @dataclass(frozen=True)

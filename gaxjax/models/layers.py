@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from gaxjax.ops import operations as ops
+from gaxjax import ops
 
 __all__ = [
     "BatchNorm",

@@ -10,7 +10,7 @@ from typing import Any
 
 from flax import nnx
 
-from gaxjax.common.errors import UserError, nearest
+from gaxjax.common import UserError, nearest
 from gaxjax.models.alexnet import AlexNet
 from gaxjax.models.resnet import BasicBlock, Bottleneck, ResNet, SmallResNet
 from gaxjax.models.squeezenet import SqueezeNet

@@ -7,9 +7,9 @@ from typing import Any
 from flax import nnx
 from jaxtyping import Array, Float
 
-from gaxjax.common.types import Images, Logits
+from gaxjax import ops
+from gaxjax.common import Images, Logits
 from gaxjax.models.layers import BatchNorm, Conv, Linear, MaxPool, run
-from gaxjax.ops import operations as ops
 
 __all__ = ["BasicBlock", "Bottleneck", "ResNet", "SmallResNet"]
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from gaxjax.models.classifier import Classifier, as_classifier
 from gaxjax.models.layers import BatchNorm, Conv, Identity
-from gaxjax.ops.winograd import _WINDOW, transformed_kernel, winograd_convolution
+from gaxjax.ops import WINDOW, transformed_kernel, winograd_convolution
 
 __all__ = ["WinogradConv", "fast_form", "fold_batch_norm", "use_winograd"]
 
@@ -107,7 +107,7 @@ def _pays(layer: Any) -> bool:
         return False
     window, channels = layer.kernel[...].shape[:2], layer.kernel[...].shape[2:]
     same_size = (layer.stride, layer.padding, layer.groups) == (1, 1, 1)
-    return window == (_WINDOW, _WINDOW) and same_size and min(channels) >= _FEWEST_CHANNELS
+    return window == (WINDOW, WINDOW) and same_size and min(channels) >= _FEWEST_CHANNELS
 
 
 class WinogradConv(nnx.Module):

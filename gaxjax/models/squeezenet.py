@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from gaxjax.common.types import Images, Logits
+from gaxjax import ops
+from gaxjax.common import Images, Logits
 from gaxjax.models.layers import Conv, Dropout, MaxPool, Relu, run
-from gaxjax.ops import operations as ops
 
 __all__ = ["Fire", "SqueezeNet"]
 

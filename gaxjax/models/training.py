@@ -14,8 +14,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Int32, PyTree, UInt8
 
-from gaxjax.common.devices import matmul_precision
-from gaxjax.config.finetune import FinetuneConfig
+from gaxjax.common import matmul_precision
+from gaxjax.config import FinetuneConfig
 from gaxjax.models.classifier import as_unit_range
 
 __all__ = ["TrainState", "Trainer", "batch_rows"]

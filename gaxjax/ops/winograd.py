@@ -20,8 +20,8 @@ from jaxtyping import Array, Float
 
 __all__ = ["transformed_kernel", "winograd_convolution"]
 
-_TILE, _WINDOW = 4, 3
-_PATCH = _TILE + _WINDOW - 1
+_TILE, WINDOW = 4, 3
+_PATCH = _TILE + WINDOW - 1
 _POINTS = tuple(Fraction(*point) for point in ((0, 1), (3, 4), (-3, 4), (3, 2), (-3, 2)))
 
 
@@ -117,7 +117,7 @@ def _combinations(matrix: np.ndarray, terms: list[Array]) -> list[Array]:
 
 def transformed_kernel(kernel: np.ndarray) -> np.ndarray:
     """Return a kernel [3, 3, I, O] as 36 matrices [36, I, O] in its own dtype."""
-    matrices = np.kron(_KERNEL, _KERNEL) @ kernel.reshape(_WINDOW**2, -1).astype(np.float64)
+    matrices = np.kron(_KERNEL, _KERNEL) @ kernel.reshape(WINDOW**2, -1).astype(np.float64)
     return matrices.astype(kernel.dtype).reshape(_PATCH**2, *kernel.shape[2:])
 
 
@@ -136,8 +136,8 @@ def _toom_cook(points: Sequence[Fraction]) -> tuple[np.ndarray, np.ndarray, np.n
     others = [[other for other in points if other != point] for point in points]
     scales = [prod(a - b for b in rest) for a, rest in zip(points, others, strict=True)]
     output = [[a**i for a in points] + [one if i == _TILE - 1 else zero] for i in range(_TILE)]
-    kernel = [[a**j / s for j in range(_WINDOW)] for a, s in zip(points, scales, strict=True)]
-    at_infinity = [zero] * (_WINDOW - 1) + [one]
+    kernel = [[a**j / s for j in range(WINDOW)] for a, s in zip(points, scales, strict=True)]
+    at_infinity = [zero] * (WINDOW - 1) + [one]
     patch = [[*coefficients(rest), zero] for rest in others] + [coefficients(points)]
     matrices: tuple[Any, ...] = (output, [*kernel, at_infinity], patch)
     found = (np.array(matrix, np.float64) for matrix in matrices)

@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaxjax.ax.engine import ScoredBatch, ax_solutions, unreadable_solutions
-from gaxjax.ax.objective import Explained
-from gaxjax.ax.stats import BatchStats
-from gaxjax.common.errors import UserError
-from gaxjax.config.base import Operation, Wanted
-from gaxjax.config.methods import AxConfig
-from gaxjax.config.runs import BatchConfig
-from gaxjax.data.batching import Batch
+from gaxjax.ax import BatchStats, Explained, ScoredBatch, ax_solutions, unreadable_solutions
+from gaxjax.common import UserError
+from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted
+from gaxjax.data import Batch
 from gaxjax.reference.captum_methods import attributions, divide_by_max_abs
 from gaxjax.reference.captum_model import (
     Normalized,
@@ -30,7 +26,7 @@ from gaxjax.reference.torch_classifier import (
     to_space,
     weighted_logits,
 )
-from gaxjax.results.solution import Solution
+from gaxjax.results import Solution
 from gaxjax.score import Reading, Scored
 
 __all__ = ["CaptumEngine"]

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import fx, nn
 
-from gaxjax.common.errors import UserError
+from gaxjax.common import UserError
 
 __all__ = ["NONLINEARITIES", "at_rest", "rebuild"]
 

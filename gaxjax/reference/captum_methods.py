@@ -11,8 +11,8 @@ from captum import attr
 from jaxtyping import Float, Int
 from torch import nn
 
-from gaxjax.common.errors import UserError, nearest
-from gaxjax.config.base import METHODS, Method, Pooling, Wanted
+from gaxjax.common import UserError, nearest
+from gaxjax.config import METHODS, Method, Pooling, Wanted
 from gaxjax.reference.captum_graph import NONLINEARITIES
 from gaxjax.reference.captum_model import first_convolution, layer, separated_part
 

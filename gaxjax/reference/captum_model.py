@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import fx, nn
 
-from gaxjax.common.errors import UserError, nearest
+from gaxjax.common import UserError, nearest
 from gaxjax.reference.captum_graph import at_rest, rebuild
 
 __all__ = ["Normalized", "first_convolution", "layer", "separate_nonlinearities", "separated_part"]

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from gaxjax.reference.consistency import Faults, Row
 from gaxjax.reference.torch_classifier import TorchLogits, weighted_logits
-from gaxjax.results.solution import Outcome
+from gaxjax.results import Outcome
 
 __all__ = ["RELATIVE_TOLERANCE", "Comparison", "Seen", "Tally", "see"]
 

@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from gaxjax.common.errors import UserError
-from gaxjax.config.methods import GaxConfig
-from gaxjax.data.image_set import ImageSet
-from gaxjax.results.solution import Outcome
-from gaxjax.results.store import heatmap_sha256, read_heatmaps
-from gaxjax.results.stored_run import Run
+from gaxjax.common import UserError
+from gaxjax.config import GaxConfig
+from gaxjax.data import ImageSet
+from gaxjax.results import Outcome, Run, heatmap_sha256, read_heatmaps
 
 __all__ = ["Fault", "Faults", "Row", "StoredHeatmaps", "check_rows"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from gaxjax.config.methods import GaxConfig
+from gaxjax.config import GaxConfig
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ReferenceResult:
     reached: bool
 
 
-def gax(
+def reference_gax(
     network: torch.nn.Module,
     image: Float[np.ndarray, "H W 3"],
     label: int,

@@ -13,15 +13,10 @@ from jaxtyping import Float, Float16, Float32, Float64, Int
 from torch import nn
 
 import converters
-from converters.conversion import mean_and_std
-from converters.torch_models import torch_model
-from converters.torchvision_weights import PublishedWeights, download, find_weights
-from gaxjax.common.errors import UserError
-from gaxjax.common.types import HostImages
-from gaxjax.config.base import Operation, ScoreSpace
-from gaxjax.config.inputs import ModelConfig
-from gaxjax.models import checkpoint
-from gaxjax.models.classifier import as_classifier
+from converters import PublishedWeights, download, find_weights, mean_and_std, torch_model
+from gaxjax.common import HostImages, UserError
+from gaxjax.config import ModelConfig, Operation, ScoreSpace
+from gaxjax.models import as_classifier, checkpoint
 
 __all__ = [
     "TorchClassifier",

@@ -15,13 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from converters.torchvision_weights import is_torchvision_name
-from gaxjax.common import interruption
-from gaxjax.common.errors import UserError
-from gaxjax.config.inputs import DataConfig, ModelConfig
-from gaxjax.data.batching import Batch, batches
-from gaxjax.data.image_set import ImageSet
-from gaxjax.data.sources import open_images
+from converters import is_torchvision_name
+from gaxjax.common import UserError, interruption
+from gaxjax.config import DataConfig, ModelConfig
+from gaxjax.data import Batch, ImageSet, batches, open_images
 from gaxjax.reference.comparison import RELATIVE_TOLERANCE, Comparison, Seen, Tally, see
 from gaxjax.reference.consistency import Fault, Faults, Row, StoredHeatmaps, check_rows
 from gaxjax.reference.torch_classifier import (
@@ -34,8 +31,7 @@ from gaxjax.reference.torch_classifier import (
     to_space,
     to_torch,
 )
-from gaxjax.results.solution import Outcome
-from gaxjax.results.stored_run import Run, open_run
+from gaxjax.results import Outcome, Run, open_run
 
 __all__ = ["Verification", "verify_run"]
 

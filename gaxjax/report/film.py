@@ -10,15 +10,19 @@ import numpy as np
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from gaxjax.common.errors import UserError
-from gaxjax.config.base import Operation
-from gaxjax.config.runs import RunConfig
-from gaxjax.data.decode import HostImage
-from gaxjax.data.selection import find_image
+from gaxjax.common import UserError
+from gaxjax.config import GaxRunConfig, Operation
+from gaxjax.data import HostImage, find_image
 from gaxjax.report.pictures import heatmap_picture, image_picture, robust_limit
 from gaxjax.report.sampling import rounded, spread, thinned
-from gaxjax.results.snapshots import read_about, read_snapshot_heatmaps
-from gaxjax.results.stored_run import Images, Run, images_of, open_run
+from gaxjax.results import (
+    Run,
+    RunImages,
+    images_of,
+    open_run,
+    read_snapshot_about,
+    read_snapshot_heatmaps,
+)
 
 __all__ = [
     "MOST_IMAGES",
@@ -164,7 +168,7 @@ def read_film(path: Path, image: str, *, data: str | None = None) -> Film:
     """
     run = open_run(path, data=data)
     run.require_scores()
-    if not isinstance(run.config, RunConfig):
+    if not isinstance(run.config, GaxRunConfig):
         raise UserError(f"{path} is a run of gaxjax ax: view shows GAX runs")
     image_id = find_image(image, run.scores["image_id"].to_pylist(), path)
     (row,) = run.scores.filter(pc.equal(run.scores["image_id"], image_id)).to_pylist()
@@ -224,7 +228,11 @@ def _no_heatmap(run: Run, row: dict[str, Any]) -> str:
 
 
 def _why_none(run: Run, image_id: str) -> str:
-    reason = None if run.snapshots is None else read_about(run.snapshots)["left_out"].get(image_id)
+    reason = (
+        None
+        if run.snapshots is None
+        else read_snapshot_about(run.snapshots)["left_out"].get(image_id)
+    )
     if reason:
         return f"{image_id} has no snapshots, as {reason}: this is its final heatmap"
     return (
@@ -237,14 +245,14 @@ def left_out(run: Run) -> list[str]:
     """Return a line for each image whose snapshots were wanted and could not be kept."""
     if run.snapshots is None:
         return []
-    missing = read_about(run.snapshots)["left_out"]
+    missing = read_snapshot_about(run.snapshots)["left_out"]
     return [f"No snapshots of {image_id}: {reason}" for image_id, reason in missing.items()]
 
 
 # --- The page's viewer ---------------------------------------------------------------------------
 
 
-def evolutions(run: Run, load: Images, number: int, most: int) -> list[dict[str, Any]]:
+def evolutions(run: Run, load: RunImages, number: int, most: int) -> list[dict[str, Any]]:
     """Return what the viewer shows of a run, ready for JSON.
 
     Images are spread from the most to the fewest steps. An image's heatmaps share one scale; a

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from gaxjax.report.figures.style import title_of
 from gaxjax.report.pictures import heatmap_picture, image_picture
 from gaxjax.report.sampling import rounded, spread, thinned
-from gaxjax.results.stored_run import Images, Run
+from gaxjax.results import Run, RunImages
 
 __all__ = ["MOST_ROWS", "choose", "gallery"]
 
@@ -39,7 +39,7 @@ class _Names:
         return self._places[text]
 
 
-def gallery(runs: Sequence[Run], images: Sequence[Images], num_pictures: int) -> dict[str, Any]:
+def gallery(runs: Sequence[Run], images: Sequence[RunImages], num_pictures: int) -> dict[str, Any]:
     """Return the gallery's data, ready for JSON; undefined numbers are None.
 
     Args:
@@ -115,7 +115,7 @@ def _values(row: dict[str, Any], number: int, run: Run, texts: dict[str, _Names]
 def _add_pictures(
     pictures: dict[str, Any],
     run: Run,
-    load: Images,
+    load: RunImages,
     rows: list[dict[str, Any]],
     first: int,
     number: int,

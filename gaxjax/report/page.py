@@ -20,9 +20,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import replacing
-from gaxjax.common.table import columns_of, to_csv
+from gaxjax.common import UserError, columns_of, replacing, to_csv
 from gaxjax.report.figures.catalogue import course_figures, run_figures
 from gaxjax.report.figures.figure import Figure
 from gaxjax.report.film import MOST_IMAGES, evolutions, left_out
@@ -30,7 +28,7 @@ from gaxjax.report.gallery import gallery
 from gaxjax.report.pictures import color_table
 from gaxjax.report.sections import confounding, facts, headline
 from gaxjax.report.tables import statistics_tables
-from gaxjax.results.stored_run import Run, images_of, open_runs
+from gaxjax.results import Run, images_of, open_runs
 
 __all__ = ["Written", "write_report"]
 

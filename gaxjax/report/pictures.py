@@ -10,7 +10,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from gaxjax.results.display import DIVERGING
+from gaxjax.results import DIVERGING
 
 __all__ = [
     "HeatmapPicture",

@@ -11,14 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gaxjax.common.text import counted
-from gaxjax.config.base import to_dict
-from gaxjax.config.methods import AX_PRESETS, PRESETS
+from gaxjax.common import counted
+from gaxjax.config import AX_PRESETS, GAX_PRESETS, to_dict
 from gaxjax.report.figures.style import title_of
 from gaxjax.report.tables import verdict
-from gaxjax.results.columns import of_method
-from gaxjax.results.solution import Outcome
-from gaxjax.results.stored_run import Run
+from gaxjax.results import Outcome, Run, of_method
 
 __all__ = ["command_line", "confounding", "facts", "headline"]
 
@@ -200,7 +197,7 @@ def command_line(run: Run) -> str:
         'gaxjax gax --model resnet34.ckpt --data val --bias --output run'
     """
     config = run.config
-    presets: dict[Any, Any] = PRESETS if run.is_gax else AX_PRESETS
+    presets: dict[Any, Any] = GAX_PRESETS if run.is_gax else AX_PRESETS
     words = ["gaxjax", run.header["command"]]
     for section in fields(config):
         value = getattr(config, section.name)

@@ -2,18 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from gaxjax.common.table import Column, Strong, Table, to_csv
-from gaxjax.results.evaluation import Evaluation
-from gaxjax.results.method_statistics import (
-    Effect,
-    Gap,
-    MethodStatistics,
-    ScoreSummary,
-    Statistics,
-)
+from gaxjax.common import Column, Strong, Table, to_csv
+from gaxjax.results import Effect, Evaluation, Gap, MethodStatistics, ScoreSummary, Statistics
 
 __all__ = [
-    "FORMATS",
+    "TABLE_1_FORMATS",
     "evaluation_tables",
     "statistics_tables",
     "table_1",
@@ -196,7 +189,7 @@ def _effect_cells(effect: Effect) -> list[str]:
 
 # --- Table 1 -------------------------------------------------------------------------------------
 
-FORMATS = (".md", ".tex", ".csv")
+TABLE_1_FORMATS = (".md", ".tex", ".csv")
 """Endings of the files that `table_1_text` is for."""
 
 

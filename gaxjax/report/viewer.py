@@ -11,26 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.progress import StepProgress
+from gaxjax.common import StepProgress, UserError
 from gaxjax.report.figures.style import cut, styled
 from gaxjax.report.film import Film, Frame
 from gaxjax.report.pictures import augmented
-from gaxjax.results.display import (
-    CURVE,
-    DIVERGING,
-    LABEL,
-    NOW,
-    QUIET,
-    TARGET,
-    abs_max,
-    bare,
-    draw_channels,
-)
+from gaxjax.results import CURVE, DIVERGING, LABEL, NOW, QUIET, TARGET, abs_max, bare, draw_channels
 
-__all__ = ["SUFFIXES", "lay_out", "save_film", "show_film"]
+__all__ = ["FILM_SUFFIXES", "lay_out", "save_film", "show_film"]
 
-SUFFIXES = (".gif", ".mp4", ".png")
+FILM_SUFFIXES = (".gif", ".mp4", ".png")
 _FRAMES_PER_SECOND = 5
 _DPI = 100  # even numbers of pixels, which H.264 wants
 _SIZE = (11.2, 6.4)  # inches

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
-from gaxjax.common.errors import UserError
+from gaxjax.common import UserError
 
 __all__ = [
     "Interval",

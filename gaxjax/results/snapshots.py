@@ -17,29 +17,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.text import one_line
+from gaxjax.common import UserError, one_line
 from gaxjax.results.store import read_heatmap_rows
 
 __all__ = [
-    "ABOUT",
-    "ARRAY",
-    "SCHEMA",
-    "TABLE",
+    "SNAPSHOT_ABOUT",
+    "SNAPSHOT_ARRAY",
+    "SNAPSHOT_SCHEMA",
+    "SNAPSHOT_TABLE",
     "SnapshotSummary",
     "drop_snapshots",
     "has_snapshots",
-    "read_about",
+    "read_snapshot_about",
     "read_snapshot_heatmaps",
     "read_snapshots",
-    "summarise",
+    "summarise_snapshots",
 ]
 
-TABLE, ARRAY = "snapshots.parquet", "snapshots.zarr"
-ABOUT = b"gaxjax"
+SNAPSHOT_TABLE, SNAPSHOT_ARRAY = "snapshots.parquet", "snapshots.zarr"
+SNAPSHOT_ABOUT = b"gaxjax"
 """Key of the table's metadata: what was asked for, and what is missing."""
 
-SCHEMA = pa.schema(
+SNAPSHOT_SCHEMA = pa.schema(
     [
         pa.field("image_id", pa.string(), nullable=False),
         pa.field("step", pa.int32(), nullable=False),
@@ -74,17 +73,19 @@ class SnapshotSummary:
 
 def has_snapshots(run: Path | str) -> bool:
     """Return whether a run has snapshots."""
-    return (Path(run) / TABLE).exists()
+    return (Path(run) / SNAPSHOT_TABLE).exists()
 
 
 def drop_snapshots(run: Path) -> None:
     """Remove a run's snapshots, if it has some."""
-    (run / TABLE).unlink(missing_ok=True)
-    shutil.rmtree(run / ARRAY, ignore_errors=True)
+    (run / SNAPSHOT_TABLE).unlink(missing_ok=True)
+    shutil.rmtree(run / SNAPSHOT_ARRAY, ignore_errors=True)
 
 
 def read_snapshots(run: Path | str) -> pa.Table:
-    """Return a run's snapshots, one row each, ordered by image and step; columns as in `SCHEMA`.
+    """Return a run's snapshots, one row each, ordered by image and step.
+
+    Columns are those of `SNAPSHOT_SCHEMA`.
 
     Raises:
         UserError: the run has none, or the table is damaged.
@@ -92,15 +93,15 @@ def read_snapshots(run: Path | str) -> pa.Table:
     Example:
         >>> frame = read_snapshots("gax-run").to_pandas()
     """
-    path = Path(run) / TABLE
+    path = Path(run) / SNAPSHOT_TABLE
     if not path.exists():
         raise UserError(
             f"{run} has no snapshots: give its gaxjax gax command again with --snapshots 8"
         )
     try:
         table = pq.read_table(path, partitioning=None)
-        json.loads(table.schema.metadata[ABOUT])
-        return table.cast(SCHEMA.with_metadata(table.schema.metadata))
+        json.loads(table.schema.metadata[SNAPSHOT_ABOUT])
+        return table.cast(SNAPSHOT_SCHEMA.with_metadata(table.schema.metadata))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is damaged ({one_line(error)}): delete it and give the run's command again"
@@ -114,26 +115,26 @@ def read_snapshot_heatmaps(run: Path | str, rows: Iterable[int]) -> Float[np.nda
         UserError: they are missing or damaged.
     """
     try:
-        found = read_heatmap_rows(Path(run).resolve() / ARRAY, rows)
+        found = read_heatmap_rows(Path(run).resolve() / SNAPSHOT_ARRAY, rows)
         if np.isfinite(found).all():
             return found
         reason = "a snapshot is missing"
     except UserError as error:
         reason = str(error)
     raise UserError(
-        f"{run}/{ARRAY} is damaged ({reason}): delete {TABLE} beside it, and give the run's "
-        "command again to have them anew"
+        f"{run}/{SNAPSHOT_ARRAY} is damaged ({reason}): delete {SNAPSHOT_TABLE} beside it, and "
+        "give the run's command again to have them anew"
     )
 
 
-def read_about(table: pa.Table) -> dict[str, Any]:
+def read_snapshot_about(table: pa.Table) -> dict[str, Any]:
     """Return what the table's metadata tells: `asked`, `left_out`, `class_names`, `difference`."""
-    about: dict[str, Any] = json.loads(table.schema.metadata[ABOUT])
+    about: dict[str, Any] = json.loads(table.schema.metadata[SNAPSHOT_ABOUT])
     return about
 
 
-def summarise(table: pa.Table) -> SnapshotSummary:
+def summarise_snapshots(table: pa.Table) -> SnapshotSummary:
     """Return what a table of snapshots holds."""
-    about = read_about(table)
+    about = read_snapshot_about(table)
     image_ids = tuple(sorted(set(table["image_id"].to_pylist())))
     return SnapshotSummary(image_ids, len(table), about["left_out"], about["difference"])

@@ -9,8 +9,8 @@ from typing import overload
 import numpy as np
 from jaxtyping import Float, Int
 
-from gaxjax.common.table import Column, Table
-from gaxjax.config.base import Operation
+from gaxjax.common import Column, Table
+from gaxjax.config import Operation
 from gaxjax.results.display import panels_png
 
 __all__ = ["Outcome", "Solution", "Solutions"]

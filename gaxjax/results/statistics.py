@@ -15,8 +15,8 @@ import pyarrow as pa
 import scipy.stats
 from jaxtyping import Float
 
-from gaxjax.common.errors import UserError
-from gaxjax.config.base import METHODS
+from gaxjax.common import UserError
+from gaxjax.config import METHODS
 from gaxjax.results.columns import numbers, texts
 from gaxjax.results.method_statistics import (
     KEYS,

@@ -23,10 +23,16 @@ import pyarrow.parquet as pq
 import tensorstore as ts
 from jaxtyping import Float
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import lock, replacing
-from gaxjax.common.header import FolderHeader, damaged, read_values, refuse_strangers
-from gaxjax.common.text import one_line
+from gaxjax.common import (
+    FolderHeader,
+    UserError,
+    damaged,
+    lock,
+    one_line,
+    read_values,
+    refuse_strangers,
+    replacing,
+)
 from gaxjax.results.solution import Solution
 
 FORMAT = 2

@@ -17,20 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from gaxjax.common.errors import UserError
-from gaxjax.config.base import from_dict
-from gaxjax.config.methods import AxConfig, GaxConfig
-from gaxjax.config.runs import AxRunConfig, RunConfig, SnapshotConfig
-from gaxjax.data.decode import HostImage, UnreadableImageError
-from gaxjax.data.selection import find_image
-from gaxjax.data.sources import open_images
+from gaxjax.common import UserError
+from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
+from gaxjax.data import HostImage, UnreadableImageError, find_image, open_images
 from gaxjax.results.columns import numbers, of_method, texts  # noqa: F401
 from gaxjax.results.method_statistics import Statistics
-from gaxjax.results.snapshots import has_snapshots, read_about, read_snapshots
+from gaxjax.results.snapshots import has_snapshots, read_snapshot_about, read_snapshots
 from gaxjax.results.statistics import run_statistics
 from gaxjax.results.store import read_header, read_heatmaps, read_scores
 
-__all__ = ["Images", "Run", "images_of", "open_run", "open_runs"]
+__all__ = ["Run", "RunImages", "images_of", "open_run", "open_runs"]
 
 _NEEDED = {"command": str, "data": dict, "model": dict, "sessions": list, "status": str}
 
@@ -76,38 +72,38 @@ class Run:
     # --- Settings --------------------------------------------------------------------------------
 
     @functools.cached_property
-    def config(self) -> RunConfig | AxRunConfig:
+    def config(self) -> GaxRunConfig | AxRunConfig:
         """All settings; of the snapshots those that were last asked for.
 
         Raises:
             UserError: run.json or the snapshots' table is damaged.
         """
-        config_type: Any = AxRunConfig if self.header["command"] == "ax" else RunConfig
+        config_type: Any = AxRunConfig if self.header["command"] == "ax" else GaxRunConfig
         try:
-            config: RunConfig | AxRunConfig = from_dict(config_type, self.header["config"])
+            config: GaxRunConfig | AxRunConfig = from_dict(config_type, self.header["config"])
         except TypeError as error:
             raise UserError(
                 f"{self.path}/run.json is damaged (config: {error}): restore it or start anew"
             ) from None
-        if isinstance(config, RunConfig) and self.snapshots is not None:  # they may come later
-            asked = read_about(self.snapshots).get("asked", {})
+        if isinstance(config, GaxRunConfig) and self.snapshots is not None:  # they may come later
+            asked = read_snapshot_about(self.snapshots).get("asked", {})
             config = replace(config, snapshots=from_dict(SnapshotConfig, asked))
         return config
 
     @property
     def is_gax(self) -> bool:
         """Whether heatmaps were optimised, not taken from existing methods."""
-        return isinstance(self.config, RunConfig)
+        return isinstance(self.config, GaxRunConfig)
 
     @property
     def method(self) -> GaxConfig | AxConfig:
         """How the heatmaps were made and scored."""
-        return self.config.gax if isinstance(self.config, RunConfig) else self.config.ax
+        return self.config.gax if isinstance(self.config, GaxRunConfig) else self.config.ax
 
     @property
     def target(self) -> float | None:
         """The score that GAX aimed at; None for AX."""
-        return self.config.gax.target if isinstance(self.config, RunConfig) else None
+        return self.config.gax.target if isinstance(self.config, GaxRunConfig) else None
 
     @property
     def keeps_heatmaps(self) -> bool:
@@ -246,7 +242,7 @@ class Run:
             if row["label_name"]
         }
         if self.snapshots is not None:
-            names = read_about(self.snapshots)["class_names"]
+            names = read_snapshot_about(self.snapshots)["class_names"]
             found |= {int(index): name for index, name in names.items()}
         model = self.config.model.model
         found |= _checkpoint_names(model, self.header["model"].get("num_classes"))
@@ -344,11 +340,11 @@ def _checkpoint_names(model: str, num_classes: int | None) -> dict[int, str]:
 
 # --- The images, for small pictures only ---------------------------------------------------------
 
-Images = Callable[[str], HostImage | None]
+RunImages = Callable[[str], HostImage | None]
 """Gives the image with an id, or None where its file is not there any more."""
 
 
-def images_of(run: Run) -> tuple[Images, str | None]:
+def images_of(run: Run) -> tuple[RunImages, str | None]:
     """Open a run's images; also return a line for the reader where they cannot be shown."""
     reasons = []
     for place in filter(None, (run.data, run.config.data.data)):

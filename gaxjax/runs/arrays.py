@@ -9,16 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxjax.ax.engine import AxEngine
-from gaxjax.common.errors import UserError
-from gaxjax.config.base import Method, Operation
-from gaxjax.config.methods import AxConfig, GaxConfig
-from gaxjax.config.runs import BatchConfig, EngineConfig
-from gaxjax.data.batching import Batch
-from gaxjax.gax.engine import GaxEngine
-from gaxjax.models.checkpoint import load_classifier
-from gaxjax.models.classifier import Classifier, as_classifier
-from gaxjax.results.solution import Solution, Solutions
+from gaxjax.ax import AxEngine
+from gaxjax.common import UserError
+from gaxjax.config import AxConfig, BatchConfig, EngineConfig, GaxConfig, Method, Operation
+from gaxjax.data import Batch
+from gaxjax.gax import GaxEngine
+from gaxjax.models import Classifier, as_classifier, load_classifier
+from gaxjax.results import Solution, Solutions
 
 
 def explain(

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from gaxjax.ax.engine import AxEngine
-from gaxjax.common.errors import UserError
-from gaxjax.config.base import to_dict
-from gaxjax.config.runs import AxRunConfig
-from gaxjax.models.classifier import Classifier
-from gaxjax.results.solution import Outcome
+from gaxjax.ax import AxEngine
+from gaxjax.common import UserError
+from gaxjax.config import AxRunConfig, to_dict
+from gaxjax.models import Classifier
+from gaxjax.results import Outcome
 from gaxjax.runs.opening import chosen_images, open_classifier
 from gaxjax.runs.shell import Engine, RunSummary, heatmap_dtype, run_engine
 
@@ -55,8 +54,7 @@ def run_ax(
 
 def _captum_engine(config: AxRunConfig) -> Engine:
     try:
-        from gaxjax.reference.captum_engine import CaptumEngine
-        from gaxjax.reference.torch_classifier import open_torch_classifier
+        from gaxjax.reference import CaptumEngine, open_torch_classifier
     except ImportError as error:
         raise UserError(
             f"--backend captum needs torch and captum, which do not import here ({error}): install "

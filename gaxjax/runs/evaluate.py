@@ -7,20 +7,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from gaxjax.common.devices import pad_rows
-from gaxjax.config.base import ScoreSpace
-from gaxjax.data.batching import batches
-from gaxjax.data.image_set import ImageSet
-from gaxjax.models.classifier import Classifier, as_unit_range, check_image_size
-from gaxjax.results.evaluation import Evaluation
+from gaxjax.common import pad_rows
+from gaxjax.config import ScoreSpace
+from gaxjax.data import ImageSet, batches
+from gaxjax.models import Classifier, as_unit_range, check_image_size
+from gaxjax.results import Evaluation
 from gaxjax.score import GAX_SPACES, Reading, classify
 
-__all__ = ["baselines", "evaluate"]
+__all__ = ["baselines", "evaluate_classifier"]
 
 _BATCH = 16
 
 
-def evaluate(classifier: Classifier, images: ImageSet, *, threads: int = 4) -> Evaluation:
+def evaluate_classifier(
+    classifier: Classifier, images: ImageSet, *, threads: int = 4
+) -> Evaluation:
     """Classify an image set in float32, normalised as the classifier was trained.
 
     Raises:

@@ -19,27 +19,29 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gaxjax.common import interruption
-from gaxjax.common.devices import is_out_of_memory
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import lock
-from gaxjax.common.header import refuse_strangers
-from gaxjax.common.progress import StepProgress
-from gaxjax.config.base import to_dict
-from gaxjax.config.finetune import FinetuneConfig
-from gaxjax.config.inputs import DataConfig, ModelConfig
-from gaxjax.data.batching import batches
-from gaxjax.data.image_set import ImageSet
-from gaxjax.data.sources import open_images, splits_of
-from gaxjax.data.splits import make_split, read_split
-from gaxjax.models import checkpoint
-from gaxjax.models import registry as models
-from gaxjax.models.checkpoint import load_classifier
-from gaxjax.models.classifier import as_classifier, check_image_size
-from gaxjax.models.training import Trainer, TrainState, batch_rows
-from gaxjax.results.evaluation import Evaluation
+from gaxjax import models
+from gaxjax.common import (
+    StepProgress,
+    UserError,
+    interruption,
+    is_out_of_memory,
+    lock,
+    refuse_strangers,
+)
+from gaxjax.config import DataConfig, FinetuneConfig, ModelConfig, to_dict
+from gaxjax.data import ImageSet, batches, make_split, open_images, read_split, splits_of
+from gaxjax.models import (
+    Trainer,
+    TrainState,
+    as_classifier,
+    batch_rows,
+    check_image_size,
+    checkpoint,
+    load_classifier,
+)
+from gaxjax.results import Evaluation
 from gaxjax.runs import training_state
-from gaxjax.runs.evaluate import evaluate
+from gaxjax.runs.evaluate import evaluate_classifier
 from gaxjax.runs.opening import open_classifier
 from gaxjax.runs.training_log import TrainingLog, versions
 
@@ -127,7 +129,7 @@ def run_finetune(
         test = None
         if "test" in splits_of(data):
             images = _open(config, data, "test")
-            test = evaluate(load_classifier(path), images, threads=config.decode_threads)
+            test = evaluate_classifier(load_classifier(path), images, threads=config.decode_threads)
         log.write(
             status="complete",
             iterations=iterations,

@@ -4,19 +4,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from gaxjax.config.base import to_dict
-from gaxjax.config.runs import RunConfig
-from gaxjax.data.selection import find_image
-from gaxjax.gax.engine import GaxEngine
-from gaxjax.models.classifier import Classifier
-from gaxjax.results.solution import Outcome
+from gaxjax.config import GaxRunConfig, to_dict
+from gaxjax.data import find_image
+from gaxjax.gax import GaxEngine
+from gaxjax.models import Classifier
+from gaxjax.results import Outcome
 from gaxjax.runs.opening import chosen_images, open_classifier
 from gaxjax.runs.shell import RunSummary, heatmap_dtype, run_engine
 from gaxjax.runs.snapshots import take_snapshots
 
 
 def run_gax(
-    config: RunConfig,
+    config: GaxRunConfig,
     output: Path,
     *,
     classifier: Classifier | None = None,

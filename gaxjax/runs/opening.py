@@ -6,13 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from gaxjax.common.errors import UserError
-from gaxjax.config.inputs import ModelConfig
-from gaxjax.config.runs import AxRunConfig, RunConfig
-from gaxjax.data.image_set import ImageSet
-from gaxjax.data.sources import open_images
-from gaxjax.models.checkpoint import load_classifier
-from gaxjax.models.classifier import Classifier, check_image_size
+from gaxjax.common import UserError, refuse_foreign_converters
+from gaxjax.config import AxRunConfig, GaxRunConfig, ModelConfig
+from gaxjax.data import ImageSet, open_images
+from gaxjax.models import Classifier, check_image_size, load_classifier
 from gaxjax.runs.evaluate import baselines
 
 
@@ -36,6 +33,7 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
                 "--architecture and --normalization, or convert the weights again"
             )
         return load_classifier(path, fold=fold)
+    refuse_foreign_converters()
     try:
         import converters
     except ModuleNotFoundError as error:
@@ -75,7 +73,7 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     return _load_or_rebuild(converted, fold)
 
 
-def chosen_images(config: RunConfig | AxRunConfig, classifier: Classifier) -> ImageSet:
+def chosen_images(config: GaxRunConfig | AxRunConfig, classifier: Classifier) -> ImageSet:
     """Open the images, which fit the classifier; only the first ones with `first_correct`."""
     images = open_images(config.data, num_classes=classifier.num_classes)
     check_image_size(classifier, config.data.size)
@@ -83,7 +81,7 @@ def chosen_images(config: RunConfig | AxRunConfig, classifier: Classifier) -> Im
     if wanted is None:
         return images
     last = 0
-    method = config.gax if isinstance(config, RunConfig) else config.ax
+    method = config.gax if isinstance(config, GaxRunConfig) else config.ax
     for positions, labels, baseline in baselines(
         classifier, images, threads=config.data.decode_threads, score_space=method.score_space
     ):

@@ -14,19 +14,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from gaxjax.ax.stats import BatchStats
-from gaxjax.common import interruption
-from gaxjax.common.errors import UserError
-from gaxjax.common.progress import RunProgress
-from gaxjax.config.base import to_dict
-from gaxjax.config.runs import AxRunConfig, RunConfig
-from gaxjax.data.batching import Batch, batches
-from gaxjax.data.image_set import ImageSet
-from gaxjax.gax.stats import EngineStats
-from gaxjax.models.classifier import Classifier
-from gaxjax.results.snapshots import SnapshotSummary, drop_snapshots
-from gaxjax.results.solution import Solution
-from gaxjax.results.store import Result, Store, read_scores
+from gaxjax.ax import BatchStats
+from gaxjax.common import RunProgress, UserError, interruption
+from gaxjax.config import AxRunConfig, GaxRunConfig, to_dict
+from gaxjax.data import Batch, ImageSet, batches
+from gaxjax.gax import EngineStats
+from gaxjax.models import Classifier
+from gaxjax.results import Result, SnapshotSummary, Solution, Store, drop_snapshots, read_scores
 
 _PACKAGES = ("gaxjax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow", "tensorstore")
 _TORCH_PACKAGES = ("torch", "torchvision", "captum")
@@ -90,14 +84,14 @@ class Engine(Protocol):
         ...
 
 
-def heatmap_dtype(config: RunConfig | AxRunConfig) -> Any:
+def heatmap_dtype(config: GaxRunConfig | AxRunConfig) -> Any:
     """Return the type in which a run hands out and scores its heatmaps."""
     return np.dtype("float32" if config.store.heatmaps == "none" else config.store.heatmaps)
 
 
 def run_engine(
     command: str,
-    config: RunConfig | AxRunConfig,
+    config: GaxRunConfig | AxRunConfig,
     output: Path,
     classifier: Classifier,
     images: ImageSet,
@@ -177,7 +171,7 @@ def run_engine(
     )
 
 
-def _with_whole_paths(config: RunConfig | AxRunConfig) -> RunConfig | AxRunConfig:
+def _with_whole_paths(config: GaxRunConfig | AxRunConfig) -> GaxRunConfig | AxRunConfig:
     """Spell out the paths of model and images, so that the run can be verified from anywhere."""
 
     def whole(name: str) -> str:
@@ -193,7 +187,7 @@ def _with_whole_paths(config: RunConfig | AxRunConfig) -> RunConfig | AxRunConfi
 
 def _work(
     name: str,
-    config: RunConfig | AxRunConfig,
+    config: GaxRunConfig | AxRunConfig,
     engine: Engine,
     images: ImageSet,
     todo: list[int],

@@ -17,31 +17,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from gaxjax.common import interruption
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import lock, replacing
-from gaxjax.common.progress import StepProgress
-from gaxjax.common.text import in_bytes
-from gaxjax.config.base import to_dict
-from gaxjax.config.runs import RunConfig, SnapshotConfig
-from gaxjax.data.decode import UnreadableImageError
-from gaxjax.data.image_set import ImageSet
-from gaxjax.data.selection import find_image
-from gaxjax.gax.engine import GaxEngine
-from gaxjax.gax.replay import Replay, Replayed, Watched
-from gaxjax.results.snapshots import (
-    ABOUT,
-    ARRAY,
-    SCHEMA,
-    TABLE,
+from gaxjax.common import StepProgress, UserError, in_bytes, interruption, lock, replacing
+from gaxjax.config import GaxRunConfig, SnapshotConfig, to_dict
+from gaxjax.data import ImageSet, UnreadableImageError, find_image
+from gaxjax.gax import GaxEngine, Replay, Replayed, Watched
+from gaxjax.results import (
+    SNAPSHOT_ABOUT,
+    SNAPSHOT_ARRAY,
+    SNAPSHOT_SCHEMA,
+    SNAPSHOT_TABLE,
     SnapshotSummary,
     drop_snapshots,
     has_snapshots,
-    read_about,
+    open_heatmap_array,
+    read_heatmaps,
+    read_scores,
+    read_snapshot_about,
     read_snapshots,
-    summarise,
+    summarise_snapshots,
 )
-from gaxjax.results.store import open_heatmap_array, read_heatmaps, read_scores
 
 _NEW = "snapshots.new.zarr"  # until all are there; those of an earlier request stay as long
 
@@ -87,7 +81,7 @@ def snapshot_steps(curve: Float[np.ndarray, " T"], final: int, config: SnapshotC
     return sorted(step for step in steps if np.isfinite(curve[step]))
 
 
-def describe_disk(config: RunConfig) -> str:
+def describe_disk(config: GaxRunConfig) -> str:
     """Return one line on the disk that a run's snapshots will take: at most, and per 100 steps.
 
     Of heatmaps before their compression, which saves a little.
@@ -125,10 +119,10 @@ def take_snapshots(
         asked = to_dict(config)
         if has_snapshots(run):
             found = read_snapshots(run)
-            about = read_about(found)
+            about = read_snapshot_about(found)
             unread = any(_UNREAD in reason for reason in about["left_out"].values())
             if about["asked"] == asked and not unread:
-                return summarise(found)
+                return summarise_snapshots(found)
         left_out: dict[str, str] = {}
         chosen = _choose(run, config, left_out)
         watched = _watch(chosen, config, images, left_out)
@@ -188,7 +182,7 @@ def _take(
     ]
     total = sum(group[-1][1].last + 1 for group in groups)
     rows = sum(len(one.steps) for _, one in watched)
-    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    columns: dict[str, list[Any]] = {name: [] for name in SNAPSHOT_SCHEMA.names}
     differences, done, array = [0.0], 0, None
     shutil.rmtree(run / _NEW, ignore_errors=True)
     with StepProgress("Snapshots", total, "steps") as progress:
@@ -225,16 +219,16 @@ def _take(
     shown |= {one.label for _, one in watched}
     about["class_names"] = {number: names[number] for number in sorted(shown) if names}
     about["difference"] = max(differences)
-    table = pa.table(columns, schema=SCHEMA)
+    table = pa.table(columns, schema=SNAPSHOT_SCHEMA)
     table = table.sort_by([("image_id", "ascending"), ("step", "ascending")])
-    table = table.replace_schema_metadata({ABOUT: json.dumps(about)})
+    table = table.replace_schema_metadata({SNAPSHOT_ABOUT: json.dumps(about)})
     with _writing():
         drop_snapshots(run)
         if array is not None:
-            (run / _NEW).rename(run / ARRAY)
-        with replacing(run / TABLE) as temporary:
+            (run / _NEW).rename(run / SNAPSHOT_ARRAY)
+        with replacing(run / SNAPSHOT_TABLE) as temporary:
             pq.write_table(table, temporary, compression="zstd")
-    return summarise(table)
+    return summarise_snapshots(table)
 
 
 @contextmanager

@@ -10,10 +10,8 @@ from typing import Any
 
 import jax
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import cannot_write, replacing
-from gaxjax.common.header import FolderHeader, read_values
-from gaxjax.models.training import TrainState
+from gaxjax.common import FolderHeader, UserError, cannot_write, read_values, replacing
+from gaxjax.models import TrainState
 from gaxjax.runs import training_state
 
 __all__ = ["TrainingLog", "versions"]

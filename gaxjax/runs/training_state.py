@@ -7,10 +7,8 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from gaxjax.common.errors import UserError
-from gaxjax.common.files import cannot_write
-from gaxjax.common.text import one_line
-from gaxjax.models.arrays import read_arrays, read_description, write_arrays
+from gaxjax.common import UserError, cannot_write, one_line
+from gaxjax.models import read_arrays, read_description, write_arrays
 
 __all__ = ["RESUME", "latest_state", "load_state", "save_state"]
 

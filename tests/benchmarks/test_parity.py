@@ -9,7 +9,7 @@ from benchmarks.measure.problem import make_problem, open_problem
 from benchmarks.parity import ax_backends, check_run
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig, GaxConfig
-from gaxjax.config.runs import AxRunConfig, BatchConfig, EngineConfig, RunConfig
+from gaxjax.config.runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig
 from gaxjax.runs.ax import run_ax
 from gaxjax.runs.gax import run_gax
 
@@ -39,7 +39,8 @@ def test_a_checked_run_is_a_row_with_its_outcomes_and_worst_difference(
     model = ModelConfig(model=str(problem.checkpoint))
     gax = GaxConfig(target=2.0, max_steps=3, include_misclassified=True)
     run_gax(
-        RunConfig(model=model, data=DIGITS, gax=gax, engine=EngineConfig(slots=8)), tmp_path / "run"
+        GaxRunConfig(model=model, data=DIGITS, gax=gax, engine=EngineConfig(slots=8)),
+        tmp_path / "run",
     )
     row = row_of(
         check_run,

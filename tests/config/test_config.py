@@ -11,12 +11,12 @@ import pytest
 from gaxjax.common.errors import UserError
 from gaxjax.config.base import from_dict, to_dict
 from gaxjax.config.inputs import DataConfig, ModelConfig
-from gaxjax.config.methods import PRESETS, GaxConfig
-from gaxjax.config.runs import EngineConfig, RunConfig, StoreConfig
+from gaxjax.config.methods import GAX_PRESETS, GaxConfig
+from gaxjax.config.runs import EngineConfig, GaxRunConfig, StoreConfig
 
 
-def full_config() -> RunConfig:
-    return RunConfig(
+def full_config() -> GaxRunConfig:
+    return GaxRunConfig(
         model=ModelConfig(model="resnet34"),
         data=DataConfig(data="images", labels=Path("labels.csv"), num_images=7),
         gax=GaxConfig(score_space="raw", bias=True, target=15.0),
@@ -28,7 +28,7 @@ def full_config() -> RunConfig:
 
 def test_a_config_survives_json():
     config = full_config()
-    assert from_dict(RunConfig, json.loads(json.dumps(to_dict(config)))) == config
+    assert from_dict(GaxRunConfig, json.loads(json.dumps(to_dict(config)))) == config
 
 
 def test_a_config_cannot_be_changed():
@@ -49,7 +49,7 @@ def test_defaults_are_the_papers():
 
 
 def test_presets_differ_in_score_space():
-    spaces = {name: preset.score_space for name, preset in PRESETS.items()}
+    spaces = {name: preset.score_space for name, preset in GAX_PRESETS.items()}
     assert spaces == {"default": "normalized", "paper": "raw", "released": "released"}
 
 

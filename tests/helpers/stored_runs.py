@@ -12,7 +12,7 @@ from PIL import Image
 from gaxjax.config.base import to_dict
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig, GaxConfig
-from gaxjax.config.runs import AxRunConfig, RunConfig, SnapshotConfig, StoreConfig
+from gaxjax.config.runs import AxRunConfig, GaxRunConfig, SnapshotConfig, StoreConfig
 from gaxjax.data.sources import open_images
 from gaxjax.results.solution import Outcome, Solution
 from gaxjax.results.store import Result, Store, read_scores
@@ -115,7 +115,7 @@ def gax_run(
     path: Path, data: Path, *, status="complete", only: int | None = None, heatmaps="float16", **gax
 ) -> Path:
     """A GAX run over a folder's images; `only` so many are done where given."""
-    config = RunConfig(
+    config = GaxRunConfig(
         model=ModelConfig(model="r34.ckpt"),
         data=DataConfig(data=str(data), size=SIZE),
         gax=GaxConfig(bias=True, **gax),

@@ -9,7 +9,7 @@ from PIL import Image
 
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import GaxConfig
-from gaxjax.config.runs import EngineConfig, RunConfig, SnapshotConfig, StoreConfig
+from gaxjax.config.runs import EngineConfig, GaxRunConfig, SnapshotConfig, StoreConfig
 from gaxjax.runs import gax as gax_runs
 
 PIXELS = tiny.images(14)
@@ -36,9 +36,9 @@ def tiny_model(model=CLASSIFIER):
         yield
 
 
-def run_config(data, *, wanted=NONE, heatmaps="float16", **gax) -> RunConfig:
+def run_config(data, *, wanted=NONE, heatmaps="float16", **gax) -> GaxRunConfig:
     method = {"target": 100.0, "max_steps": 12, "include_misclassified": True} | gax
-    return RunConfig(
+    return GaxRunConfig(
         model=ModelConfig(model="tiny"),
         data=DataConfig(data=str(data), size=tiny.SIZE),
         gax=GaxConfig(**method),

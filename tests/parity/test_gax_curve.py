@@ -28,7 +28,7 @@ from gaxjax.gax.lane import adam
 from gaxjax.gax.objective import Objective
 from gaxjax.models.classifier import as_classifier
 from gaxjax.models.rewriting import fold_batch_norm
-from gaxjax.reference.gax import gax as reference_gax
+from gaxjax.reference.gax import reference_gax
 from gaxjax.results.solution import Outcome
 from gaxjax.runs.arrays import explain
 

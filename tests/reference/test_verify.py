@@ -18,7 +18,7 @@ from converters.random_weights import random_state_dict
 from gaxjax.common.errors import UserError
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig, GaxConfig
-from gaxjax.config.runs import AxRunConfig, BatchConfig, EngineConfig, RunConfig, StoreConfig
+from gaxjax.config.runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, StoreConfig
 from gaxjax.models import checkpoint
 from gaxjax.reference.verify import verify_run
 from gaxjax.results.store import SCHEMA, part_paths, read_scores
@@ -51,8 +51,8 @@ def model(tmp_path_factory):
     return save_model(tmp_path_factory.mktemp("model") / "small.ckpt", seed=0)
 
 
-def gax_config(model, **data) -> RunConfig:
-    return RunConfig(
+def gax_config(model, **data) -> GaxRunConfig:
+    return GaxRunConfig(
         model=ModelConfig(model=str(model)),
         data=DataConfig(**{"data": "digits", "size": 16, "num_images": IMAGES} | data),
         gax=GaxConfig(target=TARGET, max_steps=5, bias=True, include_misclassified=True),

@@ -19,7 +19,7 @@ from gaxjax.cli.main import main, parse
 from gaxjax.common.errors import UserError
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig, GaxConfig
-from gaxjax.config.runs import AxRunConfig, RunConfig
+from gaxjax.config.runs import AxRunConfig, GaxRunConfig
 from gaxjax.report.figures.catalogue import course_figures, run_figures
 from gaxjax.report.page import write_report
 from gaxjax.report.sections import command_line
@@ -30,15 +30,15 @@ from gaxjax.results.stored_run import open_runs
 @pytest.mark.parametrize(
     "config",
     [
-        RunConfig(model=ModelConfig(model="m"), data=DataConfig(data="digits")),
-        RunConfig(
+        GaxRunConfig(model=ModelConfig(model="m"), data=DataConfig(data="digits")),
+        GaxRunConfig(
             model=ModelConfig(model="a b"),
             data=DataConfig(data="d", classes=("NORMAL", "x y"), resize="crop", split="test"),
             gax=GaxConfig(bias=True, target=-1.5, score_space="raw", learning_rate=1e-3),
             preset="paper",
             first_correct=100,
         ),
-        RunConfig(
+        GaxRunConfig(
             model=ModelConfig(model="m"),
             data=DataConfig(data="d"),
             gax=GaxConfig(score_space="normalized", target=15.0),
@@ -53,7 +53,7 @@ from gaxjax.results.stored_run import open_runs
 )
 def test_the_command_line_gives_the_same_settings_again(config, gax, tmp_path):
     run = load(gax)
-    command = "gax" if isinstance(config, RunConfig) else "ax"
+    command = "gax" if isinstance(config, GaxRunConfig) else "ax"
     object.__setattr__(run, "config", config)
     object.__setattr__(run, "header", run.header | {"command": command})
     words = shlex.split(command_line(run))

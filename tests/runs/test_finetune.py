@@ -30,7 +30,7 @@ from gaxjax.models.training import Trainer, batch_rows
 from gaxjax.report.tables import table_1_text
 from gaxjax.results.evaluation import Evaluation
 from gaxjax.runs import finetune, training_state
-from gaxjax.runs.evaluate import evaluate
+from gaxjax.runs.evaluate import evaluate_classifier
 from gaxjax.runs.finetune import run_finetune
 
 SIZE = 16
@@ -102,7 +102,7 @@ def test_the_checkpoint_says_what_it_is(trained, xray):
     assert metadata.validation_accuracy == trained.validation_accuracy
     assert model.fc.bias is None
     images = open_images(DataConfig(data=str(xray), split="test", size=SIZE))
-    again = evaluate(load_classifier(trained.model.parent / "model.ckpt"), images)
+    again = evaluate_classifier(load_classifier(trained.model.parent / "model.ckpt"), images)
     assert again.to_dict() == trained.test.to_dict()
     stored = json.loads((trained.model.parent / "finetune.json").read_text())
     assert stored["test"] == trained.test.to_dict()

@@ -13,12 +13,12 @@ from PIL import Image
 from gaxjax.common.errors import UserError
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import GaxConfig
-from gaxjax.config.runs import EngineConfig, RunConfig, StoreConfig
+from gaxjax.config.runs import EngineConfig, GaxRunConfig, StoreConfig
 from gaxjax.data.sources import open_images
 from gaxjax.models import checkpoint
 from gaxjax.models import registry as models
 from gaxjax.results.store import read_header, read_heatmaps, read_scores
-from gaxjax.runs.evaluate import baselines, evaluate
+from gaxjax.runs.evaluate import baselines, evaluate_classifier
 from gaxjax.runs.gax import run_gax
 from gaxjax.runs.opening import open_classifier
 
@@ -36,8 +36,8 @@ def model(tmp_path_factory):
     return path
 
 
-def run_config(model, **data) -> RunConfig:
-    return RunConfig(
+def run_config(model, **data) -> GaxRunConfig:
+    return GaxRunConfig(
         model=ModelConfig(model=str(model)),
         data=DataConfig(**{"data": "digits", "size": 16, "num_images": 60} | data),
         gax=GaxConfig(target=20.0, max_steps=15, bias=True, include_misclassified=True),
@@ -77,7 +77,7 @@ def test_the_header_tells_how_to_run_it_again(finished, model):
 
     header = read_header(finished.output)
     assert header["status"] == "complete"
-    assert from_dict(RunConfig, header["config"]) == run_config(model)
+    assert from_dict(GaxRunConfig, header["config"]) == run_config(model)
     session = header["sessions"][0]
     assert session["image_steps"] > 60
     assert session["versions"]["jax"]
@@ -249,7 +249,7 @@ def test_evaluation_counts_correct_images_as_gax_does(model):
     config = dataclasses.replace(run_config(model), gax=GaxConfig(max_steps=0))
     classifier = open_classifier(config.model)
     images = open_images(config.data, num_classes=10)
-    result = evaluate(classifier, images)
+    result = evaluate_classifier(classifier, images)
     shown = np.stack([images.load(i) for i in range(60)]).astype(np.float32) / 255
     logits = np.asarray(classifier.apply(classifier.weights, jnp.asarray(shown)))
     labels = np.array([record.label for record in images.records])

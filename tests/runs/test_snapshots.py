@@ -25,7 +25,7 @@ from gaxjax.results.snapshots import (
     has_snapshots,
     read_snapshot_heatmaps,
     read_snapshots,
-    summarise,
+    summarise_snapshots,
 )
 from gaxjax.results.store import part_paths, read_header, read_heatmaps, read_scores
 from gaxjax.runs import snapshots
@@ -343,7 +343,7 @@ def test_without_an_image_there_are_no_snapshots_and_it_is_kept_why(run, take):
     name = next(name for name, row in stored(run).items() if row["outcome"] == "misclassified")
     found = take(run, SnapshotConfig(snapshot_images=(name,)))
     assert (found.image_ids, found.rows) == ((), 0)
-    assert summarise(read_snapshots(run)) == found
+    assert summarise_snapshots(read_snapshots(run)) == found
     assert found.left_out == {name: "it was not optimised (misclassified)"}
 
 

@@ -11,8 +11,7 @@ from jaxtyping import Float
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, finish, new_figure
 from gaxjax.report.figures.kinds import kind_handles, scores_by_kind
 from gaxjax.report.figures.style import CORRECT, INK, OPERATIONS, WRONG, styled, title_of
-from gaxjax.results.method_statistics import MethodStatistics, Statistics
-from gaxjax.results.stored_run import Run
+from gaxjax.results import MethodStatistics, Run, Statistics
 
 __all__ = ["Box", "box_figures", "boxes_of", "draw_boxes"]
 

@@ -9,12 +9,12 @@ from gaxjax.report.figures.heatmaps import heatmap_figures
 from gaxjax.report.figures.histograms import histogram_figures
 from gaxjax.report.figures.probabilities import probability_figures
 from gaxjax.report.figures.steps import step_figures
-from gaxjax.results.stored_run import Images, Run
+from gaxjax.results import Run, RunImages
 
 __all__ = ["Figure", "course_figures", "run_figures"]
 
 
-def run_figures(run: Run, load: Images) -> list[Figure]:
+def run_figures(run: Run, load: RunImages) -> list[Figure]:
     """Draw one run's figures: of AX the scores' boxes and histograms, of both the heatmaps.
 
     Raises:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, as_rows, finish, new_figure
 from gaxjax.report.figures.style import INK, colors_of, styled
-from gaxjax.results.stored_run import Run
+from gaxjax.results import Run
 
 __all__ = ["Curves", "curve_figures", "curves_of", "draw_curves"]
 

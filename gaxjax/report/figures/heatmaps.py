@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from gaxjax.common.text import counted
+from gaxjax.common import counted
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, finish, new_figure
 from gaxjax.report.figures.style import cut, styled, title_of
 from gaxjax.report.pictures import augmented, robust_limit
 from gaxjax.report.sampling import spread
-from gaxjax.results.display import DIVERGING
-from gaxjax.results.stored_run import Images, Run
+from gaxjax.results import DIVERGING, Run, RunImages
 
 __all__ = ["Panel", "draw_panels", "heatmap_figures"]
 
@@ -99,7 +98,7 @@ def _show(axis: Any, image: np.ndarray | None) -> None:
     axis.set_aspect("equal")
 
 
-def heatmap_figures(run: Run, load: Images) -> list[Figure]:
+def heatmap_figures(run: Run, load: RunImages) -> list[Figure]:
     """Draw some heatmaps of a run, where it keeps any.
 
     Of GAX those of several images, from the fewest updates to the most. Of AX all heatmaps of two
@@ -136,7 +135,7 @@ def heatmap_figures(run: Run, load: Images) -> list[Figure]:
     return figures
 
 
-def _gax_figure(run: Run, load: Images, rows: list[dict[str, Any]]) -> Figure:
+def _gax_figure(run: Run, load: RunImages, rows: list[dict[str, Any]]) -> Figure:
     heatmaps = run.heatmaps([row["heatmap_row"] for row in rows])
     common = float(np.abs(heatmaps).max()) or 1.0  # optimised heatmaps are compared
     panels = _panels_of(run, load, rows, heatmaps, [common] * len(rows))
@@ -149,7 +148,9 @@ def _gax_figure(run: Run, load: Images, rows: list[dict[str, Any]]) -> Figure:
     )
 
 
-def _ax_figure(run: Run, load: Images, rows: list[dict[str, Any]], kind: str, name: str) -> Figure:
+def _ax_figure(
+    run: Run, load: RunImages, rows: list[dict[str, Any]], kind: str, name: str
+) -> Figure:
     heatmaps = run.heatmaps([row["heatmap_row"] for row in rows])
     # Attributions, a few peaks each, are made visible one by one.
     limits = [robust_limit(heatmap) for heatmap in heatmaps]
@@ -171,7 +172,7 @@ def _ax_figure(run: Run, load: Images, rows: list[dict[str, Any]], kind: str, na
 
 def _panels_of(
     run: Run,
-    load: Images,
+    load: RunImages,
     rows: list[dict[str, Any]],
     heatmaps: np.ndarray,
     limits: Sequence[float],

@@ -11,8 +11,7 @@ from jaxtyping import Float, Int
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, as_rows, finish, new_figure
 from gaxjax.report.figures.kinds import kind_handles, scores_by_kind
 from gaxjax.report.figures.style import CORRECT, INK, OPERATIONS, WRONG, styled, title_of
-from gaxjax.results.method_statistics import Statistics
-from gaxjax.results.stored_run import Run
+from gaxjax.results import Run, Statistics
 
 __all__ = ["Histogram", "draw_histograms", "histogram_figures", "histograms_of"]
 

@@ -7,8 +7,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from gaxjax.report.figures.style import CORRECT, WRONG
-from gaxjax.results.columns import numbers, of_method
-from gaxjax.results.method_statistics import MethodStatistics
+from gaxjax.results import MethodStatistics, numbers, of_method
 
 __all__ = ["kind_handles", "scores_by_kind"]
 

@@ -10,8 +10,7 @@ from jaxtyping import Float, Int
 
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, as_rows, finish, run_panels
 from gaxjax.report.figures.style import INK, colors_of, styled
-from gaxjax.results.columns import numbers
-from gaxjax.results.stored_run import Run
+from gaxjax.results import Run, numbers
 
 __all__ = ["Probabilities", "draw_probabilities", "probabilities_of", "probability_figures"]
 

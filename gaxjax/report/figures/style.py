@@ -3,7 +3,7 @@
 import warnings
 from typing import Any
 
-from gaxjax.results.display import BLUE, SKY, VERMILION
+from gaxjax.results import BLUE, SKY, VERMILION
 
 __all__ = [
     "CORRECT",

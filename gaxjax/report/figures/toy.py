@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gaxjax.report.figures.figure import save
-from gaxjax.results.display import BLUE, VERMILION
+from gaxjax.results import BLUE, VERMILION
 
 _FIRST, _SECOND = VERMILION, BLUE  # for the paper's red and blue
 _SHADE = "#EFEFEF"
