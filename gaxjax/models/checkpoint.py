@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from gaxjax import models
 from gaxjax.common import UserError, cannot_write, one_line
-from gaxjax.models import registry as models
 from gaxjax.models.arrays import read_arrays, read_description, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
 from gaxjax.models.rewriting import fold_batch_norm

@@ -42,8 +42,8 @@ def images(tmp_path_factory):
 def model(tmp_path_factory):
     from flax import nnx
 
+    from gaxjax import models
     from gaxjax.models import checkpoint
-    from gaxjax.models import registry as models
 
     path = tmp_path_factory.mktemp("model") / "small.ckpt"
     net = models.build("small_resnet", num_classes=10, rngs=nnx.Rngs(0))
@@ -213,8 +213,8 @@ def test_a_run_prints_what_it_wrote_and_what_to_try_next(capsys, model, tmp_path
 def test_an_image_too_small_for_the_model_is_one_clear_line(capsys, tmp_path):
     from flax import nnx
 
+    from gaxjax import models
     from gaxjax.models import checkpoint
-    from gaxjax.models import registry as models
 
     path = tmp_path / "squeeze.ckpt"
     net = models.build("squeezenet1_1", num_classes=10, rngs=nnx.Rngs(0))

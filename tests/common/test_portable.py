@@ -5,8 +5,8 @@ import sys
 
 from flax import nnx
 
+from gaxjax import models
 from gaxjax.models import checkpoint
-from gaxjax.models import registry as models
 
 # Windows has none of these, macOS neither the cores of a process. What the libraries that stand
 # for the system use is theirs: they are imported before.

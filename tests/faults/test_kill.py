@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from gaxjax import models
 from gaxjax.models import checkpoint
-from gaxjax.models import registry as models
 from gaxjax.results.store import part_paths, read_header, read_heatmaps, read_scores
 
 NUM_IMAGES = 120

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from gaxjax import models
 from gaxjax.common.errors import UserError
 from gaxjax.models import arrays, checkpoint
-from gaxjax.models import registry as models
 from gaxjax.models.checkpoint import CheckpointMetadata
 
 METADATA = CheckpointMetadata(

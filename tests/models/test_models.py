@@ -9,8 +9,8 @@ import pytest
 import torch
 from flax import nnx
 
+from gaxjax import models
 from gaxjax.common.errors import UserError
-from gaxjax.models import registry as models
 from gaxjax.models.layers import BatchNorm, Conv
 
 

@@ -14,12 +14,12 @@ from converters import conversion, torchvision_weights
 from converters.random_weights import random_state_dict
 from converters.rules import IGNORED, rules
 from converters.torch_models import SmallResNet
+from gaxjax import models
 from gaxjax.common.errors import UserError
 from gaxjax.config.inputs import ModelConfig
 from gaxjax.config.methods import GaxConfig
 from gaxjax.gax.objective import Objective
 from gaxjax.models import checkpoint
-from gaxjax.models import registry as models
 from gaxjax.reference.torch_classifier import (
     TorchClassifier,
     augment,

@@ -17,6 +17,7 @@ import zarr
 from flax import nnx
 from PIL import Image
 
+from gaxjax import models
 from gaxjax.cli.main import main
 from gaxjax.common.errors import UserError
 from gaxjax.config.base import METHODS, from_dict, to_dict
@@ -24,7 +25,6 @@ from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig
 from gaxjax.config.runs import AxRunConfig, BatchConfig, StoreConfig
 from gaxjax.models import checkpoint
-from gaxjax.models import registry as models
 from gaxjax.results.store import heatmap_sha256, part_paths, read_header, read_heatmaps, read_scores
 from gaxjax.runs.ax import run_ax
 

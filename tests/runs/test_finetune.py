@@ -16,6 +16,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
+from gaxjax import models
 from gaxjax.cli.main import main
 from gaxjax.common.errors import UserError
 from gaxjax.config.finetune import FinetuneConfig
@@ -23,7 +24,6 @@ from gaxjax.config.inputs import DataConfig
 from gaxjax.data.sources import open_images
 from gaxjax.data.splits import make_split
 from gaxjax.models import checkpoint
-from gaxjax.models import registry as models
 from gaxjax.models.checkpoint import load_classifier
 from gaxjax.models.layers import Dropout, Linear
 from gaxjax.models.training import Trainer, batch_rows

@@ -10,13 +10,13 @@ import pytest
 from flax import nnx
 from PIL import Image
 
+from gaxjax import models
 from gaxjax.common.errors import UserError
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig, GaxRunConfig, StoreConfig
 from gaxjax.data.sources import open_images
 from gaxjax.models import checkpoint
-from gaxjax.models import registry as models
 from gaxjax.results.store import read_header, read_heatmaps, read_scores
 from gaxjax.runs.evaluate import baselines, evaluate_classifier
 from gaxjax.runs.gax import run_gax
