@@ -35,11 +35,11 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def _examples(tmp_path_factory) -> tuple[Path, dict[str, Any]]:
-    import examples
+    import docstrings
 
     folder = tmp_path_factory.mktemp("examples")
-    examples.make_folder(folder)
-    return folder, examples.names(folder)
+    docstrings.make_folder(folder)
+    return folder, docstrings.names(folder)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import tyro
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import say, wrote
-from gaxjax.common import UserError, checked_output, write_text
+from gaxjax.common import UserError, checked_output, refuse_foreign_converters, write_text
 
 __all__ = ["Verify"]
 
@@ -42,6 +42,7 @@ class Verify(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Verify, print the figures and write them."""
+        refuse_foreign_converters()
         try:
             from gaxjax.reference import verify_run
         except ImportError as error:
