@@ -48,10 +48,6 @@ def processor() -> str:
     return "".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
 
 
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
-"""For ``GLIBC_TUNABLES``: ask the kernel for huge pages."""
-
-
 def compiler_options(device: jax.Device) -> dict[str, str | bool]:
     """Return the compiler's settings for a device; a user's own XLA_FLAGS go first.
 
