@@ -13,7 +13,7 @@ from typing import Literal
 
 from benchmarks.measure.measurement import Fields, Measurement
 from benchmarks.measure.problem import Problem
-from gaxjax.common import HUGE_PAGES
+from gaxjax.cli.startup import HUGE_PAGES
 
 Accelerator = Literal["none", "any", "gpu", "shared gpu"]
 """What workers have: `any` is what a framework finds, a `shared gpu` one of several workers."""

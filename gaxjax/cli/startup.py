@@ -6,7 +6,10 @@ import platform
 import sys
 from pathlib import Path
 
-__all__ = ["keep_compiled_programs", "restart_with_huge_pages"]
+__all__ = ["HUGE_PAGES", "keep_compiled_programs", "restart_with_huge_pages"]
+
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
+"""For ``GLIBC_TUNABLES``: ask the kernel for huge pages."""
 
 _KERNEL_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -18,8 +21,6 @@ def restart_with_huge_pages() -> None:
     hands them out in pages of 4 KiB: 5 to 20 % of a step. glibc reads its setting only once, when
     a process starts. With ``GLIBC_TUNABLES`` already naming it (any value) nothing happens.
     """
-    from gaxjax.common import HUGE_PAGES
-
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     if HUGE_PAGES.partition("=")[0] in tunables or not _pages_are_a_choice():
         return

@@ -2,7 +2,6 @@
 
 from gaxjax.common.clash import refuse_foreign_converters
 from gaxjax.common.devices import (
-    HUGE_PAGES,
     compiler_options,
     free_bytes,
     half_as_many,
@@ -34,7 +33,6 @@ from gaxjax.common.text import counted, in_bytes, one_line
 from gaxjax.common.types import HostImages, Image, Images, Labels, Logits, Scalar, at_least_float32
 
 __all__ = [
-    "HUGE_PAGES",
     "Column",
     "FolderHeader",
     "HostImages",

@@ -16,7 +16,6 @@ from jaxtyping import Shaped
 from gaxjax.common.errors import UserError
 
 __all__ = [
-    "HUGE_PAGES",
     "compiler_options",
     "free_bytes",
     "half_as_many",
@@ -118,10 +117,6 @@ def processor() -> str:
     except OSError:
         return platform.processor() + platform.machine()
     return "".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
-
-
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
-"""For ``GLIBC_TUNABLES``: ask the kernel for huge pages."""
 
 
 def compiler_options(device: jax.Device) -> dict[str, str | bool]:

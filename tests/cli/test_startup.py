@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from gaxjax.cli import startup
-from gaxjax.common.devices import HUGE_PAGES
+from gaxjax.cli.startup import HUGE_PAGES
 
 CHILD = """
 import os, sys
