@@ -43,8 +43,10 @@ def separate_nonlinearities(
             the largest; on a CPU torchvision's classifiers agree to the last bit).
 
     Example:
-        >>> relu = torch.nn.ReLU()
-        >>> separate_nonlinearities(torch.nn.Sequential(relu, torch.nn.Conv2d(3, 3, 1), relu))
+        >>> import torchvision
+        >>> network = separate_nonlinearities(torchvision.models.resnet18())
+        >>> network.get_submodule("layer1.0.relu_2")
+        ReLU()
     """
     if isinstance(model, fx.GraphModule) and "layers" in model.meta:
         return model

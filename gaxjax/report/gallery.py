@@ -51,9 +51,9 @@ def gallery(runs: Sequence[Run], images: Sequence[RunImages], num_pictures: int)
         UserError: heatmaps are damaged.
 
     Example:
-        >>> from gaxjax.results.stored_run import open_run
+        >>> from gaxjax.results.stored_run import images_of, open_run
         >>> run = open_run("gax-run")
-        >>> gallery([run], [lambda image_id: images[0]], num_pictures=2)["outcomes"]
+        >>> rows = gallery([run], [images_of(run)[0]], num_pictures=2)["columns"]
     """
     total = sum(len(run.scores) for run in runs)
     texts = {name: _Names() for name in ("images", "classes", "methods", "outcomes")}
@@ -161,8 +161,11 @@ def choose(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """Choose rows worth a picture: extremes of score, steps and gain, then evenly by score.
 
     Example:
-        >>> rows = gaxjax.read_scores("gax-run").to_pylist()
-        >>> [row["co_score"] for row in choose(rows, 3)]
+        >>> row = {"probability_before": 0.5, "probability_after": 0.9} | {"outcome": "reached"}
+        >>> rows = [row | {"correct": True, "steps": n, "co_score": n} for n in range(9)]
+        >>> rows = [row | {"image_id": str(row["steps"])} for row in rows]
+        >>> [row["steps"] for row in choose(rows, 2)]
+        [0, 8]
     """
     if count >= len(rows):
         return rows

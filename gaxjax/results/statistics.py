@@ -78,8 +78,8 @@ def run_statistics(
             impossible.
 
     Example:
-        >>> run_statistics(gaxjax.read_scores("ax-run")).best
-        'saliency [sum]'
+        >>> from gaxjax.results.store import read_scores
+        >>> statistics = run_statistics(read_scores("ax-run"))
     """
     resampling = checked(Resampling(num_resamples, confidence, seed))
     groups = _split(scores)
