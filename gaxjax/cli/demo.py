@@ -82,10 +82,11 @@ def _train(path: Path) -> float:
     from gaxjax.data import load_digits_arrays
     from gaxjax.models import Trainer, checkpoint
 
-    images, labels, test_images, test_labels = load_digits_arrays(SIZE)
+    *arrays, test_labels = load_digits_arrays(SIZE)
+    images, labels, test_images = map(jnp.asarray, arrays)
     model = models.build(_ARCHITECTURE, num_classes=10, rngs=nnx.Rngs(0))
     trainer = Trainer(model, _TRAINING)
-    state, images, labels = trainer.start(), jnp.asarray(images), jnp.asarray(labels)
+    state = trainer.start()
     random = np.random.default_rng(0)
     for _ in range(_EPOCHS):
         order = random.permutation(len(images)).astype(np.int32)

@@ -68,7 +68,7 @@ def run_statistics(
     Neither the order of the rows nor the other methods in the table change a method's figures.
 
     Args:
-        scores: rows of `gaxjax.read_scores`, of an AX or a GAX run.
+        scores: `gaxjax.Run.scores`, of an AX or a GAX run.
         num_resamples: bootstrap resamples behind each interval.
         confidence: of the intervals, in (0, 1).
         seed: of the resampling.
@@ -106,7 +106,7 @@ def _split(scores: pa.Table) -> dict[_Key, _Columns]:
     if missing:
         raise UserError(
             f"the score table has no column {', '.join(missing)}; expected the columns of "
-            "gaxjax.read_scores"
+            "`gaxjax.Run.scores`"
         )
     # In the images' order, so that the order of the rows cannot reach the resampling.
     table = scores.select(wanted).sort_by("image_id")

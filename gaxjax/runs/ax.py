@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gaxjax.ax import AxEngine
-from gaxjax.common import UserError
+from gaxjax.common import UserError, refuse_foreign_converters
 from gaxjax.config import AxRunConfig, to_dict
 from gaxjax.models import Classifier
 from gaxjax.results import Outcome
@@ -53,6 +53,7 @@ def run_ax(
 
 
 def _captum_engine(config: AxRunConfig) -> Engine:
+    refuse_foreign_converters()
     try:
         from gaxjax.reference import CaptumEngine, open_torch_classifier
     except ImportError as error:
