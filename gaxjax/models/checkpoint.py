@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gaxjax import models
+from gaxjax.models import registry
 from gaxjax.common import UserError, cannot_write, one_line
 from gaxjax.models.arrays import read_arrays, read_description, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
@@ -97,7 +97,7 @@ def save(
 
     Args:
         path: Folder to make. An earlier checkpoint there is replaced, an empty folder is used.
-        model: What `models.build(metadata.architecture, ...)` returns, batch norm not folded.
+        model: What `gaxjax.models.build(metadata.architecture, ...)` returns, batch norm not folded.
         metadata: What the weights mean.
         parity: Report of the comparison with torch, kept for the reader.
 
@@ -190,7 +190,7 @@ def named_weights(model: nnx.Module) -> dict[str, Any]:
 
 
 def _abstract_model(metadata: CheckpointMetadata) -> Any:
-    return models.abstract(
+    return registry.abstract(
         metadata.architecture, num_classes=metadata.num_classes, head_bias=metadata.head_bias
     )
 
