@@ -17,23 +17,32 @@ FILES = {  # a module's name -> its file
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PATHS
 }
-TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 
 
-def imports(node: ast.AST, lazy: bool = False) -> Iterator[tuple[str, str, bool]]:
+def parsed(path: Path) -> ast.Module:
+    """Return a file's code; of a package's face the stub, which says where its names come from."""
+    stub = path.with_suffix(".pyi")
+    return ast.parse((stub if stub.exists() else path).read_text())
+
+
+TREES = {name: parsed(path) for name, path in FILES.items()}
+
+
+def imports(
+    node: ast.AST, package: str = "", lazy: bool = False
+) -> Iterator[tuple[str, str, bool]]:
     """Yield a module, the name taken from it (or ""), and whether a function imports it."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             yield from ((alias.name, "", lazy) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
-            base = child.module or ""
-            assert not child.level, f"a relative import of {base}"
+            base = f"{package}." * child.level + (child.module or "")  # relative in stubs alone
             for name in (alias.name for alias in child.names):
                 inner = f"{base}.{name}"
                 yield (inner, "", lazy) if inner in FILES else (base, name, lazy)
         elif not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
             function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            yield from imports(child, lazy or function)
+            yield from imports(child, package, lazy or function)
 
 
 def defined(tree: ast.Module) -> set[str]:
@@ -43,10 +52,10 @@ def defined(tree: ast.Module) -> set[str]:
         if isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names - {"__all__", "__getattr__", "__dir__", "_HOMES", "_ROOMS"}
+    return names - {"__all__", "__getattr__", "__dir__", "_ROOMS"}
 
 
-IMPORTS = {name: set(imports(tree)) for name, tree in TREES.items()}
+IMPORTS = {name: set(imports(tree, name)) for name, tree in TREES.items()}
 DEFINED = {name: defined(tree) for name, tree in TREES.items()}
 FACES = {name for name, path in FILES.items() if path.name == "__init__.py" and not DEFINED[name]}
 

@@ -1,15 +1,5 @@
 """The existing attribution methods (AX) natively in JAX, batched and scored."""
 
-from gaxjax.ax.engine import AxEngine, ScoredBatch, ax_solutions, unreadable_solutions
-from gaxjax.ax.objective import AxObjective, Explained
-from gaxjax.ax.stats import BatchStats
+import lazy_loader
 
-__all__ = [
-    "AxEngine",
-    "AxObjective",
-    "BatchStats",
-    "Explained",
-    "ScoredBatch",
-    "ax_solutions",
-    "unreadable_solutions",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

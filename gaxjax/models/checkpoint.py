@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gaxjax.models import registry
 from gaxjax.common import UserError, cannot_write, one_line
+from gaxjax.models import registry
 from gaxjax.models.arrays import read_arrays, read_description, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
 from gaxjax.models.rewriting import fold_batch_norm
@@ -97,7 +97,7 @@ def save(
 
     Args:
         path: Folder to make. An earlier checkpoint there is replaced, an empty folder is used.
-        model: What `gaxjax.models.build(metadata.architecture, ...)` returns, batch norm not folded.
+        model: What `gaxjax.models.build` returns, batch norm not folded.
         metadata: What the weights mean.
         parity: Report of the comparison with torch, kept for the reader.
 

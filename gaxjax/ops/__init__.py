@@ -1,30 +1,5 @@
 """Network operations in the forms that JAX runs fastest and that attribution rules can hook."""
 
-from gaxjax.ops.operations import (
-    BackwardRules,
-    Padding,
-    adaptive_average_pool,
-    backward_rules,
-    convolution,
-    global_average_pool,
-    max_pool,
-    relu,
-)
-from gaxjax.ops.pooling import pool_winners, unpool
-from gaxjax.ops.winograd import WINDOW, transformed_kernel, winograd_convolution
+import lazy_loader
 
-__all__ = [
-    "WINDOW",
-    "BackwardRules",
-    "Padding",
-    "adaptive_average_pool",
-    "backward_rules",
-    "convolution",
-    "global_average_pool",
-    "max_pool",
-    "pool_winners",
-    "relu",
-    "transformed_kernel",
-    "unpool",
-    "winograd_convolution",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

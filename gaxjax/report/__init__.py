@@ -1,29 +1,5 @@
 """Figures and pages drawn from stored runs, never recomputing."""
 
-from gaxjax.report.figures.learning_curve import draw_learning_curve
-from gaxjax.report.figures.toy import draw_figure
-from gaxjax.report.film import read_film
-from gaxjax.report.page import write_report
-from gaxjax.report.tables import (
-    TABLE_1_FORMATS,
-    evaluation_tables,
-    statistics_tables,
-    table_1,
-    table_1_text,
-)
-from gaxjax.report.viewer import FILM_SUFFIXES, save_film, show_film
+import lazy_loader
 
-__all__ = [
-    "FILM_SUFFIXES",
-    "TABLE_1_FORMATS",
-    "draw_figure",
-    "draw_learning_curve",
-    "evaluation_tables",
-    "read_film",
-    "save_film",
-    "show_film",
-    "statistics_tables",
-    "table_1",
-    "table_1_text",
-    "write_report",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,42 @@
+from .base import (
+    METHODS,
+    Method,
+    Operation,
+    Pooling,
+    Precision,
+    Preset,
+    ScoreSpace,
+    Wanted,
+    from_dict,
+    to_dict,
+)
+from .finetune import FinetuneConfig
+from .inputs import DataConfig, ModelConfig
+from .methods import AX_PRESETS, GAX_PRESETS, AxConfig, GaxConfig
+from .runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, SnapshotConfig, StoreConfig
+
+__all__ = [
+    "AX_PRESETS",
+    "GAX_PRESETS",
+    "METHODS",
+    "AxConfig",
+    "AxRunConfig",
+    "BatchConfig",
+    "DataConfig",
+    "EngineConfig",
+    "FinetuneConfig",
+    "GaxConfig",
+    "GaxRunConfig",
+    "Method",
+    "ModelConfig",
+    "Operation",
+    "Pooling",
+    "Precision",
+    "Preset",
+    "ScoreSpace",
+    "SnapshotConfig",
+    "StoreConfig",
+    "Wanted",
+    "from_dict",
+    "to_dict",
+]

@@ -1,0 +1,24 @@
+from .engine import GaxEngine, make_objective
+from .heatmap import initial_weights
+from .lane import adam
+from .objective import Objective
+from .program import Program
+from .replay import Replay, Replayed, Watched
+from .stats import EngineStats
+from .toy import FIGURE_1_WINDOWS, FIGURE_6_WINDOWS, figure_table
+
+__all__ = [
+    "FIGURE_1_WINDOWS",
+    "FIGURE_6_WINDOWS",
+    "EngineStats",
+    "GaxEngine",
+    "Objective",
+    "Program",
+    "Replay",
+    "Replayed",
+    "Watched",
+    "adam",
+    "figure_table",
+    "initial_weights",
+    "make_objective",
+]

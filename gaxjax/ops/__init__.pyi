@@ -1,0 +1,28 @@
+from .operations import (
+    BackwardRules,
+    Padding,
+    adaptive_average_pool,
+    backward_rules,
+    convolution,
+    global_average_pool,
+    max_pool,
+    relu,
+)
+from .pooling import pool_winners, unpool
+from .winograd import WINDOW, transformed_kernel, winograd_convolution
+
+__all__ = [
+    "WINDOW",
+    "BackwardRules",
+    "Padding",
+    "adaptive_average_pool",
+    "backward_rules",
+    "convolution",
+    "global_average_pool",
+    "max_pool",
+    "pool_winners",
+    "relu",
+    "transformed_kernel",
+    "unpool",
+    "winograd_convolution",
+]

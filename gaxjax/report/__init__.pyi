@@ -1,0 +1,21 @@
+from .figures.learning_curve import draw_learning_curve
+from .figures.toy import draw_figure
+from .film import read_film
+from .page import write_report
+from .tables import TABLE_1_FORMATS, evaluation_tables, statistics_tables, table_1, table_1_text
+from .viewer import FILM_SUFFIXES, save_film, show_film
+
+__all__ = [
+    "FILM_SUFFIXES",
+    "TABLE_1_FORMATS",
+    "draw_figure",
+    "draw_learning_curve",
+    "evaluation_tables",
+    "read_film",
+    "save_film",
+    "show_film",
+    "statistics_tables",
+    "table_1",
+    "table_1_text",
+    "write_report",
+]

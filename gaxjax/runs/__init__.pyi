@@ -1,0 +1,24 @@
+from .arrays import attribute, explain
+from .ax import explain_nothing_scored, run_ax
+from .evaluate import baselines, evaluate_classifier
+from .finetune import run_finetune
+from .gax import explain_nothing_correct, run_gax
+from .opening import open_classifier
+from .shell import Engine, RunSummary
+from .snapshots import describe_disk
+
+__all__ = [
+    "Engine",
+    "RunSummary",
+    "attribute",
+    "baselines",
+    "describe_disk",
+    "evaluate_classifier",
+    "explain",
+    "explain_nothing_correct",
+    "explain_nothing_scored",
+    "open_classifier",
+    "run_ax",
+    "run_finetune",
+    "run_gax",
+]
