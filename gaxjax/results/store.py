@@ -188,10 +188,6 @@ class Store:
         self._next_row += len(heatmaps)
         self.done.update(columns["image_id"])
 
-    def write_header(self, **changes: Any) -> None:
-        """Write run.json anew, whole or not at all."""
-        self.header.write(**changes)
-
 
 def heatmap_sha256(heatmap: Float[np.ndarray, "H W 3"]) -> str:
     """Return the SHA-256 of a heatmap's bytes as they are stored, as hexadecimal."""

@@ -148,7 +148,6 @@ def run_engine(
         todo = [i for i, record in enumerate(images.records) if record.image_id not in store.done]
         if todo:
             drop_snapshots(output)  # of images that are computed again
-            earlier = store.header["sessions"]
             packages = _PACKAGES + _TORCH_PACKAGES * (method.get("backend") == "captum")
             session = {
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -156,15 +155,15 @@ def run_engine(
                 "python": platform.python_version(),
                 "versions": {name: importlib.metadata.version(name) for name in packages},
             }
-            store.write_header(sessions=[*earlier, session])
+            store.header.begin_session(session)
             try:
                 _work(command.upper(), config, engine, images, todo, store)
             finally:
-                store.write_header(sessions=[*earlier, session | engine.stats.summary()])
+                store.header.update_session(engine.stats.summary())
         missing = len(images.records) - len(store.done)
         assert not missing, f"{missing} images have no row"
         if store.header["status"] != "complete":
-            store.write_header(status="complete")
+            store.header.write(status="complete")
         outcomes = Counter(read_scores(output, columns=["outcome"])["outcome"].to_pylist())
     return RunSummary(
         output, len(images.records), outcomes, resumed, engine.stats if todo else None

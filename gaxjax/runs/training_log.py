@@ -10,7 +10,15 @@ from typing import Any
 
 import jax
 
-from gaxjax.common import FolderHeader, UserError, cannot_write, read_values, replacing
+from gaxjax.common import (
+    FolderHeader,
+    UserError,
+    cannot_write,
+    columns_of,
+    read_values,
+    replacing,
+    to_csv,
+)
 from gaxjax.models import TrainState
 from gaxjax.runs import training_state
 
@@ -91,14 +99,8 @@ class TrainingLog:
         """Keep a validation's row and the state that it is of."""
         values = iteration, loss, accuracy, round(seconds, 1)
         self.curve.append(dict(zip(COLUMNS, values, strict=True)))
-        with (
-            self._writing("curve.csv"),
-            replacing(self._output / "curve.csv") as temporary,
-            temporary.open("w", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.curve)
+        with self._writing("curve.csv"), replacing(self._output / "curve.csv") as temporary:
+            temporary.write_text(to_csv(columns_of(self.curve)))
         training_state.save_state(self.states, state, iteration)
 
     def write(self, **changes: Any) -> None:

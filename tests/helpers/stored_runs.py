@@ -75,7 +75,7 @@ def _store(path: Path, config, images, command: str, status: str, num_classes: i
         heatmap_dtype=None if config.store.heatmaps == "none" else "float16",
         num_heatmaps=len(images.records) * heatmaps,
     )
-    store.write_header(sessions=[session])
+    store.header.write(sessions=[session])
     return store
 
 
