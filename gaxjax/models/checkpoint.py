@@ -220,7 +220,7 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 def _metadata(path: Path, description: dict[str, Any]) -> CheckpointMetadata:
     try:
-        values = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in description["metadata"].items()
         }

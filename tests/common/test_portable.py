@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import pytest
 from flax import nnx
 
 from gaxjax.models import checkpoint
