@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from gaxjax.common import (
     compiler_options,
     free_bytes,
     is_out_of_memory,
+    num_cores,
     processor,
     replacing,
 )
@@ -152,7 +152,7 @@ def _rate(
 def _key(objective: Objective, image: jax.ShapeDtypeStruct, device: jax.Device) -> str:
     kind = device.device_kind
     if device.platform == "cpu":
-        kind = f"{processor()} {len(os.sched_getaffinity(0))} cores"
+        kind = f"{processor()} {num_cores()} cores"
     shapes = [leaf.shape for leaf in jax.tree.leaves(objective.classifier.weights)]
     versions = [importlib.metadata.version(name) for name in ("gaxjax", "jax", "jaxlib")]
     settings = kind, shapes, objective.precision, versions

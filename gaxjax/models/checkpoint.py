@@ -218,13 +218,15 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 
 def _metadata(path: Path, description: dict[str, Any]) -> CheckpointMetadata:
+    values = description.get("metadata")
+    if not isinstance(values, dict):
+        raise _damaged(path, ValueError(f"{_DESCRIPTION} lacks metadata"))
+    tuples: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
     try:
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in description["metadata"].items()
-        }
-        return CheckpointMetadata(**values)
-    except (KeyError, AttributeError, TypeError) as error:
+        return CheckpointMetadata(**tuples)
+    except TypeError as error:
         raise _damaged(path, error) from error
 
 
