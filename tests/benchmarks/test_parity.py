@@ -36,7 +36,9 @@ def row_of(script, monkeypatch, output, *arguments):
 def test_a_checked_run_is_a_row_with_its_outcomes_and_worst_difference(
     problem, tmp_path, monkeypatch
 ):
-    model = ModelConfig(model=str(problem.checkpoint))
+    monkeypatch.setenv("GAXJAX_CACHE", str(tmp_path / "cache"))
+    weights = str(problem.weights_file)
+    model = ModelConfig(model=weights, architecture="small_resnet", normalization="imagenet")
     gax = GaxConfig(target=2.0, max_steps=3, include_misclassified=True)
     run_gax(
         RunConfig(model=model, data=DIGITS, gax=gax, engine=EngineConfig(slots=8)), tmp_path / "run"
@@ -46,8 +48,7 @@ def test_a_checked_run_is_a_row_with_its_outcomes_and_worst_difference(
         monkeypatch,
         tmp_path / "rows.jsonl",
         tmp_path / "run",
-        "--weights",
-        problem.weights_file,
+        *("--weights", weights),
     )
     assert row["bench"] == "check_run"
     assert sum(row["outcomes"].values()) == 8
