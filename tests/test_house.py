@@ -105,6 +105,17 @@ def test_imports_go_down_the_house():
     assert not faults
 
 
+def test_a_package_is_entered_by_its_face():
+    faults = []
+    for here, found in IMPORTS.items():
+        for module, name, _ in found:
+            top, *inside = module.split(".")
+            deep = len(inside) > {"gaxjax": 1, "converters": 0}.get(top, 99)
+            if name and deep and room(here) not in (room(module), "__main__"):
+                faults.append(f"{here} -> {module}")
+    assert not faults
+
+
 def test_only_the_reference_and_the_converters_import_torch():
     torch = {"torch", "torchvision", "captum"}
     importing = {
