@@ -20,7 +20,6 @@ from jaxtyping import Float
 from gaxjax.common import UserError
 from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
 from gaxjax.data import HostImage, UnreadableImageError, find_image, open_images
-from gaxjax.results.columns import numbers, of_method, texts  # noqa: F401
 from gaxjax.results.method_statistics import Statistics
 from gaxjax.results.snapshots import has_snapshots, read_snapshot_about, read_snapshots
 from gaxjax.results.statistics import run_statistics
