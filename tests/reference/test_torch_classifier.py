@@ -301,9 +301,9 @@ def test_gax_scores_equal_those_of_the_jax_objective(converted, space, operation
             *(ours.weights, pixels, jnp.asarray(heatmaps[i]), label, baseline.weighted_logits)
         )
         assert int(baseline.prediction) == int(before[i].argmax())
-        assert int(verified.prediction) == int(after[i].argmax())
+        assert int(verified.scored.prediction) == int(after[i].argmax())
         # Measured 2.2e-6, at scores of up to 5.2.
-        assert float(verified.co_score) == pytest.approx(float(scores[i]), abs=1e-5)
+        assert float(verified.scored.co_score) == pytest.approx(float(scores[i]), abs=1e-5)
 
 
 def test_weighted_logits_are_those_of_the_score():
