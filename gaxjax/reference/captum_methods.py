@@ -63,8 +63,10 @@ def attributions(
         UserError: `network` is not separated or not in eval mode; no such method or layer.
 
     Example:
-        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 5)).eval()
+        >>> from gaxjax.reference.captum_model import separate_nonlinearities
         >>> zeros, classes = torch.zeros(2, 3, 8, 8), torch.tensor([0, 4])
+        >>> linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 5))
+        >>> network = separate_nonlinearities(linear, zeros)
         >>> attributions(network, zeros, classes, [("saliency", None)])["saliency", None].shape
         torch.Size([2, 3, 8, 8])
     """

@@ -106,7 +106,7 @@ def _split(scores: pa.Table) -> dict[_Key, _Columns]:
     if missing:
         raise UserError(
             f"the score table has no column {', '.join(missing)}; expected the columns of "
-            "`gaxjax.Run.scores`"
+            "gaxjax.Run.scores"
         )
     # In the images' order, so that the order of the rows cannot reach the resampling.
     table = scores.select(wanted).sort_by("image_id")

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from collections import Counter
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from flax import nnx
 from PIL import Image
 
 from gaxjax import models
+from gaxjax.common.devices import same_bits_at_any_count
 from gaxjax.common.errors import UserError
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import GaxConfig
@@ -103,13 +105,17 @@ def test_a_run_that_lost_parts_computes_just_those_again(finished, model, tmp_pa
     assert again.resumed == 16
     expected, found = rows_by_id(finished.output), rows_by_id(output)
     assert expected.keys() == found.keys()
+    same_bits = same_bits_at_any_count(jax.devices()[0])  # else an image's place counts, a little
     for image_id, row in expected.items():
-        for name in ("outcome", "steps", "co_score", "curve", "similarity_loss"):
-            assert found[image_id][name] == row[name]
-        np.testing.assert_array_equal(
-            read_heatmaps(output, [found[image_id]["heatmap_row"]]),
-            read_heatmaps(finished.output, [row["heatmap_row"]]),
-        )
+        here = found[image_id]
+        assert (here["outcome"], here["steps"]) == (row["outcome"], row["steps"])
+        heatmaps = [
+            read_heatmaps(folder, [one["heatmap_row"]]).astype(np.float32)
+            for folder, one in ((output, here), (finished.output, row))
+        ]
+        for name in ("co_score", "curve", "similarity_loss"):
+            np.testing.assert_allclose(here[name], row[name], rtol=0 if same_bits else 1e-3)
+        np.testing.assert_allclose(*heatmaps, atol=0 if same_bits else 2e-3, rtol=0)
     assert len(read_header(output)["sessions"]) == 2
 
 
