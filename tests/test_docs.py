@@ -71,6 +71,7 @@ def test_the_table_of_speeds_is_what_the_stored_rows_say(tmp_path):
     assert copy.read_text() == page.read_text()
 
 
+@pytest.mark.slow
 def test_the_network_of_ones_own_is_explained(monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT / "examples")
     importlib.import_module("own_network").main(epochs=2, num_images=4)

@@ -132,7 +132,8 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
 
     Example:
         >>> model, metadata = load("model.ckpt")
-        >>> model((images / 255 - metadata.mean) / metadata.std).shape
+        >>> mean, std = jnp.array(metadata.mean), jnp.array(metadata.std)
+        >>> model((images / 255.0 - mean) / std).shape
         (4, 10)
     """
     path = Path(path).absolute()

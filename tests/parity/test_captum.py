@@ -127,6 +127,7 @@ def test_heatmaps_equal_captums_in_float64(architecture):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_real_weights_give_captums_heatmaps_in_float64(real_data):
     state_dict, [image] = real_case(real_data, num_images=1, size=128)
     image = (image / 255 - MEAN) / STD

@@ -275,6 +275,7 @@ def test_hostile_names_run_nothing_in_a_browser(browser, tmp_path):
     found.close()
 
 
+@pytest.mark.slow
 def test_ten_thousand_rows_stay_responsive(browser, tmp_path, record_property):
     """Measured on two shared cores: opening 0.7 to 0.9 s, sorting 0.3 s, filtering 0.2 s."""
     data = stored_runs.image_folder(tmp_path / "d", 5000)

@@ -189,6 +189,7 @@ def test_wrong_predictions_of_one_class_alone_are_pointed_out(data, tmp_path):
     assert "of the 40 correct ones" in note
 
 
+@pytest.mark.slow
 def test_runs_of_different_score_spaces_are_not_to_be_compared(data, gax, tmp_path):
     run = stored_runs.ax_run(tmp_path / "run", data, score_space="raw")
     page = write_report([gax, run], tmp_path / "r.html").page.read_text()
@@ -245,6 +246,7 @@ def test_scores_that_are_not_finite_are_left_out(gax, ax, tmp_path):
         ]
 
 
+@pytest.mark.slow
 def test_no_two_runs_share_a_name_for_files_or_ids(data, tmp_path):
     paths = [tmp_path / name for name in ("a-3", "a", "a.", "run-a", "a-heatmaps")]
     for path in paths:
@@ -255,6 +257,7 @@ def test_no_two_runs_share_a_name_for_files_or_ids(data, tmp_path):
     assert len(set(ids)) == len(ids)
 
 
+@pytest.mark.slow
 def test_figures_of_an_earlier_report_go_and_other_files_stay(gax, ax, tmp_path):
     first = write_report([gax, ax], tmp_path / "r.html")
     (first.folder / "mine.csv").write_text("kept")

@@ -111,7 +111,7 @@ def test_an_image_that_was_left_out_says_why(run, rows, tmp_path, monkeypatch):
     first = rows[0]["image_id"]
     about = {"left_out": {first: "it is odd"}}
     monkeypatch.setattr(film_module, "snapshots_of", lambda _: {})
-    monkeypatch.setattr(film_module, "read_about", lambda _: about)
+    monkeypatch.setattr(film_module, "read_snapshot_about", lambda _: about)
     assert read_film(run, first).notes == (
         f"{first} has no snapshots, as it is odd: this is its final heatmap",
     )

@@ -88,6 +88,7 @@ def test_one_of_several_heatmaps_is_chosen_by_method_and_layer(ax):
     np.testing.assert_array_equal(run.heatmap(image, "layer_grad_cam", "layer2"), expected)
 
 
+@pytest.mark.slow
 def test_a_report_reads_each_table_of_a_run_once(gax, ax, tmp_path, monkeypatch):
     reads = []
 

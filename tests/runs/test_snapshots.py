@@ -122,6 +122,7 @@ def stored(run):
     return {row["image_id"]: row for row in read_scores(run).to_pylist()}
 
 
+@pytest.mark.slow
 def test_a_replay_by_winograds_convolutions_is_the_run_to_the_bit(data, tmp_path):
     net = WinogradNet(nnx.Rngs(0))
     classifier = as_classifier(net, num_classes=tiny.CLASSES, mean=tiny.MEAN, std=tiny.STD)
