@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from gaxjax.common import compiler_options, same_bits_at_any_count
+from gaxjax.common import compiler_options
 from gaxjax.gax import slots as device
 from gaxjax.gax.objective import Objective
 from gaxjax.models import as_unit_range
@@ -61,7 +61,7 @@ class Program:
         started = time.perf_counter()
         self.objective = objective
         self.mesh = Mesh(np.array(devices), ("slots",))
-        self.slots = drain_sizes(slots, drain=drain and same_bits_at_any_count(devices[0]))
+        self.slots = drain_sizes(slots, drain=drain)
         self.verify_size = max(1, slots // 4)
         self.per_device = NamedSharding(self.mesh, P("slots"))
         replicated = NamedSharding(self.mesh, P())

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float16, Float32, Int32, UInt8
 
-from gaxjax.common import compiler_options, pad_rows, same_bits_at_any_count
+from gaxjax.common import compiler_options, pad_rows
 from gaxjax.gax.heatmap import heatmap
 from gaxjax.gax.lane import EMPTY, RUNNING, Lane, new_lane
 from gaxjax.gax.objective import Objective
@@ -91,7 +91,7 @@ class Replay:
         self._device = device
         self._slots = slots
         # The engine's own smallest number of lanes: with fewer, bits may differ.
-        self.num_lanes = drain_sizes(slots, drain=same_bits_at_any_count(self._device))[-1]
+        self.num_lanes = drain_sizes(slots, drain=True)[-1]
         self._verify_size = max(1, slots // 4)
         self._fast_weights = jax.device_put(objective.fast_weights(), self._device)
         self._weights = jax.device_put(objective.classifier.weights, self._device)

@@ -26,7 +26,7 @@ from gaxjax.score import augment
 PIXELS = tiny.images(40)
 CLASSIFIER = tiny.classifier()
 LABELS = tiny.predictions(PIXELS, CLASSIFIER)
-SAME_BITS = same_bits_at_any_count(jax.devices()[0])  # as with AVX-512; then the engine drains
+SAME_BITS = same_bits_at_any_count(jax.devices()[0])  # as with AVX-512; with AVX2 nearly so
 GAX = GaxConfig(target=100.0, max_steps=60)  # steps range from 0 to about 23
 
 
@@ -50,10 +50,18 @@ def score_in_numpy(solution: Solution, gax: GaxConfig) -> float:
 def assert_same(a: dict[int, Solution], b: dict[int, Solution]) -> None:
     assert a.keys() == b.keys()
     for index in a:
-        for name in ("outcome", "steps", "co_score", "similarity_loss", "probability_after"):
-            assert getattr(a[index], name) == getattr(b[index], name), (index, name)
-        for name in ("curve", "heatmap"):
-            np.testing.assert_array_equal(getattr(a[index], name), getattr(b[index], name))
+        assert (a[index].outcome, a[index].steps) == (b[index].outcome, b[index].steps), index
+        for name in ("co_score", "similarity_loss", "probability_after", "curve", "heatmap"):
+            assert_bits(getattr(a[index], name), getattr(b[index], name), name)
+
+
+def assert_bits(a, b, name: str) -> None:
+    """Hold two results together: to the bit where the processor keeps bits, else closely."""
+    if SAME_BITS or a is None:
+        np.testing.assert_array_equal(a, b, name)
+    else:
+        wide = (np.asarray(value, np.float32) for value in (a, b))
+        np.testing.assert_allclose(*wide, rtol=1e-3, atol=2e-3, err_msg=name)
 
 
 def test_every_image_reaches_the_target_at_the_first_step_that_does(solved):
@@ -101,7 +109,7 @@ def test_batch_size_changes_no_bit(solved):
 
 def test_draining_through_smaller_sizes_changes_no_bit():
     drained, worker = tiny.solve(PIXELS, LABELS, GAX, slots=16)
-    assert worker.program.slots == ((16, 4) if SAME_BITS else (16,))
+    assert worker.program.slots == (16, 4)
     whole, worker = tiny.solve(PIXELS, LABELS, GAX, slots=16, drain=False)
     assert worker.program.slots == (16,)
     assert_same(drained, whole)
@@ -338,11 +346,7 @@ def test_running_out_of_memory_halves_the_slots_and_loses_no_image(monkeypatch, 
     found, worker = tiny.solve(PIXELS, LABELS, GAX, slots=32)
     assert worker.stats.halvings == 2
     assert worker.stats.slots == 8
-    if SAME_BITS:
-        assert_same(solved, found)
-    for index, solution in solved.items():  # some were solved with 32 slots
-        assert (found[index].outcome, found[index].steps) == (solution.outcome, solution.steps)
-        assert found[index].co_score == pytest.approx(solution.co_score, rel=1e-5)
+    assert_same(solved, found)
 
 
 def test_out_of_memory_with_one_slot_is_one_clear_line(monkeypatch):
@@ -399,5 +403,5 @@ np.savez(sys.argv[1], **{f"{i}": s.heatmap for i, s in found.items()},
 """
     with tiny.run_on_devices(4, script, tmp_path / "four.npz") as four:
         for index, solution in solved.items():
-            np.testing.assert_array_equal(four[f"curve{index}"], solution.curve)
-            np.testing.assert_array_equal(four[str(index)], solution.heatmap)
+            assert_bits(four[f"curve{index}"], solution.curve, "curve")
+            assert_bits(four[str(index)], solution.heatmap, "heatmap")

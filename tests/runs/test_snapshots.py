@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tiny
 from flax import nnx
 from tiny_runs import CLASSIFIER, PIXELS, run_config, tiny_model, write_images
 
+from gaxjax.common.devices import same_bits_at_any_count
 from gaxjax.common.errors import UserError
 from gaxjax.config.inputs import DataConfig
 from gaxjax.config.methods import GaxConfig
@@ -32,6 +34,8 @@ from gaxjax.runs import snapshots
 from gaxjax.runs.gax import run_gax
 from gaxjax.runs.snapshots import describe_disk, snapshot_steps, take_snapshots
 
+SAME_BITS = same_bits_at_any_count(jax.devices()[0])
+CLOSE = 0 if SAME_BITS else 2e-3  # with AVX2 alone the replay's other neighbours count, a little
 WANTED = SnapshotConfig(snapshots=9, snapshot_every=4, snapshot_scores=(30.0, 1e6))
 
 
@@ -139,7 +143,7 @@ def assert_true(run, found, wanted, heatmaps):
     """Check everything that snapshots share with the run itself."""
     rows = stored(run)
     assert found.left_out == {}
-    assert found.difference == 0
+    assert found.difference <= CLOSE
     optimised = sorted(image_id for image_id, row in rows.items() if row["steps"] is not None)
     assert list(found.image_ids) == optimised[: wanted.snapshots]
     table = read_snapshots(run).to_pylist()
@@ -152,9 +156,9 @@ def assert_true(run, found, wanted, heatmaps):
         assert heatmap.dtype == np.float16
         if row["step"] == result["steps"] and result["heatmap_row"] is not None:
             kept = read_heatmaps(run, [result["heatmap_row"]])[0]
-            np.testing.assert_array_equal(heatmap, kept.astype(np.float16))
+            np.testing.assert_allclose(heatmap, kept.astype(np.float16), rtol=0, atol=CLOSE)
         if row["step"] == result["steps"] and heatmaps == "float16":
-            assert row["co_score"] == result["co_score"]
+            assert row["co_score"] == pytest.approx(result["co_score"], rel=CLOSE, abs=0)
         # The rounding to float16 alone: measured 0.02
         assert row["co_score"] == pytest.approx(result["curve"][row["step"]], abs=0.05, rel=2e-3)
     for image_id, steps in seen.items():
@@ -258,6 +262,7 @@ def test_a_full_disk_is_one_clear_line(take, run, monkeypatch):
     assert not has_snapshots(run)
 
 
+@pytest.mark.skipif(not SAME_BITS, reason="needs a processor that keeps bits: AVX-512")
 def test_an_image_that_does_not_go_the_way_of_the_run_is_left_out(take, run, monkeypatch):
     chosen = snapshots._choose
 
