@@ -19,6 +19,7 @@ from converters.torch_models import torch_model
 from gaxjax.ax.engine import AxEngine
 from gaxjax.ax.methods import attributions
 from gaxjax.ax.objective import AxObjective, wanted_of
+from gaxjax.common.devices import same_bits_at_any_count
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig
 from gaxjax.config.runs import BatchConfig
@@ -168,9 +169,11 @@ def test_real_scores_in_float32_are_captums(real_data, tmp_path):
             assert solution.prediction == reference.prediction
             if reference.heatmap is None:
                 continue
-            # Measured 8.5e-3 (input × gradient) on one image and 5e-6 on the other.
+            # Measured 8.5e-3 (input × gradient) on one image and 5e-6 on the other; with AVX2 alone,
+            # where XLA rounds otherwise and so decides other ties, 2.3e-2 on one of them.
             error = np.linalg.norm(solution.heatmap - reference.heatmap)
-            assert error < 2e-2 * np.linalg.norm(reference.heatmap)
+            bound = 2e-2 if same_bits_at_any_count(jax.devices()[0]) else 3e-2
+            assert error < bound * np.linalg.norm(reference.heatmap)
             # Measured 0.023 (saliency) on one image and 1e-5 on the other, of scores to 30.
             assert abs(solution.co_score - reference.co_score) < 0.1
 
