@@ -169,7 +169,7 @@ def test_real_scores_in_float32_are_captums(real_data, tmp_path):
             assert solution.prediction == reference.prediction
             if reference.heatmap is None:
                 continue
-            # Measured 8.5e-3 (input × gradient) on one image and 5e-6 on the other; with AVX2 alone,
+            # Measured 8.5e-3 (input × gradient) on one image, 5e-6 on the other; with AVX2 alone,
             # where XLA rounds otherwise and so decides other ties, 2.3e-2 on one of them.
             error = np.linalg.norm(solution.heatmap - reference.heatmap)
             bound = 2e-2 if same_bits_at_any_count(jax.devices()[0]) else 3e-2
