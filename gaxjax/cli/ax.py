@@ -7,6 +7,7 @@ from pathlib import Path
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import (
     check_or_report,
+    note,
     print_gap,
     print_outcomes,
     say,
@@ -38,7 +39,7 @@ class Ax(Command):
         from gaxjax.ax import BatchStats
         from gaxjax.runs import explain_nothing_scored, run_ax
 
-        summary = run_ax(self.run, self.output)
+        summary = run_ax(self.run, self.output, note=note)
         if summary.resumed:
             say(f"{summary.resumed:,} images were done before")
         print_outcomes(summary.outcomes, "scores of heatmaps")

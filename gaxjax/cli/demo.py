@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gaxjax.cli.command import Command
-from gaxjax.cli.console import print_gap, print_outcomes, say, wrote
+from gaxjax.cli.console import note, print_gap, print_outcomes, say, wrote
 from gaxjax.config import (
     AxRunConfig,
     DataConfig,
@@ -54,9 +54,10 @@ class Demo(Command):
         model, data = ModelConfig(model=str(trained)), DataConfig(data="digits", size=SIZE)
         gax = GaxConfig(bias=True)  # digits are mostly black, and black pixels need the bias
         snapshots = SnapshotConfig(snapshots=8, snapshot_every=1)
-        summary = run_gax(GaxRunConfig(model=model, data=data, gax=gax, snapshots=snapshots), run)
+        config = GaxRunConfig(model=model, data=data, gax=gax, snapshots=snapshots)
+        summary = run_gax(config, run, note=note)
         say("Scoring the heatmaps of six existing methods …")
-        run_ax(AxRunConfig(model=model, data=data), ax)
+        run_ax(AxRunConfig(model=model, data=data), ax, note=lambda _: None)  # the same again
         say("Drawing the report …")
         report = write_report([run, ax], self.output / "report.html")
         print_outcomes(summary.outcomes, "images")

@@ -31,7 +31,7 @@ class Evaluate(Command):
         """Classify all images, print the figures and write them."""
         from gaxjax.data import open_images
         from gaxjax.report import TABLE_1_FORMATS, table_1, table_1_text
-        from gaxjax.runs import evaluate_classifier, open_classifier
+        from gaxjax.runs import evaluate_classifier, open_classifier, say_what_it_rests_on
 
         output = self.output and checked_output(self.output, (".json", *TABLE_1_FORMATS))
         classifier = open_classifier(self.model)
@@ -41,6 +41,7 @@ class Evaluate(Command):
                 f"{classifier.num_classes}; give a .json file"
             )
         images = open_images(self.data, num_classes=classifier.num_classes)
+        say_what_it_rests_on(classifier, images, note)
         result = evaluate_classifier(classifier, images, threads=self.data.decode_threads)
         if not result.num_images:
             raise UserError(f"none of the images of {self.data.data} could be read")

@@ -38,7 +38,7 @@ class Gax(Command):
 
         if self.run.snapshots.most_images:
             note(describe_disk(self.run))
-        summary = run_gax(self.run, self.output)
+        summary = run_gax(self.run, self.output, note=note)
         if summary.resumed:
             say(f"{summary.resumed:,} images were done before")
         print_outcomes(summary.outcomes, "images")

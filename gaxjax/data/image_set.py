@@ -46,6 +46,10 @@ class ImageSet:
     """Short description, such as `500 images in 500 class folders (ImageNet wnids)`."""
     size: int
     """Height and width of the decoded images, in pixels."""
+    labels_from: str
+    """How the labels were found, a phrase: `class folders are ImageNet wnids`."""
+    notes: tuple[str, ...]
+    """What people should know of the set, such as how many files were passed over."""
     read: Callable[[str], HostImage] = field(repr=False, compare=False)
     """Decodes the image with the given `image_id`."""
 
@@ -116,6 +120,8 @@ def image_set(
         fingerprint=_fingerprint(records, config, file_size),
         name=f"{count} {arrangement}" + (f", only {', '.join(class_names)}" if class_names else ""),
         size=config.size,
+        labels_from=space.kind,
+        notes=(),
         read=read,
     )
 

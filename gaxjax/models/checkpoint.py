@@ -67,6 +67,8 @@ class CheckpointMetadata:
     """One name per class, in the order of the logits."""
     validation_accuracy: float | None = None
     """Share of the validation images classified correctly, where it was trained here."""
+    assumptions: dict[str, str] = field(default_factory=dict)
+    """What is not declared but taken for granted, by topic, as in `Classifier.assumptions`."""
     source: str = ""
     """Name of the file it was converted from, or of torchvision's weights."""
     source_sha256: str = ""
@@ -258,5 +260,6 @@ def load_classifier(path: Path, *, fold: bool = True) -> Classifier:
         class_names=metadata.class_names,
         input_size=metadata.input_size,
         validation_accuracy=metadata.validation_accuracy,
+        assumptions=metadata.assumptions,
         name=metadata.architecture,
     )

@@ -4,8 +4,8 @@ Weights travel as arguments, never closed over: a jitted function would bake the
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -30,6 +30,9 @@ class Classifier:
         class_names: one name per class, or None.
         input_size: height and width of the images it was made for, in pixels, where known.
         validation_accuracy: share of its validation images classified correctly, where known.
+        assumptions: what results rest on that nobody declared, by topic: a sentence for people.
+            `normalization` where the mean and std were guessed, `weights` where a file held
+            several, `network` where it is known by its keys alone.
         name: for people.
         fingerprint: sha256 of weights and normalisation; a run resumes only with the same one.
         module: builds the NNX module of given weights, whose layers have names; None for another
@@ -44,6 +47,7 @@ class Classifier:
     class_names: tuple[str, ...] | None = None
     input_size: int | None = None
     validation_accuracy: float | None = None
+    assumptions: Mapping[str, str] = field(default_factory=dict)
     name: str = "classifier"
     fingerprint: str = ""
     module: Callable[[PyTree], nnx.Module] | None = None

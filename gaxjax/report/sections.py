@@ -143,6 +143,12 @@ def _facts(run: Run, session: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"mean {scale}, std {model.get('std')}" if scale else "none: pixels in [0, 1]",
     )
     yield "Images", f"{data['name']}, {run.config.data.size} × {run.config.data.size}"
+    for text in model.get("assumptions", {}).values():
+        yield "Assumed", text
+    if data.get("labels_from"):
+        yield "Labels", data["labels_from"]
+    for text in data.get("notes", ()):
+        yield "Of the images", text
     yield "Score space", run.method.score_space
     last = " (last session)" if len(run.header["sessions"]) > 1 else ""
     yield f"Device{last}", f"{session.get('device', '?')}, {session.get('precision', '?')}"

@@ -3,7 +3,7 @@ from .ax import explain_nothing_scored, run_ax
 from .evaluate import baselines, evaluate_classifier
 from .finetune import run_finetune
 from .gax import explain_nothing_correct, run_gax
-from .opening import open_classifier
+from .opening import open_classifier, say_what_it_rests_on
 from .shell import Engine, RunSummary
 from .snapshots import describe_disk
 
@@ -21,4 +21,5 @@ __all__ = [
     "run_ax",
     "run_finetune",
     "run_gax",
+    "say_what_it_rests_on",
 ]

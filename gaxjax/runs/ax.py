@@ -1,5 +1,6 @@
 """AX over an image set into a store."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from gaxjax.runs.shell import Engine, RunSummary, heatmap_dtype, run_engine
 
 
 def run_ax(
-    config: AxRunConfig, output: Path, *, classifier: Classifier | None = None
+    config: AxRunConfig,
+    output: Path,
+    *,
+    classifier: Classifier | None = None,
+    note: Callable[[str], None] = print,
 ) -> RunSummary:
     """Score the heatmaps of existing methods over an image set into a store; resumes likewise.
 
@@ -24,12 +29,13 @@ def run_ax(
         output: the run's folder.
         classifier: a model that is open already, batch norm not folded, in place of
             `config.model`; the captum backend opens the latter all the same.
+        note: as for `run_gax`.
 
     Raises:
         UserError: as `run_gax`; no such layer; the captum backend without torch.
     """
     classifier = classifier or open_classifier(config.model, fold=False)
-    images = chosen_images(config, classifier)
+    images = chosen_images(config, classifier, note)
     engine: Any
     if config.ax.backend == "captum":
         engine = _captum_engine(config)

@@ -20,6 +20,7 @@ def run_gax(
     *,
     classifier: Classifier | None = None,
     make_engine: Callable[..., GaxEngine] = GaxEngine,
+    note: Callable[[str], None] = print,
 ) -> RunSummary:
     """Run GAX over an image set into a store; the same call resumes a run that was cut off.
 
@@ -30,13 +31,14 @@ def run_gax(
         output: the run's folder.
         classifier: a model that is open already, in place of `config.model`.
         make_engine: makes the engine, with the arguments of `GaxEngine`.
+        note: is told, before the work, what the run rests on: labels, and what was assumed.
 
     Raises:
         UserError: bad input; the output folder holds another run or is in use; nothing was
             classified correctly; the disk is full. What was committed stays.
     """
     classifier = classifier or open_classifier(config.model)
-    images = chosen_images(config, classifier)
+    images = chosen_images(config, classifier, note)
     for name in config.snapshots.snapshot_images:  # a wrong name is said before hours of work
         find_image(name, [record.image_id for record in images.records], config.data.data)
     engine = make_engine(

@@ -73,9 +73,21 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     return _load_or_rebuild(converted, fold)
 
 
-def chosen_images(config: GaxRunConfig | AxRunConfig, classifier: Classifier) -> ImageSet:
+def say_what_it_rests_on(
+    classifier: Classifier, images: ImageSet, note: Callable[[str], None]
+) -> None:
+    """Tell how the labels were found, and what was assumed of model and images."""
+    note(f"labels: {images.labels_from}")
+    for text in (*classifier.assumptions.values(), *images.notes):
+        note(text)
+
+
+def chosen_images(
+    config: GaxRunConfig | AxRunConfig, classifier: Classifier, note: Callable[[str], None]
+) -> ImageSet:
     """Open the images, which fit the classifier; only the first ones with `first_correct`."""
     images = open_images(config.data, num_classes=classifier.num_classes)
+    say_what_it_rests_on(classifier, images, note)
     check_image_size(classifier, config.data.size)
     wanted = config.first_correct
     if wanted is None:

@@ -128,11 +128,14 @@ def run_engine(
         "command": command,
         "config": to_dict(_with_whole_paths(config)),
         "model": {"name": classifier.name, "fingerprint": classifier.fingerprint}
-        | {name: getattr(classifier, name) for name in ("num_classes", "mean", "std")},
+        | {name: getattr(classifier, name) for name in ("num_classes", "mean", "std")}
+        | {"class_names": classifier.class_names, "assumptions": dict(classifier.assumptions)},
         "data": {
             "name": images.name,
             "fingerprint": images.fingerprint,
             "num_images": len(images.records),
+            "labels_from": images.labels_from,
+            "notes": images.notes,
         },
         "status": "running",
     }
