@@ -80,9 +80,10 @@ class Run:
         config_type: Any = AxRunConfig if self.header["command"] == "ax" else GaxRunConfig
         try:
             config: GaxRunConfig | AxRunConfig = from_dict(config_type, self.header["config"])
-        except TypeError as error:
+        except UserError as error:
             raise UserError(
-                f"{self.path}/run.json is damaged (config: {error}): restore it or start anew"
+                f"{self.path}/run.json does not fit this version or is damaged (config: {error}): "
+                "restore it or start anew"
             ) from None
         if isinstance(config, GaxRunConfig) and self.snapshots is not None:  # they may come later
             asked = read_snapshot_about(self.snapshots).get("asked", {})
