@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar
 
-from gaxjax.common import UserError, nearest
+from gaxjax.common import UserError, described, nearest
 
 ScoreSpace = Literal["normalized", "raw", "released"]
 Operation = Literal["sum", "mult"]
@@ -148,6 +148,31 @@ def _shown(value: Any, hint: Any) -> str:
         one = typing.get_origin(hint) is tuple and isinstance(value, str)
         return f"{text}: write ({_quoted(repr(value))},) for one" if one else text
     return f"the class {value.__name__}" if isinstance(value, type) else f"{kind} object"
+
+
+def require_config(config: Any, kind: type, argument: str) -> None:
+    """Refuse a config of another kind.
+
+    Args:
+        config: what was given.
+        kind: what is wanted.
+        argument: its name in the call.
+
+    Raises:
+        UserError: says which it is, and how to make one of it.
+    """
+    if isinstance(config, kind):
+        return
+    name = kind.__name__
+    mend = f"write {name}(…)"
+    if isinstance(config, Mapping):
+        mend = f"write {name}(**settings)"
+    elif dataclasses.is_dataclass(config) and not isinstance(config, type):
+        parts = [part.name for part in dataclasses.fields(config)]
+        inner = [part for part in parts if isinstance(getattr(config, part), kind)]
+        if inner:
+            mend = f"give its .{inner[0]}"
+    raise UserError(f"{argument}: {described(config)}; expected {_expected(kind)}: {mend}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
