@@ -12,7 +12,7 @@ from .devices import (
     processor,
     same_bits_at_any_count,
 )
-from .errors import UserError, described, nearest
+from .errors import UserError, checked_path, described, nearest
 from .files import (
     cache_folder,
     cannot_write,
@@ -50,6 +50,7 @@ __all__ = [
     "cache_folder",
     "cannot_write",
     "checked_output",
+    "checked_path",
     "columns_of",
     "compiled_once",
     "compiler_options",

@@ -12,6 +12,7 @@ from .layers import Conv
 from .registry import abstract, architectures, build, head_name
 from .rewriting import fast_form, fold_batch_norm
 from .tracing import (
+    check_classifier,
     check_differentiable,
     check_engine,
     check_image_size,
@@ -36,6 +37,7 @@ __all__ = [
     "as_unit_range",
     "batch_rows",
     "build",
+    "check_classifier",
     "check_differentiable",
     "check_engine",
     "check_image_size",

@@ -4,7 +4,7 @@ Only the user's own function is called within `try`: an error of ours stays one.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from gaxjax.common import UserError, compiled_once, compiler_options, described, one_line
-from gaxjax.models.classifier import Classifier, as_unit_range, network_logits
+from gaxjax.models.classifier import Classifier, network_logits
 
 __all__ = [
+    "check_classifier",
     "check_differentiable",
     "check_engine",
     "check_image_size",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class _HasImages(Protocol):
     @property
     def images(self) -> Any: ...
@@ -136,7 +138,7 @@ def check_outputs(classifier: Classifier, images: np.ndarray) -> tuple[str, ...]
 
     Args:
         classifier: the model.
-        images: [N, H, W, 3], N ≥ 1, uint8 or floats in [0, 1]; the first two are taken.
+        images: [N, H, W, 3], N ≥ 1, uint8 or floats in [0, 1]; the first and the last are taken.
 
     Returns:
         What is doubtful and no fault for certain, in sentences.
@@ -146,13 +148,12 @@ def check_outputs(classifier: Classifier, images: np.ndarray) -> tuple[str, ...]
     """
     if classifier.structure is not None or not len(images):
         return ()
-    one, other = np.array(as_unit_range(images[:1])[0]), np.array(as_unit_range(images[-1:])[0])
+    largest = np.float32(255 if images.dtype == np.uint8 else 1)
+    one, other = (images[row].astype(np.float32) / largest for row in (0, -1))
     if np.array_equal(one, other):
         other = one[:, ::-1] ** 0.5
     batches = [np.stack([one, other, one, other]), np.stack([one**2, one, 1 - one, other])]
-    try:
-        jax.eval_shape(classifier.apply, classifier.weights, _floats(batches[0].shape))
-    except Exception:  # it takes one image at a time, as the engines give it, and so mixes none
+    if not _takes(classifier, batches[0].shape):  # but one at a time, as the engines give them
         batches = [image[None] for batch in batches for image in batch]
 
     def logits(weights: PyTree, pixels: Any) -> Any:
@@ -195,17 +196,26 @@ def check_outputs(classifier: Classifier, images: np.ndarray) -> tuple[str, ...]
     return ()
 
 
-def check_engine(classifier: Any, image_shape: Any, image_dtype: Any) -> None:
-    """Hold what an engine is made for against what it can take.
+def check_classifier(classifier: Any) -> None:
+    """Refuse what is no `Classifier`.
 
     Raises:
-        UserError: no `Classifier`, or images of another kind; it cannot classify such images.
+        UserError: says how to make one.
     """
     if not isinstance(classifier, Classifier):
         raise UserError(
             f"classifier: {described(classifier)}; expected a Classifier: load_classifier(path) "
             "opens a checkpoint, and as_classifier(model, num_classes=…) makes one of any callable"
         )
+
+
+def check_engine(classifier: Any, image_shape: Any, image_dtype: Any) -> None:
+    """Hold what an engine is made for against what it can take.
+
+    Raises:
+        UserError: no `Classifier`, or images of another kind; it cannot classify such images.
+    """
+    check_classifier(classifier)
     whole = isinstance(image_shape, tuple | list) and len(image_shape) == 3
     if not (whole and all(isinstance(side, int | np.integer) for side in image_shape)):
         raise UserError(f"image_shape: {image_shape!s:.60}; expected (H, W, 3)")
@@ -319,11 +329,13 @@ def _why(
 
 
 def _takes(classifier: Classifier, shape: tuple[int, ...]) -> bool:
+    """Tell whether it turns images of a shape into something with as many rows."""
     try:
-        jax.eval_shape(classifier.apply, classifier.weights, _floats(shape))
-    except Exception:
+        found = jax.eval_shape(classifier.apply, classifier.weights, _floats(shape))
+    except Exception:  # of a user's function
         return False
-    return True
+    rows = getattr(found, "shape", ())[:1]
+    return len(shape) == 3 or rows == shape[:1]
 
 
 def _taken(returned: Any) -> str:
@@ -346,6 +358,8 @@ def _taken(returned: Any) -> str:
 def _reshaped(shape: list[int]) -> str:
     if len(shape) > 2 and shape[0] == 1 and np.prod(shape) == max(shape):
         return ": .reshape(len(images), -1) makes them so"
+    if len(shape) == 2 and shape[0] > 1:
+        return f": is a batch of {shape[0]} written into it? x.reshape(len(x), -1) takes any"
     if len(shape) == 1 and shape[0] > 1:
         return ": keep the axis of the batch"
     return ""

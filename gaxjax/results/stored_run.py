@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from gaxjax.common import UserError
+from gaxjax.common import UserError, checked_path
 from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
 from gaxjax.data import HostImage, UnreadableImageError, find_image, open_images
 from gaxjax.results.method_statistics import Statistics
@@ -272,7 +272,8 @@ def open_run(path: Path | str, *, data: str | None = None) -> Run:
         >>> frame = run.scores.to_pandas()  # doctest: +SKIP
         >>> heatmaps = run.heatmaps([0, 1])  # doctest: +SKIP
     """
-    return _open(Path(path), data, Path(path).name, "run")
+    folder = checked_path(path, "path", "a run's folder")
+    return _open(folder, data, folder.name, "run")
 
 
 def open_runs(paths: Sequence[Path], *, data: str | None = None) -> list[Run]:

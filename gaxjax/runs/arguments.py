@@ -23,7 +23,7 @@ from gaxjax.models import (
 
 __all__ = ["checked_images", "checked_labels", "opened_model"]
 
-_IMAGES = "expected [N, H, W, 3] (channels last, RGB), N ≥ 1"
+_IMAGES = "expected an array [N, H, W, 3] (channels last, RGB), N ≥ 1"
 
 
 def checked_images(images: Any) -> np.ndarray:
@@ -32,7 +32,7 @@ def checked_images(images: Any) -> np.ndarray:
     Raises:
         UserError: they are no such images.
     """
-    pixels = _as_array(images, "images", f"an array [N, H, W, 3]: {_IMAGES}")
+    pixels = _as_array(images, "images", _IMAGES)
     if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.size == 0:
         raise UserError(f"images have shape {pixels.shape}; {_IMAGES}{_reshaped(pixels.shape)}")
     if pixels.dtype == np.uint8:

@@ -69,7 +69,7 @@ def explain(
     pixels = checked_images(images)
     classes = checked_labels(labels, len(pixels))
     classifier, classes = opened_model(model, pixels, classes, mean, std, fold=True)
-    _try_out(classifier, pixels)
+    doubts = check_outputs(classifier, pixels)
     worker = GaxEngine(
         classifier,
         config,
@@ -78,7 +78,7 @@ def explain(
         image_dtype=pixels.dtype,
         num_images=len(pixels),
     )
-
+    _warn(doubts)
     batches = _batches(pixels, classes, worker.batch_size)
     found = [solution for solutions in worker.run(batches) for solution in solutions]
     solutions = sorted(found, key=lambda solution: solution.index)
@@ -127,7 +127,7 @@ def attribute(
     pixels = checked_images(images)
     classes = checked_labels(labels, len(pixels))
     classifier, classes = opened_model(model, pixels, classes, mean, std, fold=False)
-    _try_out(classifier, pixels)
+    doubts = check_outputs(classifier, pixels)
     worker = AxEngine(
         classifier,
         config,
@@ -135,6 +135,7 @@ def attribute(
         image_shape=pixels.shape[1:],
         image_dtype=pixels.dtype,
     )
+    _warn(doubts)
     found: dict[tuple[Any, Any, Any], list[Solution]] = {}
     for solutions in worker.run(_batches(pixels, classes, worker.batch_size)):
         for solution in solutions:
@@ -152,9 +153,8 @@ def _or_default(config: _Config | None, kind: type[_Config]) -> _Config:
     return kind() if config is None else config
 
 
-def _try_out(classifier: Classifier, pixels: np.ndarray) -> None:
-    """Refuse a model that returns no logits, and warn of what only may be a fault."""
-    for doubt in check_outputs(classifier, pixels):
+def _warn(doubts: tuple[str, ...]) -> None:
+    for doubt in doubts:
         warnings.warn(doubt, stacklevel=3)
 
 
