@@ -9,13 +9,15 @@ with `f` the raw logits of C classes, `c` the groundtruth class, and `g` the aug
 Only the number κ·f(x) of the baseline matters, so callers keep one float per image.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from gaxjax.common import Image, Scalar, at_least_float32
+from gaxjax.common import Image, Scalar, UserError, at_least_float32, described
 from gaxjax.config import Operation
 from gaxjax.models import Classifier, network_logits
 
@@ -51,11 +53,42 @@ def co_score(
 
     Adding a constant to all logits changes nothing: κ sums to zero.
 
+    Raises:
+        UserError: they are no logits of the same classes, or the label is none of them.
+
     Example:
         >>> float(co_score(jnp.array([3.0, 0.0]), jnp.array([1.0, 0.0]), 0))
         2.0
     """
-    return weighted_logits(augmented_logits, label) - weighted_logits(baseline_logits, label)
+    given = {"augmented_logits": augmented_logits, "baseline_logits": baseline_logits}
+    _check_logits(given, label)
+    augmented, baseline = map(jnp.asarray, given.values())
+    return weighted_logits(augmented, label) - weighted_logits(baseline, label)
+
+
+def _check_logits(given: Mapping[str, Any], label: Any) -> None:
+    shapes = []
+    for name, logits in given.items():
+        try:
+            shapes.append(np.shape(logits))
+            jnp.asarray(logits).astype(jnp.float32)
+        except Exception as error:  # of whatever was given
+            raise UserError(f"{name}: {described(logits)}; expected logits [C]") from error
+    shaped = zip(given, shapes, strict=True)
+    said = " and ".join(f"{name} of shape {shape}" for name, shape in shaped)
+    if shapes[0] != shapes[1] or len(shapes[0]) != 1:
+        raise UserError(f"{said}; expected [C] of one image: jax.vmap(co_score) takes several")
+    count = shapes[0][0]
+    if count < 2:
+        raise UserError(f"{said}; a CO score compares at least two classes")
+    if isinstance(label, jax.core.Tracer):
+        return
+    whole = isinstance(label, int | np.integer) or (
+        getattr(label, "shape", None) == () and jnp.issubdtype(label.dtype, jnp.integer)
+    )
+    if not whole or isinstance(label, bool) or not 0 <= int(label) < count:
+        shown = int(label) if whole else described(label)
+        raise UserError(f"label: {shown}; expected a class from 0 to {count - 1}")
 
 
 class Reading(NamedTuple):

@@ -23,6 +23,7 @@ from gaxjax.ax.objective import AxObjective, Explained, wanted_of
 from gaxjax.ax.stats import BatchStats
 from gaxjax.common import (
     UserError,
+    compiled_once,
     compiler_options,
     half_as_many,
     hardware,
@@ -30,9 +31,9 @@ from gaxjax.common import (
     local_devices,
     pad_rows,
 )
-from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted
+from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted, require_config
 from gaxjax.data import Batch
-from gaxjax.models import Classifier, as_unit_range
+from gaxjax.models import Classifier, as_unit_range, check_engine, checked_first
 from gaxjax.results import Outcome, Solution
 from gaxjax.score import Scored
 
@@ -70,7 +71,8 @@ class AxEngine:
         stats: what was done.
 
     Raises:
-        UserError: no such layer, method or devices for this model.
+        UserError: arguments of another kind; a function that is no classifier; no such layer,
+            method or devices for this model.
 
     Example:
         >>> engine = AxEngine(classifier, AxConfig(), BatchConfig(), image_shape=(16, 16, 3))
@@ -91,6 +93,9 @@ class AxEngine:
         heatmap_dtype: Any = np.float32,
         keep_heatmaps: bool = True,
     ) -> None:
+        require_config(config, AxConfig, "config")
+        require_config(batch, BatchConfig, "batch")
+        check_engine(classifier, image_shape, image_dtype)
         if config.backend != "jax":
             raise UserError(
                 f"this engine is JAX's; for the backend {config.backend} use `gaxjax ax` or "
@@ -147,10 +152,10 @@ class AxEngine:
         An image that could not be read gets solutions that say so, as soon as its batch comes.
 
         Raises:
-            UserError: even a single image does not fit the memory.
+            UserError: even a single image does not fit the memory; the model returns no logits.
         """
         pending: deque[tuple[Batch, ScoredBatch | None]] = deque()
-        for batch in batches:
+        for batch in checked_first(self.objective.classifier, batches):
             for index, reason in batch.unreadable:
                 yield unreadable_solutions(
                     index, reason, self.wanted, self.config.operations, self.backend
@@ -231,14 +236,16 @@ class AxEngine:
             return objective.score(operation, network, as_unit_range(image), *rest)
 
         self._score = {
-            operation: self._compiled(partial(score, operation), images, heatmaps, labels, numbers)
+            operation: self._compiled(
+                operation, partial(score, operation), images, heatmaps, labels, numbers
+            )
             for operation in self.config.operations
         }
-        self._explain = self._compiled(explain, images, labels)
+        self._explain = self._compiled("explain", explain, images, labels)
         self.stats.batch_size = self._per_device
         self.stats.compile_seconds += time.perf_counter() - started
 
-    def _compiled(self, function: Callable, *arguments: Any) -> Callable:
+    def _compiled(self, name: str, function: Callable, *arguments: Any) -> Callable:
         """Compile a one-image function for a batch over all devices, without collectives."""
         specs = (P(), *(P("images") for _ in arguments))
         mapped = jax.shard_map(
@@ -248,10 +255,17 @@ class AxEngine:
             out_specs=P("images"),
             check_vma=False,
         )
-        return (
-            jax.jit(mapped)
-            .lower(self._weights, *arguments)
-            .compile(compiler_options=compiler_options(self.devices[0]))
+        classifier, objective = self.objective.classifier, self.objective
+        same = None  # a function of the user's may read what has changed since: it is traced
+        if classifier.structure is not None:
+            normalization = classifier.mean, classifier.std
+            settings = objective.config, self.wanted, objective.precision, name
+            same = classifier.structure, normalization, settings, str(objective.heatmap_dtype)
+        return compiled_once(
+            jax.jit(mapped),
+            *(self._weights, *arguments),
+            same=same,
+            options=compiler_options(self.devices[0]),
         )
 
     def _shape(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:

@@ -12,7 +12,7 @@ from .devices import (
     processor,
     same_bits_at_any_count,
 )
-from .errors import UserError, nearest
+from .errors import UserError, checked_path, described, nearest
 from .files import (
     cache_folder,
     cannot_write,
@@ -25,6 +25,7 @@ from .files import (
 )
 from .header import FolderHeader, damaged, read_values, refuse_strangers
 from .interruption import interruptions
+from .programs import compiled_once, forget_programs, lowered_digest
 from .progress import RunProgress, StepProgress, Timed
 from .table import Column, Strong, Table, columns_of, to_csv
 from .text import counted, in_bytes, one_line
@@ -49,11 +50,15 @@ __all__ = [
     "cache_folder",
     "cannot_write",
     "checked_output",
+    "checked_path",
     "columns_of",
+    "compiled_once",
     "compiler_options",
     "counted",
     "damaged",
+    "described",
     "file_sha256",
+    "forget_programs",
     "free_bytes",
     "half_as_many",
     "hardware",
@@ -62,6 +67,7 @@ __all__ = [
     "is_out_of_memory",
     "local_devices",
     "lock",
+    "lowered_digest",
     "matmul_precision",
     "nearest",
     "num_cores",

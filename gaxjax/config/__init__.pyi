@@ -8,6 +8,7 @@ from .base import (
     ScoreSpace,
     Wanted,
     from_dict,
+    require_config,
     to_dict,
 )
 from .finetune import FinetuneConfig
@@ -38,5 +39,6 @@ __all__ = [
     "StoreConfig",
     "Wanted",
     "from_dict",
+    "require_config",
     "to_dict",
 ]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gaxjax.config.base import require, require_choices
+from gaxjax.config.base import require, require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class FinetuneConfig:
     decode_threads: int = 4
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_types(self)
         for name in ("size", "batch_size", "validate_every", "decode_threads", "max_iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("seed", "min_iterations"):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gaxjax.config.base import require, require_choices
+from gaxjax.config.base import require, require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,9 @@ class ModelConfig:
     model: str
     architecture: str | None = None
     normalization: Literal["auto", "imagenet", "none"] = "auto"
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +64,7 @@ class DataConfig:
     decode_threads: int = 4
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        require(isinstance(self.classes, tuple), "classes", self.classes, "a tuple of names")
+        require_types(self)
         require(
             len(set(self.classes)) == len(self.classes),
             "classes",

@@ -13,7 +13,7 @@ from gaxjax.config.base import (
     ScoreSpace,
     Wanted,
     require,
-    require_choices,
+    require_types,
 )
 
 _MOST_STEPS = 1_000_000  # every slot keeps a curve of that length on the device
@@ -59,7 +59,7 @@ class GaxConfig:
     include_misclassified: bool = False
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_types(self)
         endless = float("inf")
         require(abs(self.target) < endless, "target", self.target, "a finite number")
         require(
@@ -123,11 +123,7 @@ class AxConfig:
     deep_lift_pooling: Pooling = "captum"
 
     def __post_init__(self) -> None:
-        require_choices(self)
-        require(isinstance(self.methods, tuple), "methods", self.methods, "a tuple of names")
-        known = (*METHODS, "all")
-        for method in self.methods:
-            require(method in known, "methods", method, f"among {', '.join(known)}")
+        require_types(self)
         require(len(self.methods) > 0, "methods", "none", "at least one")
         for name in ("methods", "layers"):
             given = getattr(self, name)

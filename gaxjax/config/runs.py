@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gaxjax.config.base import Precision, Preset, require, require_choices
+from gaxjax.config.base import Precision, Preset, require, require_types
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig, GaxConfig
 
@@ -29,7 +29,7 @@ class EngineConfig:
     drain: bool = True
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_types(self)
         fits = self.slots is None or self.slots == "auto" or self.slots >= 1
         require(fits, "slots", self.slots, "at least 1, or auto")
         require(self.devices is None or self.devices >= 1, "devices", self.devices, "at least 1")
@@ -52,7 +52,7 @@ class BatchConfig:
     devices: int | None = None
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_types(self)
         for name in ("batch_size", "devices"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "at least 1")
@@ -74,7 +74,7 @@ class StoreConfig:
     part_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_types(self)
         require(self.part_size >= 1, "part_size", self.part_size, "at least 1")
         require(self.part_seconds > 0, "part_seconds", self.part_seconds, "above 0 seconds")
 
@@ -103,7 +103,7 @@ class SnapshotConfig:
         return self.snapshots + len(self.snapshot_images)
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_types(self)
         require(self.snapshots >= 0, "snapshots", self.snapshots, "at least 0")
         require(self.snapshot_every >= 1, "snapshot_every", self.snapshot_every, "at least 1")
         for score in self.snapshot_scores:
@@ -132,7 +132,7 @@ class GaxRunConfig:
     first_correct: int | None = None
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_types(self)
         wanted = self.first_correct
         require(wanted is None or wanted >= 1, "first_correct", wanted, "at least 1")
 
@@ -158,6 +158,6 @@ class AxRunConfig:
     first_correct: int | None = None
 
     def __post_init__(self) -> None:
-        require_choices(self)
+        require_types(self)
         wanted = self.first_correct
         require(wanted is None or wanted >= 1, "first_correct", wanted, "at least 1")

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaxjax.common import UserError, half_as_many, hardware, local_devices
-from gaxjax.config import EngineConfig, GaxConfig, Precision
+from gaxjax.config import EngineConfig, GaxConfig, Precision, require_config
 from gaxjax.data import Batch, Prefetch
 from gaxjax.gax.capacity import choose_slots
 from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import Program
 from gaxjax.gax.scheduler import Owed, Scheduler
 from gaxjax.gax.stats import EngineStats
-from gaxjax.models import Classifier, fast_form
+from gaxjax.models import Classifier, check_engine, checked_first, fast_form
 from gaxjax.results import Solution
 
 __all__ = ["GaxEngine", "make_objective", "resolve_precision"]
@@ -72,6 +72,9 @@ class GaxEngine:
         heatmap_dtype: type of the heatmaps handed out; scores are verified after that rounding.
         num_images: how many will come, where known; slots past it would stay empty.
 
+    Raises:
+        UserError: arguments of another kind; a function that is no classifier; too little memory.
+
     Example:
         >>> engine = GaxEngine(classifier, GaxConfig(), EngineConfig(), image_shape=(16, 16, 3))
         >>> for [solution] in engine.run(image_batches):
@@ -89,6 +92,9 @@ class GaxEngine:
         heatmap_dtype: Any = np.float32,
         num_images: int | None = None,
     ) -> None:
+        require_config(gax, GaxConfig, "gax")
+        require_config(config, EngineConfig, "config")
+        check_engine(classifier, image_shape, image_dtype)
         self.devices = local_devices(config.devices)
         self.objective = make_objective(classifier, gax, config.precision, self.devices[0])
         self._image = jax.ShapeDtypeStruct(image_shape, image_dtype)
@@ -141,11 +147,11 @@ class GaxEngine:
         optimised. `batches` is read in a thread and must not wait for solutions.
 
         Raises:
-            UserError: even a single slot does not fit the memory.
+            UserError: even a single slot does not fit the memory; the model returns no logits.
         """
         arrived: deque[Batch] = deque()
         owed: dict[int, Owed] = {}
-        with Prefetch(batches) as source:
+        with Prefetch(checked_first(self.objective.classifier, batches)) as source:
             while True:
                 program = self.warm_up()
                 try:

@@ -1,12 +1,15 @@
 """The engine's device functions, compiled ahead of time over all local devices.
 
 Everything is compiled before the first image, for the full slot count and the smaller ones of the
-drain: a compiled executable refuses other shapes, so nothing can recompile later. Devices form a
-1-D mesh; each owns its slots, queue and parked images, and the step has no collectives.
+drain: a compiled executable refuses other shapes, so nothing can recompile later. A second program
+of the same settings and the same network, with whatever weights, finds everything compiled.
+Devices form a 1-D mesh; each owns its slots, queue and parked images, and the step has no
+collectives.
 """
 
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -17,8 +20,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from gaxjax.common import compiler_options
+from gaxjax.common import compiled_once, compiler_options, lowered_digest
 from gaxjax.gax import slots as device
+from gaxjax.gax.heatmap import initial_weights
 from gaxjax.gax.objective import Objective
 from gaxjax.models import as_unit_range
 
@@ -74,9 +78,14 @@ class Program:
         )
 
         config = objective.config
+        self._settings: Hashable = (
+            *(config, objective.precision, objective.fast is None, str(heatmap_dtype)),
+            *(slots, image.shape, str(image.dtype), self.mesh),
+        )
+        self._network = same_network(objective, image)
         capacity = QUEUE_BLOCKS * slots
         empty = partial(device.empty_state, config, slots=slots, capacity=capacity, image=image)
-        self._empty = jax.jit(self._on_each_device(empty)).lower().compile()
+        self._empty = self._compile(empty, None)
         block = self._shapes(
             (
                 jax.ShapeDtypeStruct((slots, *image.shape), image.dtype),
@@ -153,8 +162,17 @@ class Program:
         mapped = self._on_each_device(function, network=has_network)
         given = (network, *arguments) if has_network else arguments
         donated = (1 if has_network else 0,) if donate else ()
-        lowered = jax.jit(mapped, donate_argnums=donated).lower(*given)
-        return lowered.compile(compiler_options=self._compiler_options)
+        inner = function.func if isinstance(function, partial) else function
+        sizes = sorted(function.keywords.items()) if isinstance(function, partial) else []
+        same: Hashable = inner.__qualname__, str(sizes), self._settings, donated
+        if has_network:
+            same = None if self._network is None else (same, self._network)
+        return compiled_once(
+            jax.jit(mapped, donate_argnums=donated),
+            *given,
+            same=same,
+            options=self._compiler_options,
+        )
 
     def _shapes(self, local: Any) -> Any:
         """Return global shapes, leading with the device, of one device's shapes."""
@@ -164,6 +182,33 @@ class Program:
             ),
             local,
         )
+
+
+def same_network(objective: Objective, image: jax.ShapeDtypeStruct) -> Hashable | None:
+    """Return what two objectives' networks have in common where they are computed alike.
+
+    Of a network of `gaxjax.models` that is its structure. Any other is traced as `step`, `baseline`
+    and `rescore` see it, for its function may read what has changed since; in its direct form,
+    which is quick, and from which the fast one is made. None: no other is known to be alike.
+    """
+    classifier = objective.classifier
+    if classifier.structure is not None:
+        return classifier.structure, classifier.mean, classifier.std
+    direct = dataclasses.replace(objective, fast=None)
+
+    def one(image: Any, label: Any, baseline: Any, network: PyTree, fast: PyTree) -> Any:
+        weights = initial_weights(image, objective.config)
+        plain = objective.baseline(network, image, label)
+        stepped = direct.score_and_gradients(weights, fast, image, label, baseline)
+        return plain, stepped, objective.verify(network, image, weights["w"], label, baseline)
+
+    two = [
+        jax.ShapeDtypeStruct((2, *shape), kind)
+        for shape, kind in ((image.shape, jnp.float32), ((), jnp.int32), ((), jnp.float32))
+    ]
+    networks = jax.eval_shape(lambda: (classifier.weights, direct.fast_weights()))
+    traced = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None, None)))
+    return lowered_digest(traced, *two, *networks)
 
 
 def _local(shapes: Any) -> Any:

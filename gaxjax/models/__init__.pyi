@@ -7,10 +7,19 @@ from .checkpoint import (
     load_classifier,
     named_weights,
 )
-from .classifier import Classifier, as_classifier, as_unit_range, check_image_size, network_logits
+from .classifier import Classifier, as_classifier, as_unit_range, network_logits, renormalized
 from .layers import Conv
 from .registry import abstract, architectures, build, head_name
 from .rewriting import fast_form, fold_batch_norm
+from .tracing import (
+    check_classifier,
+    check_differentiable,
+    check_engine,
+    check_image_size,
+    check_outputs,
+    checked_first,
+    count_classes,
+)
 from .training import Trainer, TrainState, batch_rows
 
 __all__ = [
@@ -28,7 +37,13 @@ __all__ = [
     "as_unit_range",
     "batch_rows",
     "build",
+    "check_classifier",
+    "check_differentiable",
+    "check_engine",
     "check_image_size",
+    "check_outputs",
+    "checked_first",
+    "count_classes",
     "fast_form",
     "fold_batch_norm",
     "head_name",
@@ -37,5 +52,6 @@ __all__ = [
     "network_logits",
     "read_arrays",
     "read_description",
+    "renormalized",
     "write_arrays",
 ]

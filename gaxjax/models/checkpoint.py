@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gaxjax.common import UserError, cannot_write, one_line
+from gaxjax.common import UserError, cannot_write, checked_path, one_line
 from gaxjax.models import registry
 from gaxjax.models.arrays import read_arrays, read_description, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
@@ -249,7 +249,7 @@ def load_classifier(path: Path, *, fold: bool = True) -> Classifier:
     Raises:
         UserError: no checkpoint there, or a damaged one.
     """
-    model, metadata = load(path)
+    model, metadata = load(checked_path(path, "path", "a checkpoint made by `gaxjax convert`"))
     declared = {name: getattr(metadata, name) for name in ("num_classes", "mean", "std")}
     classifier = as_classifier(model, **declared)
     if fold:

@@ -4,8 +4,8 @@ Weights travel as arguments, never closed over: a jitted function would bake the
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -14,7 +14,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from gaxjax.common import Image, Images, Logits, UserError, at_least_float32
+from gaxjax.common import Image, Images, Logits, UserError, at_least_float32, described
+from gaxjax.models.strangers import check_arrays, check_callable
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Classifier:
         fingerprint: sha256 of weights and normalisation; a run resumes only with the same one.
         module: builds the NNX module of given weights, whose layers have names; None for another
             callable.
+        structure: equal for two classifiers whose `apply` is the same function, and only where
+            that is known: of networks made of `gaxjax.models` alone. Their outputs are logits.
     """
 
     apply: Callable[[PyTree, Images], Logits]
@@ -51,42 +54,26 @@ class Classifier:
     name: str = "classifier"
     fingerprint: str = ""
     module: Callable[[PyTree], nnx.Module] | None = None
+    structure: Hashable | None = None
 
     def __post_init__(self) -> None:
-        if self.num_classes < 2:
+        count = self.num_classes
+        if isinstance(count, bool) or not isinstance(count, int | np.integer):
+            raise UserError(f"num_classes: {described(count)}; expected a whole number, at least 2")
+        if count < 2:
             raise UserError(
                 f"a CO score compares classes: the classifier has {self.num_classes}, "
                 "expected at least 2"
             )
-        if (self.mean is None) != (self.std is None):
-            raise UserError("mean and std come together: one of them is missing")
+        mean, std = checked_normalization(self.mean, self.std)
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
 
     def normalize(self, images: Float[Array, "*B H W 3"]) -> Float[Array, "*B H W 3"]:
         """Return (x - mean) / std per channel, or x where no normalisation is declared."""
         if self.mean is None or self.std is None:
             return images
         return (images - jnp.asarray(self.mean, images.dtype)) / jnp.asarray(self.std, images.dtype)
-
-
-def check_image_size(classifier: Classifier, size: int) -> None:
-    """Trace the classifier and its input gradient at an image size; nothing is computed.
-
-    Raises:
-        UserError: its layers leave nothing of an image that small.
-    """
-    pixels = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-
-    def total(pixels: Any, weights: PyTree) -> Any:
-        return classifier.apply(weights, pixels).sum()
-
-    try:
-        jax.eval_shape(jax.grad(total), pixels, classifier.weights)
-    except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise UserError(
-            f"{classifier.name} cannot take images of {size} × {size} ({reason}): "
-            "give another --size"
-        ) from None
 
 
 def as_classifier(
@@ -110,15 +97,23 @@ def as_classifier(
         std: likewise.
         fingerprint: of the model, where it is known; else that of its arrays.
 
+    Raises:
+        UserError: it is no such callable, or mean and std are no such numbers; says what to give.
+
     Example:
         >>> classifier = as_classifier(lambda x: x.mean((1, 2)), num_classes=3)
     """
     if isinstance(model, Classifier):
         return model
+    check_callable(model)
+    weights: PyTree
+    module: Callable[[PyTree], nnx.Module] | None
+    structure: Hashable | None
     if isinstance(model, nnx.Module):
         resting = nnx.merge(*nnx.split(model))  # a copy: the caller's may go on training
         resting.eval()
-        graph, state = nnx.split(resting)
+        graph, weights = nnx.split(resting)
+        structure = graph if _is_ours(resting) else None
 
         def build(weights: PyTree) -> Any:
             return nnx.merge(graph, weights)
@@ -126,14 +121,13 @@ def as_classifier(
         def apply(weights: PyTree, pixels: Any) -> Any:
             return build(weights)(pixels)
 
-        weights: PyTree = state
-        module: Callable[[PyTree], nnx.Module] | None = build
+        module = build
     else:
-        leaves, structure = jax.tree.flatten(model)
+        leaves, tree = jax.tree.flatten(model)
         is_array = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
         static = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
         weights = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
-        module = None
+        module, structure = None, None
 
         def apply(weights: PyTree, pixels: Any) -> Any:
             arrays = iter(weights)
@@ -141,36 +135,115 @@ def as_classifier(
                 next(arrays) if array else leaf
                 for leaf, array in zip(static, is_array, strict=True)
             ]
-            return jax.tree.unflatten(structure, merged)(pixels)
+            return jax.tree.unflatten(tree, merged)(pixels)
 
     name = (
         type(model).__name__
         if isinstance(model, nnx.Module)
         else getattr(model, "__name__", type(model).__name__)
     )
+    check_arrays(weights)
     # Scores are verified in float32, so that is what weights are kept in.
     weights = jax.tree.map(
         lambda leaf: (
-            jnp.asarray(leaf, jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+            jnp.asarray(leaf, jnp.float32)
+            if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+            else leaf
         ),
         weights,
     )
+    mean, std = checked_normalization(mean, std)
     return Classifier(
         apply=apply,
         weights=weights,
         num_classes=num_classes,
         mean=mean,
         std=std,
-        name=name,
+        name=str(name),
         fingerprint=fingerprint or _fingerprint(weights, mean, std),
         module=module,
+        structure=structure,
+    )
+
+
+def renormalized(classifier: Classifier, mean: Any, std: Any) -> Classifier:
+    """Return a classifier that wants its pixels otherwise; it is another one to a run.
+
+    Args:
+        classifier: any; what was assumed of its normalisation is forgotten.
+        mean: as for `as_classifier`.
+        std: likewise.
+
+    Raises:
+        UserError: as `as_classifier`.
+
+    Example:
+        >>> other = renormalized(classifier, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2))
+    """
+    mean, std = checked_normalization(mean, std)
+    assumptions = {
+        topic: said for topic, said in classifier.assumptions.items() if topic != "normalization"
+    }
+    fingerprint = classifier.fingerprint
+    if (mean, std) != (classifier.mean, classifier.std):
+        fingerprint = hashlib.sha256(repr((fingerprint, mean, std)).encode()).hexdigest()
+    return replace(classifier, mean=mean, std=std, fingerprint=fingerprint, assumptions=assumptions)
+
+
+def checked_normalization(mean: Any, std: Any) -> tuple[Any, Any]:
+    """Return mean and std as triples of floats, or two Nones.
+
+    Raises:
+        UserError: one is missing; or they are no one or three numbers, in [0, 1] pixel units.
+    """
+    if mean is None and std is None:
+        return None, None
+    if mean is None or std is None:
+        raise UserError("mean and std come together: one of them is missing")
+    triples = []
+    for name, given in (("mean", mean), ("std", std)):
+        try:
+            values = np.asarray(given)
+            numbers = [float(value) for value in values.reshape(-1)]
+        except Exception as error:  # of whatever was given
+            raise UserError(
+                f"{name}: {described(given)}; expected three numbers, one per channel"
+            ) from error
+        if values.dtype.kind not in "fiu" and not jnp.issubdtype(values.dtype, jnp.floating):
+            raise UserError(f"{name}: {described(given)}; expected three numbers, one per channel")
+        if len(numbers) not in (1, 3):
+            raise UserError(f"{name} has {len(numbers)} numbers; expected three, one per channel")
+        if not np.isfinite(numbers).all():
+            raise UserError(f"{name} is {numbers}; expected finite numbers")
+        if np.abs(numbers).max() > _LARGEST:
+            raise UserError(
+                f"{name} is {numbers}, in units of 0…255 as it seems; expected those of pixels in "
+                "[0, 1]: divide by 255"
+            )
+        kept = isinstance(given, tuple) and len(given) == 3
+        if not (kept and all(type(number) in (int, float) for number in given)):
+            given = tuple(numbers * (3 if len(numbers) == 1 else 1))
+        triples.append(given)
+    if min(triples[1]) <= 0:
+        raise UserError(f"std is {list(triples[1])}; expected numbers above 0: pixels are divided")
+    return tuple(triples)
+
+
+_LARGEST = 2.0  # of a mean or std in units of pixels in [0, 1]; in units of 0…255 they are tens
+
+
+def _is_ours(model: nnx.Module) -> bool:
+    """Tell whether a network has no layer but those of `gaxjax.models`, whose code is known."""
+    return all(
+        type(layer) in (nnx.List, nnx.Dropout) or type(layer).__module__.startswith("gaxjax.models")
+        for _, layer in nnx.iter_modules(model)
     )
 
 
 def _fingerprint(weights: PyTree, mean: Any, std: Any) -> str:
     digest = hashlib.sha256(repr((mean, std)).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_key = jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
         array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from gaxjax.common import UserError
+from gaxjax.common import UserError, checked_path
 from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
 from gaxjax.data import HostImage, UnreadableImageError, find_image, open_images
 from gaxjax.results.method_statistics import Statistics
@@ -80,9 +80,10 @@ class Run:
         config_type: Any = AxRunConfig if self.header["command"] == "ax" else GaxRunConfig
         try:
             config: GaxRunConfig | AxRunConfig = from_dict(config_type, self.header["config"])
-        except TypeError as error:
+        except UserError as error:
             raise UserError(
-                f"{self.path}/run.json is damaged (config: {error}): restore it or start anew"
+                f"{self.path}/run.json does not fit this version or is damaged (config: {error}): "
+                "restore it or start anew"
             ) from None
         if isinstance(config, GaxRunConfig) and self.snapshots is not None:  # they may come later
             asked = read_snapshot_about(self.snapshots).get("asked", {})
@@ -271,7 +272,8 @@ def open_run(path: Path | str, *, data: str | None = None) -> Run:
         >>> frame = run.scores.to_pandas()  # doctest: +SKIP
         >>> heatmaps = run.heatmaps([0, 1])  # doctest: +SKIP
     """
-    return _open(Path(path), data, Path(path).name, "run")
+    folder = checked_path(path, "path", "a run's folder")
+    return _open(folder, data, folder.name, "run")
 
 
 def open_runs(paths: Sequence[Path], *, data: str | None = None) -> list[Run]:

@@ -1,21 +1,27 @@
 """GAX and AX over arrays, for notebooks: a batch of images in, a solution per image out."""
 
-import dataclasses
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gaxjax.ax import AxEngine
-from gaxjax.common import UserError
-from gaxjax.config import AxConfig, BatchConfig, EngineConfig, GaxConfig, Method, Operation
+from gaxjax.config import (
+    AxConfig,
+    BatchConfig,
+    EngineConfig,
+    GaxConfig,
+    Method,
+    Operation,
+    require_config,
+)
 from gaxjax.data import Batch
 from gaxjax.gax import GaxEngine
-from gaxjax.models import Classifier, as_classifier, load_classifier
+from gaxjax.models import Classifier, check_outputs
 from gaxjax.results import Solution, Solutions
+from gaxjax.runs.arguments import checked_images, checked_labels, opened_model
 
 
 def explain(
@@ -36,8 +42,8 @@ def explain(
         images: [N, H, W, 3], RGB: uint8, or floats in [0, 1].
         labels: [N], groundtruth classes in [0, C).
         config: the method's settings.
-        mean: of the callable's normalisation, per channel, in [0, 1] pixel units; a checkpoint
-            knows its own.
+        mean: of the model's normalisation, per channel, in [0, 1] pixel units; in place of its own
+            where it is a checkpoint or a `Classifier`.
         std: likewise.
         engine: precision, slots, devices.
 
@@ -45,24 +51,34 @@ def explain(
         One solution per image, in order; heatmaps are float32.
 
     Raises:
-        UserError: shapes, ranges or labels that do not fit.
+        UserError: shapes, ranges or labels that do not fit; a model that is no JAX callable, that
+            returns no logits, or whose outputs for an image depend on the images beside it. What
+            another library said is its cause.
+
+    A second call with the same model, shapes and settings compiles nothing, also where the model's
+    weights have changed.
 
     Example:
         >>> solutions = gaxjax.explain("model.ckpt", images, labels)
         >>> len(solutions), solutions[0].heatmap.shape
         (4, (16, 16, 3))
     """
-    pixels, classes = _checked(images, labels)
-    classifier = _opened(model, pixels, classes, mean, std, fold=True)
+    config, engine = _or_default(config, GaxConfig), _or_default(engine, EngineConfig)
+    require_config(config, GaxConfig, "config")
+    require_config(engine, EngineConfig, "engine")
+    pixels = checked_images(images)
+    classes = checked_labels(labels, len(pixels))
+    classifier, classes = opened_model(model, pixels, classes, mean, std, fold=True)
+    doubts = check_outputs(classifier, pixels)
     worker = GaxEngine(
         classifier,
-        config or GaxConfig(),
-        engine or EngineConfig(),
+        config,
+        engine,
         image_shape=pixels.shape[1:],
         image_dtype=pixels.dtype,
         num_images=len(pixels),
     )
-
+    _warn(doubts)
     batches = _batches(pixels, classes, worker.batch_size)
     found = [solution for solutions in worker.run(batches) for solution in solutions]
     solutions = sorted(found, key=lambda solution: solution.index)
@@ -98,21 +114,28 @@ def attribute(
         the predicted class, divided by their largest magnitude.
 
     Raises:
-        UserError: shapes, ranges or labels that do not fit; a method that the model cannot have.
+        UserError: as `explain`; a method that the model cannot have.
 
     Example:
         >>> found = gaxjax.attribute("model.ckpt", images, labels)
         >>> found["saliency", None, "sum"].co_score.shape
         (4,)
     """
-    pixels, classes = _checked(images, labels)
+    config, batch = _or_default(config, AxConfig), _or_default(batch, BatchConfig)
+    require_config(config, AxConfig, "config")
+    require_config(batch, BatchConfig, "batch")
+    pixels = checked_images(images)
+    classes = checked_labels(labels, len(pixels))
+    classifier, classes = opened_model(model, pixels, classes, mean, std, fold=False)
+    doubts = check_outputs(classifier, pixels)
     worker = AxEngine(
-        _opened(model, pixels, classes, mean, std, fold=False),
-        config or AxConfig(),
-        batch or BatchConfig(),
+        classifier,
+        config,
+        batch,
         image_shape=pixels.shape[1:],
         image_dtype=pixels.dtype,
     )
+    _warn(doubts)
     found: dict[tuple[Any, Any, Any], list[Solution]] = {}
     for solutions in worker.run(_batches(pixels, classes, worker.batch_size)):
         for solution in solutions:
@@ -123,55 +146,17 @@ def attribute(
     return {key: Solutions(tuple(items)) for key, items in found.items()}
 
 
+_Config = TypeVar("_Config")
+
+
+def _or_default(config: _Config | None, kind: type[_Config]) -> _Config:
+    return kind() if config is None else config
+
+
+def _warn(doubts: tuple[str, ...]) -> None:
+    for doubt in doubts:
+        warnings.warn(doubt, stacklevel=3)
+
+
 def _batches(pixels: np.ndarray, classes: np.ndarray, size: int) -> Iterator[Batch]:
     return Batch(np.arange(len(pixels), dtype=np.int32), pixels, classes, ()).split(size)
-
-
-def _opened(
-    model: Any, pixels: np.ndarray, classes: np.ndarray, mean: Any, std: Any, *, fold: bool
-) -> Classifier:
-    """Make a classifier of what a user may give, and hold the labels against it."""
-    if (mean, std) != (None, None) and isinstance(model, str | Path | Classifier):
-        raise UserError("mean and std belong to the model here: leave them out")
-    if isinstance(model, str | Path):
-        classifier = load_classifier(Path(model), fold=fold)
-    elif isinstance(model, Classifier):
-        classifier = model
-    else:
-        classifier = as_classifier(model, num_classes=2, mean=mean, std=std)
-        shape = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), jnp.float32)
-        logits = jax.eval_shape(classifier.apply, classifier.weights, shape)
-        if len(getattr(logits, "shape", ())) != 2 or logits.shape[0] != 1:
-            raise UserError(
-                f"the model turns images [1, H, W, 3] into {logits}; expected logits [1, C]"
-            )
-        classifier = dataclasses.replace(classifier, num_classes=logits.shape[1])
-    if len(classes) and not (classes.min() >= 0 and classes.max() < classifier.num_classes):
-        raise UserError(
-            f"labels run from {classes.min()} to {classes.max()}; the model has classes 0 to "
-            f"{classifier.num_classes - 1}"
-        )
-    return classifier
-
-
-def _checked(images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    pixels, classes = np.asarray(images), np.asarray(labels)
-    if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.size == 0:
-        raise UserError(
-            f"images have shape {pixels.shape}; expected [N, H, W, 3] (channels last, RGB), N ≥ 1"
-        )
-    if pixels.dtype != np.uint8:
-        if not np.issubdtype(pixels.dtype, np.floating):
-            raise UserError(f"images have type {pixels.dtype}; expected uint8, or floats in [0, 1]")
-        if not (pixels.min() >= 0 and pixels.max() <= 1):
-            raise UserError(
-                f"float images run from {pixels.min():g} to {pixels.max():g}; expected [0, 1]: "
-                "give pixels before normalisation, and the model's mean and std"
-            )
-        pixels = pixels.astype(np.float32)
-    if classes.shape != pixels.shape[:1] or not np.issubdtype(classes.dtype, np.integer):
-        raise UserError(
-            f"labels have shape {classes.shape} and type {classes.dtype}; expected one integer "
-            f"for each of the {len(pixels)} images"
-        )
-    return pixels, classes.astype(np.int32)

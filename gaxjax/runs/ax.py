@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from gaxjax.ax import AxEngine
-from gaxjax.common import UserError, refuse_foreign_converters
-from gaxjax.config import AxRunConfig, to_dict
-from gaxjax.models import Classifier
+from gaxjax.common import UserError, checked_path, refuse_foreign_converters
+from gaxjax.config import AxRunConfig, require_config, to_dict
+from gaxjax.models import Classifier, check_classifier
 from gaxjax.results import Outcome
 from gaxjax.runs.opening import chosen_images, open_classifier
 from gaxjax.runs.shell import Engine, RunSummary, heatmap_dtype, run_engine
@@ -34,7 +34,11 @@ def run_ax(
     Raises:
         UserError: as `run_gax`; no such layer; the captum backend without torch.
     """
-    classifier = classifier or open_classifier(config.model, fold=False)
+    require_config(config, AxRunConfig, "config")
+    output = checked_path(output, "output", "a folder for the run")
+    if classifier is None:
+        classifier = open_classifier(config.model, fold=False)
+    check_classifier(classifier)
     images = chosen_images(config, classifier, note)
     engine: Any
     if config.ax.backend == "captum":

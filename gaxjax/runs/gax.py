@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from gaxjax.config import GaxRunConfig, to_dict
+from gaxjax.common import checked_path
+from gaxjax.config import GaxRunConfig, require_config, to_dict
 from gaxjax.data import find_image
 from gaxjax.gax import GaxEngine
-from gaxjax.models import Classifier
+from gaxjax.models import Classifier, check_classifier
 from gaxjax.results import Outcome
 from gaxjax.runs.opening import chosen_images, open_classifier
 from gaxjax.runs.shell import RunSummary, heatmap_dtype, run_engine
@@ -37,7 +38,11 @@ def run_gax(
         UserError: bad input; the output folder holds another run or is in use; nothing was
             classified correctly; the disk is full. What was committed stays.
     """
-    classifier = classifier or open_classifier(config.model)
+    require_config(config, GaxRunConfig, "config")
+    output = checked_path(output, "output", "a folder for the run")
+    if classifier is None:
+        classifier = open_classifier(config.model)
+    check_classifier(classifier)
     images = chosen_images(config, classifier, note)
     for name in config.snapshots.snapshot_images:  # a wrong name is said before hours of work
         find_image(name, [record.image_id for record in images.records], config.data.data)

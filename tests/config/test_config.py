@@ -2,17 +2,27 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import jaxtyping
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gaxjax.common.errors import UserError
 from gaxjax.config.base import from_dict, to_dict
+from gaxjax.config.finetune import FinetuneConfig
 from gaxjax.config.inputs import DataConfig, ModelConfig
-from gaxjax.config.methods import GAX_PRESETS, GaxConfig
-from gaxjax.config.runs import EngineConfig, GaxRunConfig, StoreConfig
+from gaxjax.config.methods import GAX_PRESETS, AxConfig, GaxConfig
+from gaxjax.config.runs import (
+    AxRunConfig,
+    BatchConfig,
+    EngineConfig,
+    GaxRunConfig,
+    SnapshotConfig,
+    StoreConfig,
+)
 
 
 def full_config() -> GaxRunConfig:
@@ -87,29 +97,108 @@ def test_an_impossible_value_says_what_is_expected(make, said):
         make()
 
 
-def test_a_word_that_is_no_choice_is_refused_when_a_config_is_made():
-    """In a process of its own: under test, the types are checked before the values are."""
-    code = """
-from gaxjax.config import DataConfig, EngineConfig, GaxConfig, StoreConfig
-from gaxjax.common.errors import UserError
-for make, values in (
-    (GaxConfig, {"operation": "add"}),
-    (GaxConfig, {"score_space": "normalised"}),
-    (DataConfig, {"data": "d", "resize": "stretch"}),
-    (EngineConfig, {"precision": "float64"}),
-    (StoreConfig, {"heatmaps": "float8"}),
-):
+@pytest.fixture
+def as_outside_tests():
+    """Types are not checked before a function runs, as they are under test."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_numbers_of_other_libraries_become_pythons(as_outside_tests):
+    config = GaxConfig(
+        target=np.float32(48), max_steps=np.int64(5), bias=np.bool_(True), learning_rate=1
+    )
+    assert config == GaxConfig(target=48.0, max_steps=5, bias=True, learning_rate=1.0)
+    kinds = [type(value) for value in (config.target, config.max_steps, config.bias)]
+    assert kinds == [float, int, bool]
+    assert type(config.learning_rate) is float
+    assert AxConfig(methods=["saliency"]).methods == ("saliency",)
+    assert ModelConfig(model=Path("a.pth")).model == "a.pth"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: GaxConfig(max_steps=3.5), "--max-steps must be a whole number; got 3.5"),
+        (lambda: GaxConfig(max_steps=True), "--max-steps must be a whole number; got True"),
+        (lambda: GaxConfig(max_steps="10"), r"--max-steps must be a whole number; got '10' \(str"),
+        (lambda: GaxConfig(target=None), "--target must be a number; got None"),
+        (lambda: GaxConfig(target=10**400), "a number; got a number of more than 40 digits"),
+        (lambda: GaxConfig(bias="yes"), r"--bias must be True or False; got 'yes' \(str\)"),
+        (lambda: GaxConfig(operation="add"), "--operation must be one of sum, mult; got add"),
+        (lambda: AxConfig(methods="saliency"), r"got 'saliency' \(str\): write \('saliency',\)"),
+        (lambda: AxConfig(methods=("lime",)), r"each is one of saliency, .*got \('lime',\)"),
+        (lambda: EngineConfig(slots="many"), "--slots must be a whole number or one of auto or"),
+        (lambda: EngineConfig(precision="float64"), "--precision must be one of auto, float32"),
+        (lambda: DataConfig(data=None), "--data must be a text; got None"),
+        (lambda: DataConfig(data="d", resize="stretch"), "--resize must be one of squash, crop"),
+        (
+            lambda: GaxRunConfig(model="m", data=DataConfig(data="d")),
+            r"--model must be a ModelConfig; got 'm' \(str\)",
+        ),
+        (
+            lambda: dataclasses.replace(full_config(), engine=BatchConfig()),
+            "--engine must be an EngineConfig; got BatchConfig object",
+        ),
+        (
+            lambda: dataclasses.replace(full_config(), gax=GaxConfig),
+            "--gax must be a GaxConfig; got the class GaxConfig",
+        ),
+        (lambda: from_dict(GaxConfig, "x"), "settings of GaxConfig are no JSON object"),
+        (lambda: from_dict(DataConfig, {}), "DataConfig lacks the setting 'data'"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_one_clear_line(make, said, as_outside_tests):
+    with pytest.raises(UserError, match=said):
+        make()
+
+
+CONFIGS = {
+    GaxConfig: {},
+    AxConfig: {},
+    EngineConfig: {},
+    BatchConfig: {},
+    StoreConfig: {},
+    SnapshotConfig: {},
+    ModelConfig: {"model": "m"},
+    DataConfig: {"data": "d"},
+    FinetuneConfig: {"data": "d"},
+    GaxRunConfig: {"model": ModelConfig(model="m"), "data": DataConfig(data="d")},
+    AxRunConfig: {"model": ModelConfig(model="m"), "data": DataConfig(data="d")},
+}
+_SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.complex_numbers(),
+    st.text(max_size=8),
+    st.binary(max_size=4),
+    st.sampled_from(["sum", "all", "auto", "saliency", Path("p"), int, object(), AxConfig()]),
+    st.integers(-100, 100).map(np.int32),
+    st.floats(width=16).map(np.float16),
+    st.integers(0, 3).map(np.zeros),
+)
+_ANYTHING = st.one_of(
+    _SCALARS, st.lists(_SCALARS, max_size=3), st.lists(_SCALARS, max_size=3).map(tuple)
+)
+
+
+@settings(
+    max_examples=1000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_value_is_taken_and_kept_through_json_or_refused(data, as_outside_tests):
+    kind = data.draw(st.sampled_from(list(CONFIGS)))
+    setting = data.draw(st.sampled_from([field.name for field in dataclasses.fields(kind)]))
     try:
-        make(**values)
+        config = kind(**CONFIGS[kind] | {setting: data.draw(_ANYTHING)})
     except UserError as error:
-        print(error)
-"""
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    lines = said.stdout.splitlines()
-    assert len(lines) == 5
-    assert "--operation" in lines[0]
-    assert "one of sum, mult" in lines[0]
-    flags = ("operation", "score-space", "resize", "precision", "heatmaps")
-    for line, flag in zip(lines, flags, strict=True):
-        assert f"--{flag} " in line
-        assert "one of " in line
+        said = str(error)
+        assert f"--{setting.replace('_', '-')}" in said
+        assert said.isprintable()
+        return
+    assert from_dict(kind, json.loads(json.dumps(to_dict(config)))) == config

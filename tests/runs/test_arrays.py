@@ -11,6 +11,7 @@ import tiny
 from flax import nnx
 
 import gaxjax
+from gaxjax.models.classifier import renormalized
 
 PIXELS = tiny.images(6)
 LABELS = tiny.predictions(PIXELS, tiny.classifier())
@@ -117,9 +118,18 @@ def test_running_out_of_memory_loses_no_image(monkeypatch):
     assert len(found) == 21
 
 
-def test_a_normalisation_beside_a_model_that_has_its_own_is_refused():
-    with pytest.raises(gaxjax.UserError, match="mean and std belong to the model"):
-        gaxjax.explain(tiny.classifier(), PIXELS, LABELS, mean=tiny.MEAN, std=tiny.STD)
+def test_a_normalisation_given_besides_replaces_the_models_own():
+    config = gaxjax.GaxConfig(max_steps=2, include_misclassified=True)
+    assumed = dataclasses.replace(
+        tiny.classifier(normalized=False), assumptions={"normalization": "none", "weights": "EMA"}
+    )
+    found = gaxjax.explain(assumed, PIXELS, LABELS, config, mean=tiny.MEAN, std=tiny.STD)
+    declared = gaxjax.explain(tiny.classifier(), PIXELS, LABELS, config)
+    np.testing.assert_array_equal(found.heatmap, declared.heatmap)
+    other = renormalized(assumed, tiny.MEAN, tiny.STD)
+    assert other.assumptions == {"weights": "EMA"}
+    assert other.fingerprint != assumed.fingerprint
+    assert renormalized(other, list(tiny.MEAN), tiny.STD).fingerprint == other.fingerprint
 
 
 def test_images_without_a_heatmap_are_nan_in_the_stack():
