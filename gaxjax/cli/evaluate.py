@@ -40,7 +40,9 @@ class Evaluate(Command):
                 f"--output {output}: Table 1 is of two classes, the model has "
                 f"{classifier.num_classes}; give a .json file"
             )
-        images = open_images(self.data, num_classes=classifier.num_classes)
+        images = open_images(
+            self.data, num_classes=classifier.num_classes, class_names=classifier.class_names
+        )
         say_what_it_rests_on(classifier, images, note)
         result = evaluate_classifier(classifier, images, threads=self.data.decode_threads)
         if not result.num_images:

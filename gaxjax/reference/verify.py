@@ -18,7 +18,7 @@ import torch
 from converters import is_torchvision_name
 from gaxjax.common import UserError, interruption
 from gaxjax.config import DataConfig, ModelConfig
-from gaxjax.data import Batch, ImageSet, batches, open_images
+from gaxjax.data import Batch, ImageSet, batches, reopen_images
 from gaxjax.reference.comparison import RELATIVE_TOLERANCE, Comparison, Seen, Tally, see
 from gaxjax.reference.consistency import Fault, Faults, Row, StoredHeatmaps, check_rows
 from gaxjax.reference.torch_classifier import (
@@ -158,7 +158,7 @@ def verify_run(
     if not rows:
         raise UserError(f"{run} has no scores yet: let it finish its first images")
     classifier = _open_model(stored, model, weights)
-    config, images = _open_data(stored, data, classifier.num_classes)
+    config, images = _open_data(stored, data)
     faults = Faults()
     heatmaps = StoredHeatmaps(run, faults)
     check_rows(rows, images, stored, heatmaps, faults)
@@ -276,11 +276,11 @@ def _open_model(run: Run, model: str | None, weights: Path | None) -> TorchClass
     return classifier
 
 
-def _open_data(run: Run, data: str | None, num_classes: int) -> tuple[DataConfig, ImageSet]:
+def _open_data(run: Run, data: str | None) -> tuple[DataConfig, ImageSet]:
     config = run.config.data
     if data is not None:
         config = dataclasses.replace(config, data=data)
-    images = open_images(config, num_classes=num_classes)
+    images = reopen_images(config, run.header["data"]["fingerprint"], **run.classes)
     here, there = images.fingerprint, run.header["data"]["fingerprint"]
     if here != there:
         raise UserError(

@@ -174,4 +174,8 @@ def _checked(images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
             f"labels have shape {classes.shape} and type {classes.dtype}; expected one integer "
             f"for each of the {len(pixels)} images"
         )
+    if len(classes) and not (classes.min() >= 0 and classes.max() < 2**31):  # before the cast
+        raise UserError(
+            f"labels run from {classes.min()} to {classes.max()}; expected class indices in [0, C)"
+        )
     return pixels, classes.astype(np.int32)

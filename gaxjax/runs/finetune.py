@@ -97,6 +97,9 @@ def run_finetune(
     with lock(output):
         data, duplicates = _divided(config, output, note)
         train, validation = (_open(config, data, split) for split in ("train", "val"))
+        note(f"labels: {train.labels_from}")
+        for text in dict.fromkeys((*train.notes, *validation.notes)):
+            note(text)
         model, start = _model_to_start_from(config, train.num_classes)
         mean, std = (
             (checkpoint.IMAGENET_MEAN, checkpoint.IMAGENET_STD)
