@@ -11,7 +11,7 @@ import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -150,10 +150,16 @@ def to_rgb(image: Image.Image, *, pixel_max: int | None = None) -> Image.Image:
 
 def takes_pixel_max(image: Image.Image) -> bool:
     """Tell whether `pixel_max` applies: grey, more than 8 bits, and no smaller range declared."""
-    if image.format == "PPM" and image.mode == "I" and image.tile:
-        args = image.tile[0].args
-        return args == "I;16B" or args[-1] == _MOST_IN_16_BITS
+    if image.format == "PPM" and image.mode == "I":
+        args = tile_arguments(image)
+        return args == "I;16B" or (len(args) > 0 and args[-1] == _MOST_IN_16_BITS)
     return image.mode.startswith(("I", "F")) and _bits(image) != 12
+
+
+def tile_arguments(image: Image.Image) -> Any:
+    """Return what Pillow's decoder is told of a file's pixels, such as `RGB;16B`; () if nothing."""
+    tiles = getattr(image, "tile", None)
+    return tiles[0].args if tiles else ()
 
 
 def _bits(image: Image.Image) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gaxjax.common import counted
-from gaxjax.data.decode import open_image, takes_pixel_max
+from gaxjax.data.decode import open_image, takes_pixel_max, tile_arguments
 from gaxjax.data.decoding_memory import bytes_to_decode
 
 _SAMPLED = 16
@@ -74,7 +74,7 @@ def _look(path: Path) -> _Deep | None:
     """Return what an image has above 8 bits; None of 8 bits, and of those that cannot be read."""
     try:
         with open_image(path) as image:
-            raw = str(image.tile[0].args) if image.tile else ""
+            raw = str(tile_arguments(image))
             grey = takes_pixel_max(image) and image.mode != "F"
             if not (grey or ";16" in raw) or bytes_to_decode(image) > _MOST_BYTES:
                 return None

@@ -6,7 +6,8 @@ from pathlib import Path
 from gaxjax.common import UserError, counted
 from gaxjax.config import DataConfig
 from gaxjax.data.image_set import ImageSet, file_set
-from gaxjax.data.label_space import LabelBy, LabelSpace, ModelClasses, label_space
+from gaxjax.data.label_readings import LabelSpace, ModelClasses
+from gaxjax.data.label_space import LabelBy, label_space
 from gaxjax.data.labels import read_devkit_groundtruth, read_kaggle_solution
 from gaxjax.data.selection import SPLITS, canonical_split, chosen_split, refuse_labels, refuse_split
 from gaxjax.data.walking import IMAGE_SUFFIXES, Walk

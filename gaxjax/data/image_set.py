@@ -13,7 +13,7 @@ from gaxjax.common import UserError, counted
 from gaxjax.config import DataConfig
 from gaxjax.data.decode import HostImage, decode_file
 from gaxjax.data.depth import depth_notes
-from gaxjax.data.label_space import LabelSpace
+from gaxjax.data.label_readings import LabelSpace
 from gaxjax.data.selection import chosen_classes, described
 
 

@@ -22,7 +22,8 @@ from gaxjax.common import UserError
 from gaxjax.config import DataConfig
 from gaxjax.data.decode import HostImage, fit
 from gaxjax.data.image_set import ImageSet, image_set
-from gaxjax.data.label_space import LabelBy, ModelClasses, numbered_space
+from gaxjax.data.label_readings import ModelClasses
+from gaxjax.data.label_space import LabelBy, numbered_space
 from gaxjax.data.selection import SPLITS, chosen_split
 
 _T = TypeVar("_T")

@@ -11,7 +11,8 @@ from gaxjax.data import digits
 from gaxjax.data.decode import HostImage
 from gaxjax.data.folders import open_folder, split_folders
 from gaxjax.data.image_set import ImageSet, file_set, file_size, image_set
-from gaxjax.data.label_space import LabelBy, ModelClasses, label_space, numbered_space
+from gaxjax.data.label_readings import ModelClasses
+from gaxjax.data.label_space import LabelBy, label_space, numbered_space
 from gaxjax.data.labels import read_csv
 from gaxjax.data.medmnist import open_medmnist
 from gaxjax.data.selection import SPLITS, canonical_split, chosen_split, refuse_labels, refuse_split

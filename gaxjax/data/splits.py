@@ -18,7 +18,8 @@ import numpy as np
 from gaxjax.common import UserError, cannot_write, counted, file_sha256, replacing
 from gaxjax.data.folders import class_folders, images_of_split, split_folders
 from gaxjax.data.image_set import require_unicode
-from gaxjax.data.label_space import ModelClasses, label_space
+from gaxjax.data.label_readings import ModelClasses
+from gaxjax.data.label_space import label_space
 from gaxjax.data.labels import read_csv
 from gaxjax.data.selection import SPLITS, canonical_split
 from gaxjax.data.walking import FIRST_SUFFIXES, Walk

@@ -158,7 +158,7 @@ def verify_run(
     if not rows:
         raise UserError(f"{run} has no scores yet: let it finish its first images")
     classifier = _open_model(stored, model, weights)
-    config, images = _open_data(stored, data)
+    config, images = _open_data(stored, data, classifier.num_classes)
     faults = Faults()
     heatmaps = StoredHeatmaps(run, faults)
     check_rows(rows, images, stored, heatmaps, faults)
@@ -276,11 +276,12 @@ def _open_model(run: Run, model: str | None, weights: Path | None) -> TorchClass
     return classifier
 
 
-def _open_data(run: Run, data: str | None) -> tuple[DataConfig, ImageSet]:
+def _open_data(run: Run, data: str | None, num_classes: int) -> tuple[DataConfig, ImageSet]:
     config = run.config.data
     if data is not None:
         config = dataclasses.replace(config, data=data)
-    images = reopen_images(config, run.header["data"]["fingerprint"], **run.classes)
+    classes = {**run.classes, "num_classes": num_classes}
+    images = reopen_images(config, run.header["data"]["fingerprint"], **classes)
     here, there = images.fingerprint, run.header["data"]["fingerprint"]
     if here != there:
         raise UserError(
