@@ -133,11 +133,14 @@ def by_index(labels: Labels) -> LabelSpace:
 
 
 def _index(text: str, labels: Labels) -> int:
+    """Read a whole number, which may be too long for any type."""
     digits = text.lstrip("+-").lstrip("0")
     if len(digits) > 10 or int(text) >= _MOST_CLASSES:
+        count = labels.model.num_classes
+        fits = f"the model's {count} classes" if count is not None else "any model"
         raise UserError(
-            f"{labels.source}: label {text[:40]} is too large for a class index; class indices "
-            "start at 0" + ("" if labels.listed else "; --label-by order sorts such names")
+            f"{labels.source}: label {text[:40]} does not fit {fits}; class indices start at 0"
+            + ("" if labels.listed else "; --label-by order sorts such names")
         )
     return int(text)
 
@@ -200,7 +203,8 @@ def _refuse_name(text: str, meant: Sequence[int], names: Sequence[str], labels: 
             f"the {labels.noun} {text} in {labels.source} may be any of the model's classes "
             f"{_and(f'{index} ({names[index]})' for index in meant)}; {by_index}"
         )
-    unknown = [each for each in labels.needed if _loosely(each) not in map(_loosely, names)]
+    known = set(map(_loosely, names))
+    unknown = [each for each in labels.needed if _loosely(each) not in known]
     hint = nearest(text, list(dict.fromkeys(names)))
     order = (
         "; if they stand in the model's order, --label-by order numbers them so"

@@ -5,7 +5,7 @@ above itself, where the images of other classes lie.
 """
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,12 +79,13 @@ class Walk:
             UserError: a folder cannot be read, or its images were met under another label.
         """
         entries: Counter[_Key] = Counter()
-        waiting = [(inside, frozenset(map(self._key, _above(self.root, inside))))]
+        # What lies here goes first, what links lead to last: its number of paths is bounded.
+        waiting = deque([(inside, False, frozenset(map(self._key, _above(self.root, inside))))])
         while waiting:
-            folder, above = waiting.pop()
+            folder, linked, above = waiting.popleft()
             here = self._key(self.root / folder)
             entries[here] += 1
-            if here in above or entries[here] > _MOST_ENTRIES:
+            if here in above or (linked and entries[here] > _MOST_ENTRIES):
                 if folder == inside:
                     raise UserError(
                         f"{self.root / folder} is a link to a folder that it lies in, which holds "
@@ -92,17 +93,17 @@ class Walk:
                     )
                 self._links[folder] = None
                 continue
-            folders, images = [], []
+            images = []
             for entry in self._entries(folder):
                 path = f"{folder}/{entry.name}"
                 if self._is_folder(entry, path):
-                    folders.append(path)
+                    below = (path, linked or entry.is_symlink(), above | {here})
+                    (waiting.append if below[1] else waiting.appendleft)(below)
                 elif self._is_image(entry, path):
                     images.append(path)
             if images:
                 self._require_label(here, label, folder)
             yield from images
-            waiting += [(path, above | {here}) for path in reversed(folders)]
 
     def notes(self) -> tuple[str, ...]:
         """Say what was passed over, a sentence each; nothing where all was taken."""

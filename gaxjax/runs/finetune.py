@@ -194,6 +194,7 @@ def _open(config: FinetuneConfig, data: str, split: str) -> ImageSet:
             split=split,
             size=config.size,
             resize=config.resize,
+            pixel_max=config.pixel_max,
             decode_threads=config.decode_threads,
         )
     )
@@ -271,7 +272,7 @@ def _identity(
     settings = {
         name.replace("_", " "): value
         for name, value in to_dict(config).items()
-        if name not in (*_MAY_CHANGE, "data", "weights")
+        if name not in (*_MAY_CHANGE, "data", "weights", "pixel_max")  # the images have it
     }
     return {
         "command": "finetune",
