@@ -23,6 +23,12 @@ _BESIDE = {"WEBP": 8, "AVIF": 8, "JPEG2000": 16}
 _COEFFICIENTS = 6  # libjpeg keeps all of a progressive file, 16 bits each, at most three a pixel
 
 
+# Pillow keeps an image in blocks of 16 MiB, which glibc gives back to the system only from the
+# end of a thread's heap: every thread would hold on to what its largest image took. Blocks above
+# 32 MiB are mapped, and unmapped, one by one (mallopt(3), M_MMAP_THRESHOLD).
+_BLOCK = 64 * 2**20
+
+
 class TooLargeError(Exception):
     """An image that would take more memory than decoding may; the message is one line."""
 
@@ -75,6 +81,7 @@ class Budget:
         if needed <= self._small:
             yield
             return
+        Image.core.set_block_size(_BLOCK)
         with self._changed:
             self._changed.wait_for(lambda: self._taken + needed <= self._most)
             self._taken += needed

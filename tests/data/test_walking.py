@@ -147,17 +147,3 @@ def test_folders_that_link_to_one_another_are_walked_in_short_time(tmp_path):
     images = opened(tmp_path)  # 9! paths without a bound
     assert {f"cat/{name}/a.png" for name in names} <= {r.image_id for r in images.records}
     assert len(images.records) < 100
-
-
-def test_a_folder_of_ten_thousand_levels_of_names_is_no_recursion(tmp_path):
-    deep = tmp_path / "cat"
-    deep.mkdir()
-    here = os.open(deep, os.O_RDONLY)
-    for _ in range(1500):
-        os.mkdir("d", dir_fd=here)
-        below = os.open("d", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    os.close(here)
-    paint(tmp_path / "cat/a.png")
-    assert ids(tmp_path) == ["cat/a.png"]
