@@ -71,7 +71,7 @@ class Labels:
     @property
     def some(self) -> str:
         """The first of them, for messages."""
-        return _some(self.texts)
+        return some_of(self.texts)
 
     @property
     def are_wnids(self) -> bool:
@@ -212,11 +212,11 @@ def _refuse_name(text: str, meant: Sequence[int], names: Sequence[str], labels: 
         else ""
     )
     raise UserError(
-        f"{counted(len(labels.needed), labels.noun)} in {labels.source} ({_some(labels.needed)}), "
-        f"but {text} is no class name of the model, whose {len(names)} classes are "
-        f"{_some(names)}{hint}"
+        f"{counted(len(labels.needed), labels.noun)} in {labels.source} "
+        f"({some_of(labels.needed)}), but {text} is no class name of the model, whose {len(names)} classes are "
+        f"{some_of(names)}"
         + (f" ({len(unknown)} are none)" if len(unknown) > 1 else "")
-        + f"; write the names as the model has them, or {by_index}{order}"
+        + f"; write the names as the model has them, or {by_index}{order}{hint}"
     )
 
 
@@ -265,7 +265,8 @@ def pairs(indices: Mapping[str, int], reason: str = "") -> str:
     return f" ({', '.join(first)}{', …' * (len(indices) > 3)}{'; ' * bool(reason)}{reason})"
 
 
-def _some(texts: Sequence[str]) -> str:
+def some_of(texts: Sequence[str]) -> str:
+    """Write the first few."""
     return ", ".join(texts[:3]) + (", …" if len(texts) > 3 else "")
 
 

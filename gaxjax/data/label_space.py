@@ -18,6 +18,7 @@ from gaxjax.data.label_readings import (
     by_name,
     in_order,
     pairs,
+    some_of,
 )
 from gaxjax.data.labels import imagenet_wnids
 
@@ -147,19 +148,26 @@ def _numbers_are_names(labels: Labels) -> bool:
     Raises:
         UserError: both could be meant, and they differ.
     """
-    names = labels.model.names
-    if names is None or any(names.count(text) != 1 for text in labels.needed):
+    names, needed = labels.model.names, labels.needed
+    if names is None:
         return False
-    differing = [text for text in labels.needed if names.index(text) != int(text)]
-    if not differing:
+    all_numbers = all(WHOLE_NUMBER.fullmatch(name) for name in names)
+    if all_numbers and [int(name) for name in names] == list(range(len(names))):
         return False
-    if any(not 0 <= int(text) < len(names) for text in labels.needed):
+    named = {text: names.index(text) for text in needed if text in names}
+    unclear = [
+        text for text in needed if named.get(text, -1 if all_numbers else int(text)) != int(text)
+    ]
+    if not unclear:
+        return False
+    if len(named) == len(needed) and any(not 0 <= int(text) < len(names) for text in needed):
         return True  # such as the names 1 to 10: no index is 10
-    text = differing[0]
+    text = unclear[0]
+    by_name = f"is the class {named[text]} by its name" if text in named else "is no class name"
     raise UserError(
-        f"the {labels.noun} {text} in {labels.source} may be the class with the index {text}, "
-        f"which the model calls {names[int(text)]}, or the class {names.index(text)}, which it "
-        f"calls {text}; say which by --label-by indices or --label-by names"
+        f"the {labels.noun} {text} in {labels.source} may be the class index {text}, but the model "
+        f"calls its {len(names)} classes {some_of(names)}, of which {text} {by_name}; say which is "
+        "meant by --label-by indices or --label-by names"
     )
 
 

@@ -1,8 +1,10 @@
 """Where images come from: folders, a CSV file, a MedMNIST file, the built-in digits."""
 
+import errno
 import os
 import posixpath
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gaxjax.common import UserError, nearest
@@ -79,7 +81,8 @@ def reopen_images(
         class_names: the run's, where it kept them.
 
     Returns:
-        The set with that fingerprint where there is one, else as `open_images` finds it.
+        The set with that fingerprint where there is one, else as `open_images` finds it. A note
+        says where its labels are no more read so.
 
     Raises:
         UserError: as by `open_images`.
@@ -89,17 +92,25 @@ def reopen_images(
         10
     """
     model = _model_classes(num_classes, class_names)
+    now, said = None, ""
     try:
         now = _open(config, model, config.label_by)
-        if now.fingerprint == fingerprint:
-            return now
-    except UserError:
-        before = _open_as_before(config, model)
-        if before is None or before.fingerprint != fingerprint:
-            raise
-        return before
+    except UserError as error:
+        refused, said = error, f"refuses them ({error})"
+    if now is not None and now.fingerprint == fingerprint:
+        return now
     before = _open_as_before(config, model)
-    return now if before is None or before.fingerprint != fingerprint else before
+    if before is None or before.fingerprint != fingerprint:
+        if now is None:
+            raise refused
+        return now
+    if now is not None:
+        labels = {record.image_id: record.label for record in now.records}
+        if all(labels.get(record.image_id) == record.label for record in before.records):
+            return before  # only more files are images now
+        said = f"takes {now.labels_from}"
+    note = f"its labels are as an earlier version read them, {before.labels_from}; this one {said}"
+    return replace(before, notes=(*before.notes, note))
 
 
 def _open_as_before(config: DataConfig, model: ModelClasses) -> ImageSet | None:
@@ -120,6 +131,11 @@ def _open(config: DataConfig, model: ModelClasses, by: LabelBy) -> ImageSet:
         refuse_split(config, f"{kind}, which are one held-out set")
         return _digits(config, model, by)
     path = Path(config.data).expanduser()
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise UserError(f"cannot read --data {config.data}: {error.strerror}") from None
     if path.is_dir():
         return open_folder(path, config, model, by)
     if path.is_file() and path.suffix.lower() == ".csv":

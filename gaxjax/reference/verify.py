@@ -60,6 +60,7 @@ class Verification:
         relative_tolerance: see `RELATIVE_TOLERANCE`.
         provenance: where torch's weights come from.
         torch_version, dtype: torch and its arithmetic.
+        notes: what else people should know, such as labels that are read otherwise now.
     """
 
     run: str
@@ -75,6 +76,7 @@ class Verification:
     provenance: str
     torch_version: str
     dtype: str
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -100,6 +102,7 @@ class Verification:
                 f"  {name}: {scores}; {found.differing} of {found.predictions:,} predictions "
                 f"differ" + (f" and {found.ties} are tied" if found.ties else "")
             )
+        said += [f"  Note: {note}" for note in self.notes]
         if not self.complete:
             said.append("  The run is unfinished: what it has done so far was checked")
         said += [
@@ -205,6 +208,7 @@ def verify_run(
         provenance=classifier.provenance,
         torch_version=torch.__version__,
         dtype=dtype,
+        notes=images.notes,
     )
 
 

@@ -230,9 +230,18 @@ SORTED_AS_TEXT = ("0", "1", "10", "2")
 def test_numbers_that_mean_another_class_by_name_are_asked_about(tmp_path):
     root = tree(tmp_path, **{"1": 1, "2": 1})
     said = refusal(root, *SORTED_AS_TEXT)
-    assert_says(said, "class folder 2", "the model calls 10", "the class 3", "--label-by indices")
+    assert_says(said, "class folder 2", "0, 1, 10, …", "2 is the class 3 by its name")
+    assert_says(said, "--label-by indices or --label-by names")
     assert label_of(opened(root, *SORTED_AS_TEXT, label_by="names")) == {"1": 1, "2": 3}
     assert label_of(opened(root, *SORTED_AS_TEXT, label_by="indices")) == {"1": 1, "2": 2}
+
+
+def test_an_index_that_is_no_name_of_a_model_with_numbers_for_names_is_asked_about(tmp_path):
+    root = tree(tmp_path, **{"0": 1, "1": 1, "2": 1})
+    said = refusal(root, "0", "1", "10")
+    assert_says(said, "class folder 2", "2 is no class name", "--label-by indices")
+    assert label_of(opened(root, "0", "1", "10", label_by="indices"))["2"] == 2
+    assert label_of(opened(root, "00", "01", "02"))["2"] == 2
 
 
 def test_numbers_that_are_only_names_are_names(tmp_path):
@@ -298,6 +307,7 @@ def test_a_run_of_an_earlier_version_finds_its_images_again(tmp_path):
     found = reopen_images(config, stored, num_classes=11)
     assert found.fingerprint == stored
     assert found.records == records
+    assert_says(found.notes[-1], "an earlier version", "10 = 2", "class indices (0 to 10)")
     now = opened(root, count=11)
     assert reopen_images(config, now.fingerprint, num_classes=11).records == now.records
     assert reopen_images(config, "another", num_classes=11).records == now.records
