@@ -213,7 +213,8 @@ def _refuse_name(text: str, meant: Sequence[int], names: Sequence[str], labels: 
     )
     raise UserError(
         f"{counted(len(labels.needed), labels.noun)} in {labels.source} "
-        f"({some_of(labels.needed)}), but {text} is no class name of the model, whose {len(names)} classes are "
+        f"({some_of(labels.needed)}), but {text} is no class name of the model, whose "
+        f"{len(names)} classes are "
         f"{some_of(names)}"
         + (f" ({len(unknown)} are none)" if len(unknown) > 1 else "")
         + f"; write the names as the model has them, or {by_index}{order}{hint}"
