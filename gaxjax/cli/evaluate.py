@@ -40,9 +40,13 @@ class Evaluate(Command):
                 f"--output {output}: Table 1 is of two classes, the model has "
                 f"{classifier.num_classes}; give a .json file"
             )
-        images = open_images(self.data, num_classes=classifier.num_classes)
+        images = open_images(
+            self.data, num_classes=classifier.num_classes, class_names=classifier.class_names
+        )
         say_what_it_rests_on(classifier, images, note)
-        result = evaluate_classifier(classifier, images, threads=self.data.decode_threads)
+        result = evaluate_classifier(
+            classifier, images, threads=self.data.decode_threads, note=note
+        )
         if not result.num_images:
             raise UserError(f"none of the images of {self.data.data} could be read")
         made_for, size = classifier.input_size, self.data.size
@@ -54,7 +58,12 @@ class Evaluate(Command):
         names = classifier.class_names or images.label_names
         print_evaluation(result, names, classifier.validation_accuracy)
         if output is not None and output.suffix == ".json":
-            figures = {"model": self.model.model, "data": images.name, **result.to_dict()}
+            figures = {
+                "model": self.model.model,
+                "data": images.name,
+                "labels_from": images.labels_from,
+                **result.to_dict(),
+            }
             write_text(output, json.dumps(figures, indent=2) + "\n")
             say(f"Wrote {output}  all figures")
         elif output is not None:

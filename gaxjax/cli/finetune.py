@@ -55,6 +55,7 @@ class Finetune(Command):
         flags = ["--model", str(summary.model), "--data", summary.data, "--split", split]
         flags += ["--size", str(config.size)]
         flags += ["--resize", config.resize] * (config.resize != "squash")
+        flags += ["--pixel-max", str(config.pixel_max)] * (config.pixel_max is not None)
         wrote(
             (summary.model, "the trained classifier"),
             (

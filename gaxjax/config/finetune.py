@@ -22,6 +22,8 @@ class FinetuneConfig:
         size: Height and width of the images, in pixels.
         resize: squash: resize to size × size, as the paper does. crop: resize the short side to
             size, then cut the centre.
+        pixel_max: Value that is white in grey images of 16 or 32 bits, such as 4095 for X-rays of
+            12 bits; 65535 for 16 bits when not given.
         validation: Share of a folder's training and validation images that becomes the new
             validation split, per class.
         seed: Seed of the split, the new weights, the batches and dropout.
@@ -48,6 +50,7 @@ class FinetuneConfig:
     normalization: Literal["none", "imagenet"] = "none"
     size: int = 256
     resize: Literal["squash", "crop"] = "squash"
+    pixel_max: int | None = None
     validation: float = 0.2
     seed: int = 0
     learning_rate: float = 1e-3
@@ -67,6 +70,12 @@ class FinetuneConfig:
         require_types(self)
         for name in ("size", "batch_size", "validate_every", "decode_threads", "max_iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(
+            self.pixel_max is None or 1 <= self.pixel_max < 2**31,
+            "pixel_max",
+            self.pixel_max,
+            "at least 1, such as 4095",
+        )
         for name in ("seed", "min_iterations"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         require(

@@ -42,11 +42,16 @@ class DataConfig:
             Labels do not depend on it.
         labels: Labels of a flat ImageNet validation folder: Kaggle's LOC_val_solution.csv, or the
             devkit's ILSVRC2012_validation_ground_truth.txt with meta.mat beside it.
+        label_by: How labels become classes. names: by the model's class names. indices: as the
+            numbers they are, from 0. order: in sorted order, as torchvision's ImageFolder numbers
+            class folders. auto: whichever fits alone; where two readings differ, one must be named.
         size: Height and width of the decoded image, in pixels.
         resize: squash: resize to size × size, as the paper does. crop: resize the short
             side to --resize-size, then cut the centre.
         resize_size: Length of the short side before the centre crop, in pixels; --size when not
             given.
+        pixel_max: Value that is white in grey images of 16 or 32 bits, such as 4095 for X-rays of
+            12 bits; 65535 for 16 bits when not given.
         num_images: Draw this many images at random; all when not given.
         seed: Seed of that draw.
         decode_threads: Threads that decode images ahead of the device.
@@ -56,9 +61,11 @@ class DataConfig:
     split: str | None = None
     classes: tuple[str, ...] = ()
     labels: Path | None = None
+    label_by: Literal["auto", "names", "indices", "order"] = "auto"
     size: int = 256
     resize: Literal["squash", "crop"] = "squash"
     resize_size: int | None = None
+    pixel_max: int | None = None
     num_images: int | None = None
     seed: int = 0
     decode_threads: int = 4
@@ -83,6 +90,12 @@ class DataConfig:
             "resize_size",
             self.resize_size,
             f"at least --size ({self.size}), or the crop would leave the image",
+        )
+        require(
+            self.pixel_max is None or 1 <= self.pixel_max < 2**31,
+            "pixel_max",
+            self.pixel_max,
+            "at least 1, such as 4095",
         )
         require(
             self.num_images is None or self.num_images >= 1,

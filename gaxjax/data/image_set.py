@@ -1,10 +1,10 @@
 """An image set: which images, with which labels, in an order that does not depend on the disk."""
 
-import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ import numpy as np
 from gaxjax.common import UserError, counted
 from gaxjax.config import DataConfig
 from gaxjax.data.decode import HostImage, decode_file
-from gaxjax.data.labels import LabelSpace
+from gaxjax.data.depth import depth_notes
+from gaxjax.data.label_readings import LabelSpace
 from gaxjax.data.selection import chosen_classes, described
 
 
@@ -78,6 +79,7 @@ def image_set(
     read: Callable[[str], HostImage],
     file_size: Callable[[str], int],
     arrangement: str,
+    notes: Sequence[str] = (),
 ) -> ImageSet:
     """Sort the labelled images, choose and draw when the config says so, and fingerprint them.
 
@@ -89,6 +91,7 @@ def image_set(
         read: decodes the image with the given id.
         file_size: bytes of the image with the given id, -1 where there is no such file.
         arrangement: how the images lie, for the set's description, such as `in 3 class folders`.
+        notes: what people should know of it.
 
     Raises:
         UserError: an unknown class, a draw of more images than there are, or a name that is not
@@ -120,8 +123,8 @@ def image_set(
         fingerprint=_fingerprint(records, config, file_size),
         name=f"{count} {arrangement}" + (f", only {', '.join(class_names)}" if class_names else ""),
         size=config.size,
-        labels_from=space.kind,
-        notes=(),
+        labels_from=space.labels_from,
+        notes=(*space.notes, *notes),
         read=read,
     )
 
@@ -132,8 +135,13 @@ def file_set(
     space: LabelSpace,
     config: DataConfig,
     arrangement: str,
+    notes: Sequence[str] = (),
 ) -> ImageSet:
-    """Make the set of images that are files under `root`; arguments as for `image_set`."""
+    """Make the set of images that are files under `root`; arguments as for `image_set`.
+
+    Raises:
+        UserError: as for `image_set`; or one file is there twice, by a link, with two labels.
+    """
 
     def read(image_id: str) -> HostImage:
         return decode_file(
@@ -141,25 +149,67 @@ def file_set(
             size=config.size,
             resize=config.resize,
             resize_size=config.resize_size,
+            pixel_max=config.pixel_max,
         )
 
     kind = f" ({space.kind})" if space.kind != "names" else ""
-    return image_set(
+    files = _Files(root)
+    images = image_set(
         labelled,
         space,
         config,
         read=read,
-        file_size=functools.partial(file_size, root),
+        file_size=files.size,
         arrangement=arrangement + kind,
+        notes=notes,
     )
+    files.require_one_label_each(images.records)
+    paths = [root / record.image_id for record in images.records]
+    return replace(images, notes=(*images.notes, *depth_notes(paths, config.pixel_max)))
+
+
+class _Files:
+    """The files of a set: their sizes, and which of them are one file."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._ids_of: dict[tuple[int, int], list[str]] = {}
+
+    def size(self, image_id: str) -> int:
+        """Return a file's size in bytes, -1 where there is no such file; remember which it is."""
+        status = _status(self._root, image_id)
+        if status is None:
+            return -1
+        self._ids_of.setdefault((status.st_dev, status.st_ino), []).append(image_id)
+        return status.st_size
+
+    def require_one_label_each(self, records: Sequence[ImageRecord]) -> None:
+        """Refuse a file that links bring in under two labels. Hard links are files of their own."""
+        names: dict[str, ImageRecord] = {}
+        shared = {each for ids in self._ids_of.values() if len(ids) > 1 for each in ids}
+        for record in records if shared else ():
+            if record.image_id not in shared:
+                continue
+            first = names.setdefault(os.path.realpath(self._root / record.image_id), record)
+            if first.label != record.label:
+                raise UserError(
+                    f"{self._root / first.image_id} and {self._root / record.image_id} are the "
+                    f"same file by a link, but {first.label_name} and {record.label_name} by "
+                    "their labels; remove one of the two"
+                )
 
 
 def file_size(root: Path, image_id: str) -> int:
     """Return a file's size in bytes, -1 where there is no such file."""
+    status = _status(root, image_id)
+    return -1 if status is None else status.st_size
+
+
+def _status(root: Path, image_id: str) -> os.stat_result | None:
     try:
-        return (root / image_id).stat().st_size
+        return (root / image_id).stat()
     except (OSError, ValueError):  # ValueError: a NUL character in a manifest's path
-        return -1
+        return None
 
 
 def _fingerprint(
@@ -169,6 +219,8 @@ def _fingerprint(
     short_side = (config.resize_size or config.size) if config.resize == "crop" else None
     digest = hashlib.sha256()
     decode_settings = [config.size, config.resize, short_side]
+    if config.pixel_max is not None:
+        decode_settings.append(config.pixel_max)
     # JSON lines, so that no two different lists of records give the same bytes.
     for row in (decode_settings, *([r.image_id, r.label, file_size(r.image_id)] for r in records)):
         digest.update(json.dumps(row).encode() + b"\n")

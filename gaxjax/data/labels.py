@@ -1,18 +1,16 @@
-"""From label text (a folder's name, a wnid, a number in a CSV file) to a class index."""
+"""Label files: ImageNet's table of wnids, its two validation label files, and CSV tables."""
 
 import csv
 import functools
 import importlib.resources
 import io
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from gaxjax.common import UserError, counted
+from gaxjax.common import UserError
 
-_WHOLE_NUMBER = re.compile(r"[+-]?\d{1,9}")
-_DECIMAL_NUMBER = re.compile(r"[+-]?(\d+\.\d*|\.\d+)")
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 @functools.cache
@@ -25,106 +23,6 @@ def imagenet_wnids() -> tuple[str, ...]:
     """
     table = importlib.resources.files("gaxjax.data") / "imagenet_wnids.txt"
     return tuple(table.read_text(encoding="ascii").split())
-
-
-@dataclass(frozen=True)
-class LabelSpace:
-    """The class indices that a set of label texts stands for."""
-
-    num_classes: int
-    """How many classes there are, those without an image included."""
-    names: tuple[str, ...] | None
-    """Name of each class in index order; None where labels are bare indices."""
-    indices: Mapping[str, int]
-    """Label text to class index, in [0, num_classes)."""
-    kind: str
-    """`ImageNet wnids`, `names` or `class indices`."""
-
-
-def label_space(
-    texts: Collection[str], num_classes: int | None, *, noun: str, source: Path
-) -> LabelSpace:
-    """Give every label name its class index.
-
-    ImageNet wnids take their index from the table of 1000, even when only some are present.
-    Any other names are numbered in sorted order, as torchvision's ImageFolder numbers folders;
-    so are wnids when the classifier has exactly as many classes as there are names.
-
-    Args:
-        texts: the distinct label names.
-        num_classes: the classifier's class count, None when it is not known.
-        noun: what the names are, for error messages, such as `class folder`.
-        source: where they were found, for error messages.
-
-    Returns:
-        The label space.
-
-    Raises:
-        UserError: the names do not fit the classifier's class count.
-
-    Example:
-        >>> label_space({"dog", "cat"}, 2, noun="class folder", source=Path("pets")).indices
-        {'cat': 0, 'dog': 1}
-    """
-    names = tuple(sorted(texts))
-    table = imagenet_wnids()
-    are_wnids = set(names) <= set(table)
-    if are_wnids and num_classes in (None, len(table)):
-        names = table
-    kind = "ImageNet wnids" if are_wnids else "names"
-    if num_classes not in (None, len(names)):
-        some = ", ".join(sorted(texts)[:3]) + (", …" if len(texts) > 3 else "")
-        mend = (
-            f"ImageNet wnids fit a model of 1000 classes or one of exactly {len(names)}"
-            if are_wnids
-            else "give one class folder per class (it may be empty), or a CSV file (path,label) "
-            "with class indices"
-        )
-        raise UserError(
-            f"{counted(len(names), noun)} in {source} ({some}), but the model has "
-            f"{num_classes} classes; {mend}"
-        )
-    return LabelSpace(len(names), names, {name: i for i, name in enumerate(names)}, kind)
-
-
-def manifest_label_space(
-    texts: Collection[str], num_classes: int | None, *, source: Path
-) -> LabelSpace:
-    """Give every label of a manifest its class index: whole numbers are indices, others names.
-
-    Args:
-        texts: the distinct label texts.
-        num_classes: the classifier's class count; None takes the largest index plus one.
-        source: the manifest, for error messages.
-
-    Raises:
-        UserError: numbers mixed with names, decimal numbers, or indices or names that do not fit
-            the classifier's class count.
-    """
-    numbers = {text: int(text) for text in texts if _WHOLE_NUMBER.fullmatch(text)}
-    decimals = sorted(text for text in texts if _DECIMAL_NUMBER.fullmatch(text))
-    if decimals:
-        raise UserError(
-            f"{source}: label {decimals[0]} is a decimal number; write class indices as whole "
-            "numbers"
-        )
-    if not numbers:
-        return label_space(texts, num_classes, noun="label name", source=source)
-    if len(numbers) < len(texts):
-        name = min(set(texts) - set(numbers))
-        raise UserError(
-            f"{source} mixes class indices ({min(numbers)}) and names ({name}) in its label "
-            "column; use one of the two"
-        )
-    low, high = min(numbers.values()), max(numbers.values())
-    if low < 0:
-        raise UserError(f"{source}: label {low} is below 0; class indices start at 0")
-    if num_classes is not None and high >= num_classes:
-        raise UserError(
-            f"{source}: label {high} does not fit the model's {num_classes} classes; class "
-            f"indices go from 0 to {num_classes - 1}"
-        )
-    return LabelSpace(num_classes or high + 1, None, numbers, "class indices")
 
 
 # --- The two label files of ImageNet's validation images -----------------------------------------
@@ -228,7 +126,8 @@ def read_csv(
     The cells are those of the required columns, and of the optional ones that the file has.
 
     Raises:
-        UserError: unreadable file, missing column, empty cell, malformed CSV, or no row at all.
+        UserError: unreadable file, a column that is missing or there twice, an empty cell, a row
+            longer than the header, malformed CSV, or no row at all.
     """
     # Not str.splitlines, which also breaks lines at characters such as U+2028 in a file's name.
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
@@ -243,11 +142,22 @@ def read_csv(
                 f"{columns}; found {found}"
             )
         wanted = (*required, *(name for name in optional if name in header))
+        twice = [name for name in wanted if header.count(name) > 1]
+        if twice:
+            raise UserError(
+                f"{path} has {header.count(twice[0])} columns {twice[0]!r}, of which only one can "
+                "be meant; rename or remove the others"
+            )
         at = {name: header.index(name) for name in wanted}
         num_rows = 0
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
+            if any(cell.strip() for cell in cells[len(header) :]):
+                raise UserError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells, but the header names "
+                    f"{len(header)} columns; put quotes around a cell that has a comma in it"
+                )
             row = {name: cells[i].strip() if i < len(cells) else "" for name, i in at.items()}
             for name, cell in row.items():
                 if not cell:

@@ -22,7 +22,8 @@ from gaxjax.common import UserError
 from gaxjax.config import DataConfig
 from gaxjax.data.decode import HostImage, fit
 from gaxjax.data.image_set import ImageSet, image_set
-from gaxjax.data.labels import LabelSpace
+from gaxjax.data.label_readings import ModelClasses
+from gaxjax.data.label_space import LabelBy, numbered_space
 from gaxjax.data.selection import SPLITS, chosen_split
 
 _T = TypeVar("_T")
@@ -32,7 +33,7 @@ _ARRAYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "la
 _MOST_CLASSES = 1000  # the largest set has 11; anything beyond this is no class index
 
 
-def open_medmnist(path: Path, config: DataConfig, num_classes: int | None) -> ImageSet:
+def open_medmnist(path: Path, config: DataConfig, model: ModelClasses, by: LabelBy) -> ImageSet:
     """Open one split of a MedMNIST file; the pixels are read when the first image is decoded.
 
     Image ids are the split and the position in it, such as `test/0007`. Labels are numbers, and
@@ -41,7 +42,8 @@ def open_medmnist(path: Path, config: DataConfig, num_classes: int | None) -> Im
     Args:
         path: the .npz file, which exists.
         config: the split and the decode settings.
-        num_classes: class count of the classifier, None when not known.
+        model: the classes that the labels must fit.
+        by: how labels are read.
 
     Returns:
         The split's image set. Its `load` raises UserError where the file's pixels are damaged,
@@ -53,7 +55,8 @@ def open_medmnist(path: Path, config: DataConfig, num_classes: int | None) -> Im
 
     Example:
         >>> config = DataConfig(data="pneumoniamnist.npz", split="test")
-        >>> open_medmnist(Path("pneumoniamnist.npz"), config, 2).name  # doctest: +SKIP
+        >>> path = Path("pneumoniamnist.npz")
+        >>> open_medmnist(path, config, ModelClasses(2), "auto").name  # doctest: +SKIP
         '624 images of pneumoniamnist.npz, split test'
     """
     _require_arrays(path)
@@ -62,11 +65,11 @@ def open_medmnist(path: Path, config: DataConfig, num_classes: int | None) -> Im
     shape = _read_image_shape(path, split)
     if shape[0] != len(labels[split]):
         raise _foreign(path, f"{shape[0]} {split} images, but {len(labels[split])} labels")
-    space = _label_space(path, 1 + max(int(each.max()) for each in labels.values()), num_classes)
-    assert space.names is not None
+    names = _class_names(path, 1 + max(int(each.max()) for each in labels.values()), model)
+    space = numbered_space(names, model, noun="label", source=path.name, by=by)
     width = max(4, len(str(shape[0] - 1)))  # so that the ids sort in the file's order
     labelled = [
-        (f"{split}/{position:0{width}d}", space.names[label])
+        (f"{split}/{position:0{width}d}", names[label])
         for position, label in enumerate(labels[split])
     ]
     pixels = _read_once(path, f"{split}_images")
@@ -90,18 +93,18 @@ def open_medmnist(path: Path, config: DataConfig, num_classes: int | None) -> Im
     )
 
 
-def _label_space(path: Path, count: int, num_classes: int | None) -> LabelSpace:
+def _class_names(path: Path, count: int, model: ModelClasses) -> tuple[str, ...]:
     """Name the classes of a file whose labels go up to `count - 1`."""
     names = tuple(str(index) for index in range(count))
     for name, known in _CLASS_NAMES.items():
         if path.name.lower().startswith(name) and count <= len(known):
             names = known
-    if num_classes not in (None, len(names)):
+    if model.num_classes not in (None, len(names)):
         raise UserError(
-            f"--data {path} has {len(names)} classes, but the model has {num_classes}; give a "
-            "model trained on this set"
+            f"--data {path} has {len(names)} classes, but the model has {model.num_classes}; give "
+            "a model trained on this set"
         )
-    return LabelSpace(len(names), names, {name: i for i, name in enumerate(names)}, "names")
+    return names
 
 
 # --- The file ------------------------------------------------------------------------------------

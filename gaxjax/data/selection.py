@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gaxjax.common import UserError, nearest
 from gaxjax.config import DataConfig
-from gaxjax.data.labels import LabelSpace
+from gaxjax.data.label_readings import LabelSpace
 
 SPLITS = ("train", "val", "test")
 """The splits by the names that we write."""

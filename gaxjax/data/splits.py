@@ -9,7 +9,7 @@ import csv
 import io
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,11 @@ import numpy as np
 from gaxjax.common import UserError, cannot_write, counted, file_sha256, replacing
 from gaxjax.data.folders import class_folders, images_of_split, split_folders
 from gaxjax.data.image_set import require_unicode
-from gaxjax.data.labels import label_space, manifest_label_space, read_csv
+from gaxjax.data.label_readings import ModelClasses
+from gaxjax.data.label_space import label_space
+from gaxjax.data.labels import read_csv
 from gaxjax.data.selection import SPLITS, canonical_split
+from gaxjax.data.walking import FIRST_SUFFIXES, Walk
 
 COLUMNS = ("path", "label", "split", "sha256")
 """The columns of a split file."""
@@ -231,7 +234,7 @@ def read_split(path: Path, root: Path) -> Split:
     mend = f"restore the images, or remove {path} to divide them anew"
     for cells, what in (
         (sorted(rows.keys() - present.keys()), f"lists {{}} that {root} does not hold"),
-        (sorted(present.keys() - rows.keys()), f"does not list {{}} of {root}"),
+        (_unlisted(present.keys() - rows.keys(), rows), f"does not list {{}} of {root}"),
     ):
         if cells:
             raise UserError(
@@ -244,35 +247,50 @@ def read_split(path: Path, root: Path) -> Split:
     return Split(root=root, images=tuple(sorted(images, key=lambda image: image.image_id)))
 
 
+def _unlisted(cells: Collection[str], rows: Collection[str]) -> list[str]:
+    """Leave out the kinds of files that earlier versions passed over, where a division has none."""
+    divided = FIRST_SUFFIXES | {Path(cell).suffix.lower() for cell in rows}
+    return sorted(cell for cell in cells if Path(cell).suffix.lower() in divided)
+
+
 def _class_names(root: Path) -> list[str]:
     """Return the class names of a folder of splits, which must mean the same in a CSV file."""
-    splits = split_folders(root) if root.is_dir() else []
+    walk = Walk(root)
+    splits = split_folders(walk) if root.is_dir() else []
     if not any(canonical_split(name) == "train" for name in splits):
         found = f"holds {', '.join(splits)} only" if splits else "holds no split folders"
         raise UserError(
             f"{root} {found if root.is_dir() else 'is no folder'}; expected a folder with train, "
             "and perhaps val and test, each holding one folder per class"
         )
-    labels = class_folders(root, splits)
+    labels = class_folders(walk, splits)
     if labels:
-        as_folders = label_space(labels, None, noun="class folder", source=root)
-        as_manifest = manifest_label_space(labels, None, source=root)
-        moved = [each for each in labels if as_folders.indices[each] != as_manifest.indices[each]]
-        if moved:
+        space = label_space(
+            labels,
+            ModelClasses(),
+            noun="class folder",
+            source=root,
+            whose="class folders",
+            listed=True,
+        )
+        numbers = [label for label in labels if space.kind == "class indices"]
+        if numbers and sorted(space.indices.values()) != list(range(len(labels))):
+            numbers.sort(key=lambda label: space.indices[label])
             raise UserError(
-                f"{root}: the class folder {moved[0]} is class {as_folders.indices[moved[0]]} in "
-                "sorted order, but a CSV file takes its name for the class index; rename the "
-                "class folders"
+                f"{root}: the class folder {numbers[0]} is class 0 of {len(labels)} by its place, "
+                f"but a CSV file takes its name for the class index; rename the class folders to "
+                f"0 … {len(labels) - 1}, or to names that are no numbers"
             )
     return labels
 
 
 def _images(root: Path) -> list[tuple[str, str, str]]:
     """Return (image id, label, split by its folder) of every image under a folder of splits."""
+    walk = Walk(root)
     return [
         (image_id, label, canonical_split(split))
-        for split in split_folders(root)
-        for image_id, label in images_of_split(root, split)
+        for split in split_folders(walk)
+        for image_id, label in images_of_split(walk, split)
     ]
 
 

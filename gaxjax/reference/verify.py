@@ -18,7 +18,7 @@ import torch
 from converters import is_torchvision_name
 from gaxjax.common import UserError, interruption
 from gaxjax.config import DataConfig, ModelConfig
-from gaxjax.data import Batch, ImageSet, batches, open_images
+from gaxjax.data import Batch, ImageSet, batches, reopen_images
 from gaxjax.reference.comparison import RELATIVE_TOLERANCE, Comparison, Seen, Tally, see
 from gaxjax.reference.consistency import Fault, Faults, Row, StoredHeatmaps, check_rows
 from gaxjax.reference.torch_classifier import (
@@ -60,6 +60,7 @@ class Verification:
         relative_tolerance: see `RELATIVE_TOLERANCE`.
         provenance: where torch's weights come from.
         torch_version, dtype: torch and its arithmetic.
+        notes: what else people should know, such as labels that are read otherwise now.
     """
 
     run: str
@@ -75,6 +76,7 @@ class Verification:
     provenance: str
     torch_version: str
     dtype: str
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -100,6 +102,7 @@ class Verification:
                 f"  {name}: {scores}; {found.differing} of {found.predictions:,} predictions "
                 f"differ" + (f" and {found.ties} are tied" if found.ties else "")
             )
+        said += [f"  Note: {note}" for note in self.notes]
         if not self.complete:
             said.append("  The run is unfinished: what it has done so far was checked")
         said += [
@@ -205,6 +208,7 @@ def verify_run(
         provenance=classifier.provenance,
         torch_version=torch.__version__,
         dtype=dtype,
+        notes=images.notes,
     )
 
 
@@ -280,7 +284,8 @@ def _open_data(run: Run, data: str | None, num_classes: int) -> tuple[DataConfig
     config = run.config.data
     if data is not None:
         config = dataclasses.replace(config, data=data)
-    images = open_images(config, num_classes=num_classes)
+    classes = {**run.classes, "num_classes": num_classes}
+    images = reopen_images(config, run.header["data"]["fingerprint"], **classes)
     here, there = images.fingerprint, run.header["data"]["fingerprint"]
     if here != there:
         raise UserError(

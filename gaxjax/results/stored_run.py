@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from gaxjax.common import UserError, checked_path
 from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
-from gaxjax.data import HostImage, UnreadableImageError, find_image, open_images
+from gaxjax.data import HostImage, UnreadableImageError, find_image, reopen_images
 from gaxjax.results.method_statistics import Statistics
 from gaxjax.results.snapshots import has_snapshots, read_snapshot_about, read_snapshots
 from gaxjax.results.statistics import run_statistics
@@ -89,6 +89,12 @@ class Run:
             asked = read_snapshot_about(self.snapshots).get("asked", {})
             config = replace(config, snapshots=from_dict(SnapshotConfig, asked))
         return config
+
+    @property
+    def classes(self) -> dict[str, Any]:
+        """The model's `num_classes` and `class_names`, None where an earlier version kept none."""
+        model = self.header["model"]
+        return {name: model.get(name) for name in ("num_classes", "class_names")}
 
     @property
     def is_gax(self) -> bool:
@@ -351,7 +357,7 @@ def images_of(run: Run) -> tuple[RunImages, str | None]:
     for place in filter(None, (run.data, run.config.data.data)):
         config = replace(run.config.data, data=place)
         try:
-            found = open_images(config, num_classes=run.header["model"].get("num_classes"))
+            found = reopen_images(config, run.header["data"].get("fingerprint"), **run.classes)
         except UserError as error:
             reasons.append(str(error))
             continue

@@ -1,6 +1,6 @@
 """How well a classifier does on an image set: the figures of the paper's Table 1."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,18 +20,34 @@ _BATCH = 16
 
 
 def evaluate_classifier(
-    classifier: Classifier, images: ImageSet, *, threads: int = 4
+    classifier: Classifier,
+    images: ImageSet,
+    *,
+    threads: int = 4,
+    note: Callable[[str], object] = lambda text: None,
 ) -> Evaluation:
     """Classify an image set in float32, normalised as the classifier was trained.
+
+    Args:
+        classifier: the model.
+        images: the image set.
+        threads: decoding threads.
+        note: is told why an image cannot be read, of the first.
 
     Raises:
         UserError: the images are too small for the classifier.
     """
     labels: list[np.ndarray] = []
     found: list[Reading] = []
-    for _, wanted, baseline in baselines(classifier, images, threads=threads):
+    unreadable: list[tuple[int, str]] = []
+    for _, wanted, baseline in baselines(
+        classifier, images, threads=threads, unreadable=unreadable
+    ):
         labels.append(wanted)
         found.append(baseline)
+    if unreadable:
+        position, reason = unreadable[0]
+        note(f"{images.records[position].image_id} cannot be read: {reason}")
     count = sum(map(len, labels))
     return Evaluation(
         num_classes=classifier.num_classes,
@@ -48,6 +64,7 @@ def baselines(
     *,
     threads: int = 4,
     score_space: ScoreSpace = "normalized",
+    unreadable: list[tuple[int, str]] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Reading]]:
     """Yield positions, labels and baselines of the images that can be decoded, in record order.
 
@@ -56,6 +73,7 @@ def baselines(
         images: the image set.
         threads: decoding threads.
         score_space: `raw` classifies the pixels as they are; the others normalise them.
+        unreadable: takes the position and the reason of each that cannot be decoded.
 
     Raises:
         UserError: the images are too small for the classifier.
@@ -68,6 +86,8 @@ def baselines(
         return one(weights, as_unit_range(pixels), labels)
 
     for batch in batches(images, batch_size=_BATCH, threads=threads):
+        if unreadable is not None:
+            unreadable += batch.unreadable
         count = len(batch.labels)
         if not count:
             continue

@@ -97,6 +97,9 @@ def run_finetune(
     with lock(output):
         data, duplicates = _divided(config, output, note)
         train, validation = (_open(config, data, split) for split in ("train", "val"))
+        note(f"labels: {train.labels_from}")
+        for text in dict.fromkeys((*train.notes, *validation.notes)):
+            note(text)
         model, start = _model_to_start_from(config, train.num_classes)
         mean, std = (
             (checkpoint.IMAGENET_MEAN, checkpoint.IMAGENET_STD)
@@ -191,6 +194,7 @@ def _open(config: FinetuneConfig, data: str, split: str) -> ImageSet:
             split=split,
             size=config.size,
             resize=config.resize,
+            pixel_max=config.pixel_max,
             decode_threads=config.decode_threads,
         )
     )
@@ -268,7 +272,7 @@ def _identity(
     settings = {
         name.replace("_", " "): value
         for name, value in to_dict(config).items()
-        if name not in (*_MAY_CHANGE, "data", "weights")
+        if name not in (*_MAY_CHANGE, "data", "weights", "pixel_max")  # the images have it
     }
     return {
         "command": "finetune",

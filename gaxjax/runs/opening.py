@@ -86,7 +86,9 @@ def chosen_images(
     config: GaxRunConfig | AxRunConfig, classifier: Classifier, note: Callable[[str], None]
 ) -> ImageSet:
     """Open the images, which fit the classifier; only the first ones with `first_correct`."""
-    images = open_images(config.data, num_classes=classifier.num_classes)
+    images = open_images(
+        config.data, num_classes=classifier.num_classes, class_names=classifier.class_names
+    )
     say_what_it_rests_on(classifier, images, note)
     check_image_size(classifier, config.data.size)
     wanted = config.first_correct

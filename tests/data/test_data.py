@@ -449,6 +449,11 @@ def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
         ("path,label\na.png,cat\n", ["1 label name in", "(cat)", "3 classes"]),
         ("path,label\na.png,0\n./a.png,0\n", ["line 3: ./a.png is on line 2 already"]),
         ('path,label\n"a.png,0\n', ["not valid CSV"]),
+        ("path,label,label\na.png,0,1\n", ["2 columns 'label'", "rename or remove"]),
+        ("path,label, path\na.png,0,b.png\n", ["2 columns 'path'"]),
+        ("path,label,split,split\na.png,0,a,b\n", ["2 columns 'split'"]),
+        ("path,label\na,b.png,0\n", ["line 2: 3 cells", "2 columns", "quotes"]),
+        ("path,label\na.png,4294967299\n", ["label 4294967299 does not fit", "3 classes"]),
         ("path,label\na.png,0\nb.png,0\n", ["none of its 2 images exists", "relative to"]),
     ],
 )

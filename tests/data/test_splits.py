@@ -463,6 +463,28 @@ def test_class_folders_that_a_csv_file_would_number_otherwise_are_refused(tmp_pa
     assert_says(refusal(root), "the class folder 1 is class 0", "rename")
     root = files(tmp_path / "b", train={"0": 5, "1": 5})
     assert make_split(root).counts()["val"] == {"0": 1, "1": 1}
+    root = files(tmp_path / "c", train={"3": 5, "9": 5})
+    assert_says(refusal(root), "the class folder 3 is class 0", "0 … 1")
+
+
+def test_numbered_class_folders_divide_into_class_indices(tmp_path):
+    root = xrays(tmp_path / "set", train={str(i): 2 for i in range(11)})
+    make_split(root, validation=0.5).save(tmp_path / "split.csv")
+    images = opened(tmp_path / "split.csv", split="train")
+    assert {record.label_name: record.label for record in images.records} == {
+        str(i): i for i in range(11)
+    }
+
+
+def test_a_division_of_earlier_does_not_miss_the_kinds_of_files_it_passed_over(tmp_path):
+    root = xrays(tmp_path / "set", train={"cat": 4})
+    make_split(root).save(tmp_path / "split.csv")
+    paint(root / "train/cat/new.png").rename(root / "train/cat/new.jfif")
+    assert len(read_split(tmp_path / "split.csv", root).images) == 4
+    paint(root / "train/cat/new.png")
+    with pytest.raises(UserError, match=r"does not list 1 image of .*new\.png"):
+        read_split(tmp_path / "split.csv", root)
+    assert len(make_split(root).images) == 6
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path):

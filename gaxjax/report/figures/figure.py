@@ -54,7 +54,7 @@ class Drawing:
         kind, pixels = "png", self.png
         if len(pixels) > _LARGE:  # heatmaps: noise, which no lossless format shrinks
             buffer = io.BytesIO()
-            picture = Image.open(io.BytesIO(pixels)).convert("RGB")
+            picture = Image.open(io.BytesIO(pixels), formats=["PNG"]).convert("RGB")
             picture.thumbnail((round(1.2 * self.width), picture.height))  # enough for a screen
             picture.save(buffer, "WEBP", quality=85)
             kind, pixels = "webp", buffer.getvalue()
