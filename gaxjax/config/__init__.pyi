@@ -11,7 +11,7 @@ from .base import (
     to_dict,
 )
 from .finetune import FinetuneConfig
-from .inputs import DataConfig, ModelConfig
+from .inputs import DataConfig, ModelConfig, require_normalization
 from .methods import AX_PRESETS, GAX_PRESETS, AxConfig, GaxConfig
 from .runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, SnapshotConfig, StoreConfig
 
@@ -38,5 +38,6 @@ __all__ = [
     "StoreConfig",
     "Wanted",
     "from_dict",
+    "require_normalization",
     "to_dict",
 ]
