@@ -196,8 +196,11 @@ def _is_beside(key: str) -> bool:
 
 def harmless(outside: Tensors) -> list[str]:
     """Return the keys outside a network that its logits do not depend on, by their names."""
-    return [key for key in outside if _is_beside(key) or _is_averaged(key.split(".")[:1])
-            or key.lower().startswith("ema_")]
+    return [
+        key
+        for key in outside
+        if _is_beside(key) or _is_averaged(key.split(".")[:1]) or key.lower().startswith("ema_")
+    ]
 
 
 def _same(first: Tensors, second: Tensors) -> bool:
@@ -259,7 +262,7 @@ def _what_it_holds(loaded: Any) -> str:
     if isinstance(loaded, Stranger):
         return (
             f"it holds a pickled {class_name(loaded)} (where that is a whole model, its code would "
-            f"run on loading); save model.state_dict() instead: torch.save(model.state_dict(), FILE)"
+            "run on loading); save model.state_dict() instead: torch.save(model.state_dict(), FILE)"
         )
     mend = "save it with torch.save(model.state_dict(), FILE)"
     if isinstance(loaded, Mapping):
@@ -276,5 +279,7 @@ def _what_it_holds(loaded: Any) -> str:
             what = "tensors without a weight among them"
             return f"it holds {what} ({', '.join(str(key) for key, _ in items[:5])}); {mend}"
         keys = ", ".join(str(key)[:40] for key, _ in items[:5]) or "(none)"
-        return f"it holds a dictionary with the keys {keys}, not a state dict (parameter name → tensor); {mend}"
-    return f"it holds a {class_name(loaded)}, not a state dict (parameter name → tensor); {mend}"
+        what = f"dictionary with the keys {keys}"
+    else:
+        what = class_name(loaded)
+    return f"it holds a {what}, not a state dict (parameter name → tensor); {mend}"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from converters.bijection import convert_state_dict, guess_architecture, head_of
-from converters.own_logits import OwnLogits, logits_of_module, prove, read_reference
+from converters.own_logits import OwnLogits, logits_of_module, normalised, prove, read_reference
 from converters.parity import parity_report
 from converters.state_dict import TorchWeights, read_weights, weights_of
 from converters.torchvision_weights import (
@@ -130,7 +130,7 @@ def convert(
     elif isinstance(source, torch.nn.Module):
         images = np.random.default_rng(0).random((4, input_size, input_size, 3), np.float32)
         if inside is None and mean is not None and std is not None:
-            images = (images - np.float32(mean)) / np.float32(std)
+            images = normalised(images, mean, std)
         own = logits_of_module(source, images, origin["source"])
     if own is None and published is None:
         whose = "gaxjax's" if architecture == "small_resnet" else "torchvision's"
@@ -151,7 +151,8 @@ def convert(
         ema=ema,
         binary=binary,
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
-        **origin,
+        source=origin["source"],
+        source_sha256=origin.get("source_sha256", ""),
     )
     parity = parity_report(
         model,
@@ -171,8 +172,14 @@ def convert(
                 f"{worst:.1e} of the largest; nothing was written"
             )
     if own is not None:
-        folded, settings = fold_batch_norm(model), {"head_bias": head_bias, "inside": inside}
-        parity["reference"] = prove(own, folded, state_dict, architecture, **settings)
+        parity["reference"] = prove(
+            own,
+            fold_batch_norm(model),
+            state_dict,
+            architecture,
+            head_bias=head_bias,
+            inside=inside,
+        )
     checkpoint.save(output, model, metadata, parity=parity)
     return metadata, parity
 
@@ -247,15 +254,15 @@ def normalization_of(
         return (
             mean,
             std,
-            "no normalisation is assumed, pixels enter as they are, in [0, 1], because the head has "
-            f"{num_classes} classes and not ImageNet's 1000; if it was trained otherwise give "
+            "no normalisation is assumed, pixels enter as they are, in [0, 1], because the head "
+            f"has {num_classes} classes and not ImageNet's 1000; if it was trained otherwise give "
             f"--mean R G B --std R G B (ImageNet's: --mean {numbers[0]} --std {numbers[1]})",
         )
     return (
         mean,
         std,
         "ImageNet's mean and std are assumed, because the head has 1000 classes; if it was trained "
-        "otherwise give --mean R G B --std R G B (for plain [0, 1] pixels: --mean 0 0 0 --std 1 1 1)",
+        "otherwise give --mean R G B --std R G B (for plain pixels: --mean 0 0 0 --std 1 1 1)",
     )
 
 
@@ -292,9 +299,10 @@ def pretrained(name: str) -> Path:
 
 
 def _existing(source: str) -> Path:
-    if not Path(source).exists() and not Path(source).suffix:
+    path = Path(source)
+    if not path.exists() and not path.suffix and path.name == source:
         find_weights(source)  # no file, no suffix: a misspelt torchvision name
-    return Path(source)
+    return path
 
 
 def _class_names(path: Path | None, num_classes: int) -> tuple[str, ...] | None:

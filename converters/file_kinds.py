@@ -25,7 +25,11 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it first"),
     (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it first"),
     (b"Rar!", "a RAR archive", "unpack it first"),
-    (b"\x89HDF", "an HDF5 file (Keras weights, or MATLAB's)", "give the weights of a torch network"),
+    (
+        b"\x89HDF",
+        "an HDF5 file (Keras weights, or MATLAB's)",
+        "give the weights of a torch network",
+    ),
     (b"\x93NUMPY", "a NumPy array (.npy)", "give a torch state dict"),
     (b"GGUF", "a GGUF file", "give a torch state dict"),
     (b"MATLAB", "a MATLAB file", "give a torch state dict"),

@@ -1,4 +1,4 @@
-"""Unpickling without running anything: of a pickle's classes only tensors and dictionaries are real.
+"""Unpickling without running anything: of its classes only tensors and dictionaries are real.
 
 Torch's own `weights_only` refuses a file as soon as it names another class, be it an
 `argparse.Namespace` beside the weights. Here every such class becomes a placeholder, which is never
@@ -16,12 +16,12 @@ from gaxjax.common import UserError
 
 __all__ = ["Stranger", "as_pickle_module", "class_name"]
 
-_DANGEROUS = frozenset(
-    "os posix nt sys subprocess shutil socket runpy importlib pty ctypes builtins.eval "
-    "builtins.exec builtins.compile builtins.open builtins.__import__ __builtin__.eval "
-    "__builtin__.exec __builtin__.execfile __builtin__.open webbrowser commands".split()
+_DANGEROUS_MODULES = (
+    *("os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "runpy"),
+    *("importlib", "pty", "ctypes", "webbrowser", "commands"),
 )
-"""Modules and functions that no checkpoint of an honest training names."""
+_DANGEROUS_BUILTINS = ("eval", "exec", "execfile", "compile", "open", "__import__")
+"""What no checkpoint of an honest training names."""
 
 
 class Stranger:
@@ -31,6 +31,7 @@ class Stranger:
     dump_patches = False  # asked for by torch's oldest pickles of whole modules
 
     def __new__(cls, *_: Any, **__: Any) -> "Stranger":
+        """Take any arguments, and look at none."""
         return object.__new__(cls)
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -56,7 +57,14 @@ def as_pickle_module() -> Any:
     """Return what `torch.load` takes for its `pickle_module`."""
 
     class Unpickler(pickle.Unpickler):
+        """Python's, but for the classes."""
+
         def find_class(self, module: str, name: str) -> Any:
+            """Return a class of torch's tensors, or a stranger in its place; nothing is imported.
+
+            Raises:
+                UserError: it is what no checkpoint of an honest training names.
+            """
             full = f"{module}.{name}"
             if full in ("collections.OrderedDict", "torch.Size"):  # in C: a pickle cannot alter it
                 return getattr({"collections": collections, "torch": torch}[module], name)
@@ -64,8 +72,12 @@ def as_pickle_module() -> Any:
                 return _own(_REBUILT[name])
             if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
                 return getattr(torch, name)
-            if _DANGEROUS & {module.partition(".")[0], full}:
-                raise UserError(f"it would run {full} on loading, as an attack does: do not load it")
+            top = module.partition(".")[0]
+            in_builtins = top in ("builtins", "__builtin__") and name in _DANGEROUS_BUILTINS
+            if top in _DANGEROUS_MODULES or in_builtins:
+                raise UserError(
+                    f"it would run {full} on loading, as an attack does: do not load it"
+                )
             return type("Stranger", (Stranger,), {"origin": full})
 
     def load(file: Any, **options: Any) -> Any:

@@ -18,13 +18,14 @@ from converters.variants import variants
 from gaxjax.common import UserError, file_sha256, one_line
 from gaxjax.models import IMAGENET_MEAN, IMAGENET_STD, Triple
 
-__all__ = ["OwnLogits", "logits_of_module", "prove", "read_reference"]
+__all__ = ["OwnLogits", "logits_of_module", "normalised", "prove", "read_reference"]
 
 _MAX_DIFFERENCE = 1e-3
 """Of the largest logit. Float32's rounding stays far below it, half precision does not."""
 _TRIED = 8
 """Inputs on which other explanations are tried, once the logits disagree."""
 _BATCH = 16
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def read_reference(path: Path) -> OwnLogits:
             inputs, logits = archive["inputs"], archive["logits"]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise UserError(
-            f"--reference {path} is no .npz of plain arrays ({one_line(error)}); make it with {mend}"
+            f"--reference {path} is no .npz of plain arrays ({one_line(error)}); make it "
+            f"with {mend}"
         ) from error
     return _checked(inputs, logits, f"--reference {path}", path.name, file_sha256(path))
 
@@ -157,7 +159,7 @@ def prove(
     Raises:
         UserError: the logits differ; what explains the difference is named where it is known.
     """
-    inputs = own.inputs if inside is None else (own.inputs - inside[0]) / np.float32(inside[1])
+    inputs = own.inputs if inside is None else normalised(own.inputs, *inside)
     ours = _logits(model, inputs.astype(np.float32))
     wanted = own.logits
     if wanted.shape[1] == 1 and ours.shape[1] == 2 and not np.any(ours[:, 0]):
@@ -170,7 +172,6 @@ def prove(
     worst = _difference(ours, wanted)
     if worst < _MAX_DIFFERENCE:
         gap = ours.astype(np.float64) - wanted
-        scale = max(float(np.abs(wanted).max()), float(np.finfo(np.float32).tiny))
         return {
             "against": own.name,
             "sha256": own.sha256,
@@ -178,8 +179,8 @@ def prove(
             "size": list(own.inputs.shape[1:3]),
             "logits": {
                 "max_abs": float(np.abs(gap).max()),
-                "max_rel": float(np.abs(gap).max()) / scale,
-                "rel_l2": float(np.linalg.norm(gap) / max(np.linalg.norm(wanted), 1e-30)),
+                "max_rel": worst,
+                "rel_l2": float(np.linalg.norm(gap) / max(float(np.linalg.norm(wanted)), _TINY)),
             },
         }
     start = slice(0, _TRIED)
@@ -188,6 +189,11 @@ def prove(
         f"the converted {architecture} is not the network behind {own.name}: its logits differ by "
         f"{worst:.2g} of the largest ({np.abs(wanted).max():.3g}); {why}; nothing was written"
     )
+
+
+def normalised(inputs: np.ndarray, mean: Triple, std: Triple) -> np.ndarray:
+    """Return (x - mean) / std per channel of images [N, H, W, 3], in float32."""
+    return (inputs - np.array(mean, np.float32)) / np.array(std, np.float32)
 
 
 def _logits(model: nnx.Module, inputs: np.ndarray) -> np.ndarray:
@@ -204,7 +210,7 @@ def _logits(model: nnx.Module, inputs: np.ndarray) -> np.ndarray:
 
 def _difference(given: np.ndarray, wanted: np.ndarray) -> float:
     """Return the largest difference, relative to the largest wanted; infinite where not finite."""
-    scale = max(float(np.abs(wanted).max()), float(np.finfo(np.float32).tiny))
+    scale = max(float(np.abs(wanted).max()), _TINY)
     worst = float(np.abs(given.astype(np.float64) - wanted).max()) / scale
     return worst if np.isfinite(worst) else float("inf")
 
@@ -247,7 +253,8 @@ def _explanation(
         changed = network()
         variant.change(changed)
         if agrees(changed.eval(), inputs):
-            return f"they are those of a {architecture} with {variant.words}, which gaxjax does not have yet"
+            what = f"{architecture} with {variant.words}"
+            return f"they are those of a {what}, which gaxjax does not have yet"
     if agrees(network().train(), inputs):
         return "they are this network's in training mode: call model.eval() first"
     return (
@@ -257,20 +264,21 @@ def _explanation(
 
 
 def _head(arrays: Mapping[str, np.ndarray]) -> str:
-    return next(key for key in ("fc.weight", "classifier.6.weight", "classifier.1.weight") if key in arrays)
+    return next(
+        key for key in ("fc.weight", "classifier.6.weight", "classifier.1.weight") if key in arrays
+    )
 
 
 def _other_inputs(inputs: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield "with their channels in the order BGR", inputs[..., ::-1]
     for words, mean, std in (
         ("ImageNet's mean and std", IMAGENET_MEAN, IMAGENET_STD),
-        ("mean 0.5 and std 0.5", (0.5,) * 3, (0.5,) * 3),
+        ("mean 0.5 and std 0.5", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     ):
-        normalised = (inputs - np.float32(mean)) / np.float32(std)
         yield (
             f"normalised by {words}: so your network normalises inside; give --mean and --std, and "
             "as inputs what comes after that",
-            normalised,
+            normalised(inputs, mean, std),
         )
     yield "times 255: inputs here are what the forward was given", inputs * 255
     yield "divided by 255: inputs here are what the forward was given", inputs / 255

@@ -1,7 +1,6 @@
 """Torch state dicts, on disk or of a module: read safely, and put under torchvision's names."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,9 +98,9 @@ def weights_of(loaded: Any, *, ema: bool = False, binary: bool = False) -> Torch
     head = _head(tensors)
     left = harmless(outside)
     if head is not None and len(left) < len(outside):
-        shown = [f"{key} {tuple(outside[key].shape)}" for key in outside if key not in left][:4]
+        told = [f"{key} {tuple(outside[key].shape)}" for key in outside if key not in left][:4]
         raise UserError(
-            f"beside the network stands what its logits may depend on: {', '.join(shown)}; a "
+            f"beside the network stands what its logits may depend on: {', '.join(told)}; a "
             f"network here is torchvision's own, from its first layer to {head}: save its part of "
             "the weights alone, or see docs/your-model.md for a network of your own"
         )
@@ -139,10 +138,14 @@ def _normalise_layer(
                 f"{key} and {other} of the file are in units of 0 to 255: divided by 255, for "
                 "pixels in [0, 1]; if that is wrong give --mean R G B --std R G B"
             )
-        rounded = [tuple(float(f"{v:.7g}") for v in value) for value in values]  # of float32
         rest = {name: t for name, t in outside.items() if name not in (key, other)}
-        return rounded[0], rounded[1], rest
+        return _triple(values[0]), _triple(values[1]), rest
     return None, None, outside
+
+
+def _triple(values: tuple[float, ...]) -> Triple:
+    red, green, blue = (float(f"{value:.7g}") for value in values)  # 0.485, not float32's of it
+    return red, green, blue
 
 
 def _head(tensors: Tensors) -> str | None:
@@ -204,7 +207,9 @@ def _plain_head(tensors: Tensors, head: str) -> Tensors:
     )
 
 
-_BODY = frozenset(["conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "features", "classifier"])
+_BODY = frozenset(
+    ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "features", "classifier"]
+)
 
 
 def _undo(words: set[str]) -> str:
@@ -231,9 +236,3 @@ def _two_logits(arrays: dict[str, np.ndarray], head: str | None) -> dict[str, np
         for key in (f"{head}.weight", f"{head}.bias")
         if key in arrays
     }
-
-
-def named_tensors(module: torch.nn.Module) -> Mapping[str, torch.Tensor]:
-    """Return a module's state dict, without what is no tensor (`_extra_state`)."""
-    items = module.state_dict().items()
-    return {key: value for key, value in items if isinstance(value, torch.Tensor)}

@@ -15,7 +15,7 @@ _MAX_NAMED = 3
 def to_arrays(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, np.ndarray], str]:
     """Return arrays by key, and a sentence where their values had to change.
 
-    bfloat16, which NumPy lacks, becomes float32, which loses nothing; float64 is rounded to float32.
+    bfloat16, which NumPy lacks, becomes float32, which loses nothing; float64 is rounded.
 
     Raises:
         UserError: tensors without plain values: quantised, sparse, complex, meta, float8, nested.
@@ -66,16 +66,16 @@ def _without_values(tensor: torch.Tensor) -> str:
         return f"are sparse ({str(tensor.layout).removeprefix('torch.')}); {mend}"
     if tensor.is_complex():
         return (
-            f"are {str(tensor.dtype).removeprefix('torch.')}: a network here has real weights; where "
-            f"their imaginary parts are 0: {again % 'v.real if v.is_complex() else v'}"
+            f"are {str(tensor.dtype).removeprefix('torch.')}: a network here has real weights; "
+            f"where their imaginary parts are 0: {again % 'v.real if v.is_complex() else v'}"
         )
     name = str(tensor.dtype).removeprefix("torch.")
-    if name.startswith("float8") or name.startswith("float4"):
+    if name.startswith(("float8", "float4")):
         mend = again % "v.float() if v.is_floating_point() else v"
         return f"are {name}; {mend}, times their scales where the file keeps such"
-    if name.startswith(("bits", "uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7")) and (
-        name not in ("uint16", "uint32", "uint64")
-    ):
+    if name.startswith(
+        ("bits", "uint1", "uint2", "uint3", "uint4", "uint5", "uint6", "uint7")
+    ) and (name not in ("uint16", "uint32", "uint64")):
         return f"are {name}, which no network here has; save floating-point weights"
     return ""
 

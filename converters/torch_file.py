@@ -16,6 +16,11 @@ from gaxjax.common import UserError, one_line, ran_out
 
 __all__ = ["load_tensors"]
 
+_OF_A_BAD_FILE = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError),
+    *(RuntimeError, TypeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile),
+)
+"""What torch, pickle and zipfile raise on bytes that are not what they should be."""
 _SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt", ".safetensors")
 
 
@@ -46,7 +51,7 @@ def load_tensors(path: Path) -> Any:
 
 
 def _load(path: Path, *, mmap: bool) -> Any:
-    """Load by torch's strict rules; where they refuse a class, again with strangers in its place."""
+    """Load by torch's strict rules; where they refuse a class, with strangers in its place."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -89,9 +94,7 @@ def _said_in_a_line(path: Path) -> Iterator[None]:
                 f"cannot read {path} now: {one_line(error) or 'out of memory'}; the file may be "
                 f"whole: free memory or close files, and try again"
             ) from error
-        known = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError)
-        known += (AttributeError, pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError)
-        if not isinstance(error, (*known, OverflowError, AssertionError, UnicodeDecodeError)):
+        if not isinstance(error, (*_OF_A_BAD_FILE, SafetensorError)):
             raise
         size = path.stat().st_size
         raise UserError(

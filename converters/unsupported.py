@@ -12,7 +12,10 @@ _BY_KEY: tuple[tuple[str, str], ...] = (
     (r"(^|\.)(cls_token|class_token)$|encoder_layer_0\.|blocks\.0\.attn\.qkv\.", "ViT"),
     (r"transformer\.resblocks\.0\.|^visual\.", "CLIP model"),
     (r"layers\.\d+\.blocks\.\d+\.(mamba|mixer)|(^|\.)A_log$", "state space model"),
-    (r"features\.1\.0\.layer_scale$|stages\.0\.blocks\.0\.(gamma|conv_dw)|dwconv\.weight$", "ConvNeXt"),
+    (
+        r"features\.1\.0\.layer_scale$|stages\.0\.blocks\.0\.(gamma|conv_dw)|dwconv\.weight$",
+        "ConvNeXt",
+    ),
     (r"^_?(conv_stem|_conv_stem)\.weight$|_blocks\.0\._|features\.1\.0\.block\.", "EfficientNet"),
     (r"features\.1\.conv\.0\.0\.weight$|features\.1\.block\.0\.0\.weight$", "MobileNet"),
     (r"^(Conv2d_1a_3x3|Mixed_5b|Mixed_5b)\.|(^|\.)conv2d_1a\.", "Inception"),

@@ -80,7 +80,9 @@ class Convert(Command):
         )
         say(f"{metadata.architecture}, {metadata.num_classes} classes, {normalization}")
         whose = "a torch" if metadata.architecture == "small_resnet" else "torchvision's"
-        say(f"Compared with {whose} {metadata.architecture} with these weights, largest difference:")
+        say(
+            f"Compared with {whose} {metadata.architecture} with these weights, largest difference:"
+        )
         for name, figures in parity["folded"].items():
             say(f"  {name.replace('_', ' ')}: {_spoken(figures)}")
         own = parity.get("reference")

@@ -89,8 +89,8 @@ def require_normalization(normalization: str, mean: Triple | None, std: Triple |
     if max(mean) > 1 or max(std) > 1:
         mended = [_spoken([value / 255 for value in values]) for values in (mean, std)]
         raise UserError(
-            f"--mean {_spoken(mean)} --std {_spoken(std)} are in units of 0 to 255, and pixels here "
-            f"are in [0, 1]; divided by 255: --mean {mended[0]} --std {mended[1]}"
+            f"--mean {_spoken(mean)} --std {_spoken(std)} are in units of 0 to 255, pixels "
+            f"here are in [0, 1]; divided by 255: --mean {mended[0]} --std {mended[1]}"
         )
     if normalization != "auto":
         raise UserError(

@@ -45,13 +45,19 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     if not path.exists():
         if converters.is_torchvision_name(config.model):
             config.refuse_file_flags(f"torchvision's {config.model}")
-        if path.suffix and not converters.is_torchvision_name(config.model):
+        if (path.suffix or path.name != config.model) and not converters.is_torchvision_name(
+            config.model
+        ):
             raise UserError(
                 f"--model {config.model}: no such file or checkpoint folder, and no torchvision "
                 "model either"
             )
         return _load_or_rebuild(lambda: converters.pretrained(config.model), fold, **given)
-    settings = (_CACHED, converters.file_sha256(path), sorted(vars(replace(config, model="")).items()))
+    settings = (
+        _CACHED,
+        converters.file_sha256(path),
+        sorted(vars(replace(config, model="")).items()),
+    )
     key = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     cached = converters.cache_folder() / f"{path.stem}-{key}"
 
