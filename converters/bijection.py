@@ -152,6 +152,7 @@ def _place(
     arrays: dict[str, np.ndarray] = {}
     faults: list[str] = []
     unused: list[str] = []
+    numbers: dict[str, list[str]] = {}  # keys by a type that is none of weights
     source: dict[str, str] = {}
     table = rules(architecture)
     for key, value in state_dict.items():
@@ -175,11 +176,11 @@ def _place(
         arrays[target] = array
         if not fitting or array.shape != leaves[target]:
             faults.append(f"{key} has shape {value.shape}; {target} needs {leaves[target]}")
+        elif not np.issubdtype(value.dtype, np.floating):
+            numbers.setdefault(str(value.dtype), []).append(key)
         elif value.dtype not in _EXACT_DTYPES:
             faults.append(
                 f"{key} is {value.dtype}, which float32 does not hold exactly; save .float()"
-                if np.issubdtype(value.dtype, np.floating)
-                else f"{key} is {value.dtype}: a weight is a floating-point number"
             )
         elif not np.isfinite(value).all():
             faults.append(f"{key} holds NaN or infinity")
@@ -188,6 +189,10 @@ def _place(
         else:
             arrays[target] = np.ascontiguousarray(array, dtype=np.float32)
     faults += [f"{key} {state_dict[key].shape} has no place in {architecture}" for key in unused]
+    for dtype, keys in numbers.items():
+        more = f" and {len(keys) - 3} more are" if len(keys) > 3 else " is" * (len(keys) == 1)
+        more = more or " are"
+        faults.append(f"{', '.join(keys[:3])}{more} {dtype}; a weight is a floating-point number")
     missing = [name for name in leaves if name not in arrays]
     statistics = [name for name in leaves if name.endswith((".mean", ".var"))]
     if statistics and set(statistics) <= set(missing):

@@ -20,7 +20,8 @@ _STEMS = ("layer1.0.conv1.weight", "features.0.weight")
 _NOT_WEIGHTS = re.compile(r"(^|_)(opt|optim\w*|lr|scheduler\w*|scaler|amp|hparams|hyper_\w+)($|_)")
 _AVERAGED = re.compile(r"^(ema\w*|\w+ema|swa|polyak|shadow|averag\w*)$")
 _BESIDE = re.compile(
-    r"criteri|loss|metric|^acc$|accuracy|auroc|^auc|confusion|^f1|kappa|class_weight|pos_weight"
+    r"criteri|loss|metric|accuracy|auroc|confusion|class_weight|pos_weight|"
+    r"(^|_)(acc|auc|f1|map|mcc|kappa|precision|recall)(_|\d|$)|^ema_"
 )
 """What trainings keep in a module beside its network, and what its logits do not depend on."""
 _COUNTS = re.compile(r"^(iter\w*|epoch\w*|step\w*|num_updates|n_averaged|decay|global_step)$")
@@ -238,24 +239,29 @@ def _beside(loaded: Any, found: list[Network]) -> str:
     for key, item in loaded.items():
         if str(key) in taken or isinstance(item, torch.Tensor):
             continue
-        strange = sorted(_strangers(item, set()))
+        strange = sorted(_strangers(item))
         names.append(f"{key} ({', '.join(strange[:3])})" if strange else str(key))
     shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-    return f"left aside, and nothing of it was run: {shown}" if names else ""
+    return f"left aside, and none of its code was run: {shown}" if names else ""
 
 
-def _strangers(value: Any, seen: set[int]) -> set[str]:
-    if id(value) in seen or len(seen) > 2000:
-        return set()
-    seen.add(id(value))
-    if isinstance(value, Stranger) or (isinstance(value, type) and issubclass(value, Stranger)):
-        return {class_name(value)}
-    items: Sequence[Any] = ()
-    if isinstance(value, Mapping):
-        items = [*value.keys(), *value.values()]
-    elif isinstance(value, list | tuple | set):
-        items = list(value)
-    return set().union(*(_strangers(item, seen) for item in items))
+def _strangers(value: Any) -> set[str]:
+    """Return the classes of strangers within; a training's state may nest them deeply."""
+    found: set[str] = set()
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting and len(seen) < 2000:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Stranger) or (isinstance(item, type) and issubclass(item, Stranger)):
+            found.add(class_name(item))
+        elif isinstance(item, Mapping):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple | set):
+            waiting += item
+    return found
 
 
 def _what_it_holds(loaded: Any) -> str:

@@ -65,15 +65,22 @@ def refuse_other_kinds(path: Path) -> None:
     """
     with path.open("rb") as file:
         start = file.read(1024)
+    found = [(kind, way) for magic, kind, way in _STARTS if start.startswith(magic)]
+    what, mend = found[0] if found else _kind_of(path, start)
+    if what:
+        raise UserError(f"{path} is {what}; {mend}")
+
+
+def _kind_of(path: Path, start: bytes) -> tuple[str, str]:
+    """Return what a file is that no first word tells, and the mend; empty where it is not known."""
     what = mend = ""
-    for magic, kind, way in _STARTS:
-        if start.startswith(magic):
-            what, mend = kind, way
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")):
         what, mend = "a web page, not the weights", _AGAIN
     elif start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         what, mend = "a WebP picture", "give the file of the weights"
+    elif start and not start.strip(b"\0"):
+        what, mend = "nothing but zeros", "copy or download it again"
     elif start.startswith(b"PK"):
         what, mend = _kind_of_zip(path)
     elif tarfile.is_tarfile(path):
@@ -91,8 +98,6 @@ def refuse_other_kinds(path: Path) -> None:
             "a MessagePack file (Flax's)",
             "give a torch state dict; a JAX network is explained in Python, see gaxjax.explain",
         )
-    elif start and not start.strip(b"\0"):
-        what, mend = "nothing but zeros", "copy or download it again"
     elif start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5" and _TORCH_MAGIC not in start:
         what, mend = (
             "a plain pickle, whose code would run on loading",
@@ -101,8 +106,7 @@ def refuse_other_kinds(path: Path) -> None:
     elif len(text) > 8 and all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in text[:256]):
         shown = text[:40].decode().split("\n")[0].strip()
         what, mend = f"a text that begins “{shown}”", "give the file of the weights"
-    if what:
-        raise UserError(f"{path} is {what}; {mend}")
+    return what, mend
 
 
 def _names_in_zip(path: Path) -> list[str]:

@@ -93,6 +93,8 @@ def weights_of(loaded: Any, *, ema: bool = False, binary: bool = False) -> Torch
     network = choose(loaded, ema=ema)
     assumptions = {"weights": network.assumption} if network.assumption else {}
     notes = [network.note] if network.note else []
+    if ema:
+        notes.append(f"the averaged weights ({network.place}) were taken, as told")
     mean, std, outside = _normalise_layer(network.outside, assumptions)
     tensors, outside = _with_its_head(network.tensors, outside)
     head = _head(tensors)
@@ -200,7 +202,9 @@ def _plain_head(tensors: Tensors, head: str) -> Tensors:
     first = head.partition(".")[0]
     near = [key for key in tensors if key.startswith(f"{first}.")] if first != head else []
     near += [key for key in tensors if key.partition(".")[0] not in _BODY and key not in near]
-    shown = ", ".join(f"{key} {tuple(tensors[key].shape)}" for key in near[:6]) or "nothing"
+    if not near:
+        raise UserError(f"{head}.weight, the head, is not there: these are features, no classifier")
+    shown = ", ".join(f"{key} {tuple(tensors[key].shape)}" for key in near[:6])
     raise UserError(
         f"{head}.weight, the head, is expected and not there; what stands beyond the network's own "
         f"layers: {shown}; where one of these is the head, rename it to {head}.weight and .bias"

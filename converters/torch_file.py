@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -52,15 +53,27 @@ def load_tensors(path: Path) -> Any:
 
 def _load(path: Path, *, mmap: bool) -> Any:
     """Load by torch's strict rules; where they refuse a class, with strangers in its place."""
-    with warnings.catch_warnings():
+    mmap = mmap and path.suffix != ".safetensors"  # which torch.load would take at its word
+    settings: dict[str, Any] = {"map_location": "cpu", "mmap": mmap}
+    with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")
+        source = path if mmap else file
         try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-        except pickle.UnpicklingError:
+            return torch.load(source, weights_only=True, **settings)
+        except pickle.UnpicklingError as error:
+            file.seek(0)
+            refused = error
+        try:
             module = as_pickle_module()
-            return torch.load(
-                path, map_location="cpu", weights_only=False, mmap=mmap, pickle_module=module
-            )
+            return torch.load(source, weights_only=False, pickle_module=module, **settings)
+        except _OF_A_BAD_FILE:
+            named = re.search(r"GLOBAL (\S+)", str(refused))
+            if named is None:
+                raise
+            raise UserError(
+                f"it cannot be read without running code of others ({named[1]}); save the weights "
+                "alone: torch.save(model.state_dict(), FILE)"
+            ) from None
 
 
 def _check_records(path: Path) -> None:
