@@ -59,9 +59,10 @@ def read_reference(path: Path) -> OwnLogits:
     if not path.is_file():
         raise UserError(f"--reference {path} is no file; make one with {mend}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(f"--reference {path} holds one array; make it with {mend}")
+        opened = np.load(path, allow_pickle=False)
+        if isinstance(opened, np.ndarray):
+            raise UserError(f"--reference {path} holds one array; make it with {mend}")
+        with opened as archive:
             missing = [name for name in ("inputs", "logits") if name not in archive.files]
             if missing:
                 raise UserError(
@@ -69,7 +70,7 @@ def read_reference(path: Path) -> OwnLogits:
                     f"{', '.join(archive.files) or 'nothing'}); make it with {mend}"
                 )
             inputs, logits = archive["inputs"], archive["logits"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise UserError(
             f"--reference {path} is no .npz of plain arrays ({one_line(error)}); make it "
             f"with {mend}"
