@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from converters.rules import IGNORED, rules
+from converters.unsupported import family_of, our_families
 from gaxjax import models
 from gaxjax.common import UserError
 from gaxjax.models import named_weights
@@ -16,6 +17,8 @@ from gaxjax.models import named_weights
 __all__ = ["convert_state_dict", "guess_architecture", "head_of", "torch_state_dict"]
 
 _MAX_FAULTS = 20
+_ALIKE = 0.5
+"""Share of keys and shapes from which a state dict counts as a faulty one of an architecture."""
 _EXACT_DTYPES = (np.float32, np.float16)
 """Types whose every value is a float32."""
 
@@ -118,16 +121,25 @@ def guess_architecture(state_dict: Mapping[str, np.ndarray]) -> str:
     """Return the one architecture whose every leaf ``state_dict`` fills.
 
     Raises:
-        UserError: none fits; the closest is named.
+        UserError: none fits: it is a network that we do not have, or the closest is named with
+            all differences.
     """
     scores = _fits(state_dict)
     best = max(scores, key=lambda name: scores[name])
     if scores[best] == 1.0:
         return best
-    closest = f"; closest is {best}, {scores[best]:.0%} alike" if scores[best] > 0 else ""
+    family = family_of(state_dict)
+    if family is not None:
+        raise UserError(
+            f"these are the weights of a network that gaxjax does not have yet ({family}, by its "
+            f"keys); it has {our_families()}"
+        )
+    if scores[best] >= _ALIKE:
+        convert_state_dict(state_dict, best)  # raises, with all differences
+    shown = ", ".join(list(state_dict)[:3])
     raise UserError(
-        f"no known architecture fits these {len(state_dict)} keys exactly{closest}; "
-        f"pass --architecture to see every difference"
+        f"no network that gaxjax has fits these {len(state_dict)} keys ({shown}, …); it has "
+        f"{our_families()}; another goes as a JAX function, see docs/your-model.md"
     )
 
 
@@ -140,6 +152,7 @@ def _place(
     arrays: dict[str, np.ndarray] = {}
     faults: list[str] = []
     unused: list[str] = []
+    numbers: dict[str, list[str]] = {}  # keys by a type that is none of weights
     source: dict[str, str] = {}
     table = rules(architecture)
     for key, value in state_dict.items():
@@ -163,18 +176,32 @@ def _place(
         arrays[target] = array
         if not fitting or array.shape != leaves[target]:
             faults.append(f"{key} has shape {value.shape}; {target} needs {leaves[target]}")
+        elif not np.issubdtype(value.dtype, np.floating):
+            numbers.setdefault(str(value.dtype), []).append(key)
         elif value.dtype not in _EXACT_DTYPES:
             faults.append(
                 f"{key} is {value.dtype}, which float32 does not hold exactly; save .float()"
             )
         elif not np.isfinite(value).all():
             faults.append(f"{key} holds NaN or infinity")
+        elif key.endswith(".running_var") and (value < 0).any():
+            faults.append(f"{key} holds a negative variance ({value.min():.3g}); train it anew")
         else:
             arrays[target] = np.ascontiguousarray(array, dtype=np.float32)
     faults += [f"{key} {state_dict[key].shape} has no place in {architecture}" for key in unused]
-    faults += [
-        f"nothing fills {name} {shape}" for name, shape in leaves.items() if name not in arrays
-    ]
+    for dtype, keys in numbers.items():
+        more = f" and {len(keys) - 3} more are" if len(keys) > 3 else " is" * (len(keys) == 1)
+        more = more or " are"
+        faults.append(f"{', '.join(keys[:3])}{more} {dtype}; a weight is a floating-point number")
+    missing = [name for name in leaves if name not in arrays]
+    statistics = [name for name in leaves if name.endswith((".mean", ".var"))]
+    if statistics and set(statistics) <= set(missing):
+        missing = [name for name in missing if name not in statistics]
+        faults.append(
+            "no norm keeps running statistics: group norm, or track_running_stats=False, which "
+            f"{architecture} here does not have yet"
+        )
+    faults += [f"nothing fills {name} {leaves[name]}" for name in missing]
     return arrays, faults
 
 
@@ -190,6 +217,9 @@ def _torch_array(name: str, leaf: np.ndarray, architecture: str) -> tuple[str, n
 def _report(faults: list[str], state_dict: Mapping[str, np.ndarray], architecture: str) -> str:
     scores = _fits(state_dict)
     best = max(scores, key=lambda name: scores[name])
+    family = family_of(state_dict)
+    if family is not None:
+        faults = [f"its keys are those of a {family}, which gaxjax does not have yet", *faults]
     noun = "fault" if len(faults) == 1 else "faults"
     if best != architecture and scores[best] > max(0.5, scores[architecture]):
         lead = f"this is no {architecture} state dict; it looks like {best}: --architecture {best}"

@@ -1,5 +1,6 @@
 """torchvision's published weights: their names, files, normalisation and class names."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,10 +13,12 @@ from gaxjax.models import architectures
 
 __all__ = [
     "PublishedWeights",
+    "check_promised_hash",
     "download",
     "find_weights",
     "imagenet_class_names",
     "is_torchvision_name",
+    "published_file",
 ]
 
 _DEFAULT = "IMAGENET1K_V1"
@@ -54,9 +57,15 @@ def find_weights(name: str) -> PublishedWeights:
     architecture, _, version = name.partition(":")
     known = _published_architectures()
     if architecture not in known:
+        if architecture in torchvision.models.list_models():
+            raise UserError(
+                f"torchvision has {architecture}, but gaxjax does not have that network yet; it "
+                f"has: {', '.join(known)}"
+            )
+        # Only what is nearly the same: a densenet121 is no misspelt resnet152.
+        close = nearest(architecture.lower(), known, cutoff=0.8)
         raise UserError(
-            f"no torchvision model {architecture!r}{nearest(architecture, known)} "
-            f"(known: {', '.join(known)})"
+            f"no torchvision model {architecture!r}{close}; gaxjax has: {', '.join(known)}"
         )
     members = torchvision.models.get_model_weights(architecture).__members__
     version = version or _DEFAULT
@@ -98,6 +107,33 @@ def download(weights: PublishedWeights) -> Path:
             f"fetch it elsewhere and put it at {path}"
         ) from error
     return path
+
+
+def published_file(path: Path) -> PublishedWeights | None:
+    """Return torchvision's weights whose file has this name, such as ``resnet34-b627a593.pth``."""
+    if not re.search(r"-[0-9a-f]{8}$", path.stem):
+        return None
+    for architecture in _published_architectures():
+        for version, member in torchvision.models.get_model_weights(
+            architecture
+        ).__members__.items():
+            if Path(urlparse(member.url).path).name == path.name:
+                return find_weights(f"{architecture}:{version}")
+    return None
+
+
+def check_promised_hash(path: Path, sha256: str) -> None:
+    """Hold one of torchvision's files against the start of its SHA-256, which its name carries.
+
+    Raises:
+        UserError: they differ.
+    """
+    promised = path.stem.rpartition("-")[2]
+    if not sha256.startswith(promised):
+        raise UserError(
+            f"{path} is not what its name says: its SHA-256 begins with {sha256[:8]}, that of "
+            f"torchvision's file with {promised}; download it again, or rename it if it is another"
+        )
 
 
 def imagenet_class_names() -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from .devices import (
     processor,
     same_bits_at_any_count,
 )
-from .errors import UserError, checked_path, described, nearest
+from .errors import UserError, checked_path, described, nearest, ran_out
 from .files import (
     cache_folder,
     cannot_write,
@@ -74,6 +74,7 @@ __all__ = [
     "one_line",
     "pad_rows",
     "processor",
+    "ran_out",
     "read_values",
     "refuse_foreign_converters",
     "refuse_strangers",

@@ -1,7 +1,9 @@
 """The one exception a user's mistake raises."""
 
 import difflib
+import errno
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,19 @@ class UserError(Exception):
     """
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
+def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of ``choices``, or an empty string.
+
+    Args:
+        name: what was given.
+        choices: what there is.
+        cutoff: how alike they must be, from 0 to 1.
 
     Example:
         >>> nearest("resnet43", ["resnet34", "alexnet"])
         "; did you mean 'resnet34'?"
     """
-    close = difflib.get_close_matches(name, list(choices), n=1)
+    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -58,3 +65,24 @@ def checked_path(path: Any, argument: str, wanted: str) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"{argument}: {described(path)}; expected {wanted}, as a path")
     return Path(path)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Tell whether memory or file handles ran out, which says nothing of the file being read.
+
+    Libraries wrap the system's error, so the causes are looked through, and their words.
+
+    Example:
+        >>> ran_out(OSError(24, "Too many open files")), ran_out(ValueError("no such key"))
+        (True, False)
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        number = getattr(seen, "errno", None)
+        if isinstance(seen, MemoryError) or number in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+            return True
+        words = r"allocate memory|[Tt]oo many open files|[Oo]ut of memory|RESOURCE_EXHAUSTED"
+        if re.search(words, str(seen)):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -12,7 +12,7 @@ from .base import (
     to_dict,
 )
 from .finetune import FinetuneConfig
-from .inputs import DataConfig, ModelConfig
+from .inputs import DataConfig, ModelConfig, require_normalization
 from .methods import AX_PRESETS, GAX_PRESETS, AxConfig, GaxConfig
 from .runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, SnapshotConfig, StoreConfig
 
@@ -40,5 +40,6 @@ __all__ = [
     "Wanted",
     "from_dict",
     "require_config",
+    "require_normalization",
     "to_dict",
 ]

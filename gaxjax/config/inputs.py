@@ -1,10 +1,15 @@
 """Which model, and which images."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gaxjax.common import UserError
 from gaxjax.config.base import require, require_types
+
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +23,83 @@ class ModelConfig:
         normalization: How a state dict's model wants its pixels. imagenet: torchvision's mean and
             std. none: as they are, in [0, 1]. auto: imagenet for a head of 1000 classes, none
             otherwise.
+        mean: What is subtracted from red, green and blue pixels in [0, 1], of any model: in place
+            of what it declares or what would be assumed. Together with --std.
+        std: What they are divided by then.
+        ema: Take the averaged weights (EMA) of a file that holds both.
+        binary: Make two logits, 0 and z, of a file's head with one logit z: class 0 is the
+            negative, class 1 the positive.
     """
 
     model: str
     architecture: str | None = None
     normalization: Literal["auto", "imagenet", "none"] = "auto"
+    mean: Triple | None = None
+    std: Triple | None = None
+    ema: bool = False
+    binary: bool = False
 
     def __post_init__(self) -> None:
         require_types(self)
+        require_normalization(self.normalization, self.mean, self.std)
+
+    def refuse_file_flags(self, what: str) -> None:
+        """Refuse the flags that are for a file of weights alone.
+
+        Args:
+            what: the model that needs none of them, for the message.
+
+        Raises:
+            UserError: one of them is given.
+        """
+        if self.architecture is not None or self.normalization != "auto":
+            raise UserError(
+                f"{what} knows its architecture and normalisation: leave out --architecture and "
+                "--normalization, or give --mean and --std in place of its own"
+            )
+        if self.ema or self.binary:
+            flag = "--ema" if self.ema else "--binary"
+            raise UserError(
+                f"{what} holds one set of weights: leave out {flag}, which is for the torch file "
+                f"(gaxjax convert FILE {flag})"
+            )
+
+
+def require_normalization(normalization: str, mean: Triple | None, std: Triple | None) -> None:
+    """Refuse a mean and std that cannot be those of pixels in [0, 1].
+
+    Args:
+        normalization: auto, imagenet or none; with mean and std given it must be auto.
+        mean: per channel, or None.
+        std: likewise.
+
+    Raises:
+        UserError: one without the other, not three finite numbers, a std of 0 or below, numbers in
+            units of 0 to 255, or two settings that contradict each other.
+    """
+    if mean is None and std is None:
+        return
+    if mean is None or std is None:
+        given, missing = ("--std", "--mean") if mean is None else ("--mean", "--std")
+        raise UserError(f"{given} is given without {missing}; they come together")
+    for name, values in (("mean", mean), ("std", std)):
+        fits = len(values) == 3 and all(math.isfinite(value) for value in values)
+        require(fits, name, _spoken(values), "three finite numbers: red, green, blue")
+    require(min(std) > 0, "std", _spoken(std), "above 0")
+    if max(mean) > 1 or max(std) > 1:
+        mended = [_spoken([value / 255 for value in values]) for values in (mean, std)]
+        raise UserError(
+            f"--mean {_spoken(mean)} --std {_spoken(std)} are in units of 0 to 255, pixels "
+            f"here are in [0, 1]; divided by 255: --mean {mended[0]} --std {mended[1]}"
+        )
+    if normalization != "auto":
+        raise UserError(
+            f"--normalization {normalization} and --mean with --std say two things: leave one out"
+        )
+
+
+def _spoken(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.6g}" for value in values)
 
 
 @dataclass(frozen=True, kw_only=True)

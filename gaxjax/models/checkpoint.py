@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gaxjax.common import UserError, cannot_write, checked_path, one_line
+from gaxjax.common import UserError, cannot_write, checked_path, one_line, ran_out
 from gaxjax.models import registry
 from gaxjax.models.arrays import read_arrays, read_description, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
@@ -35,6 +35,7 @@ __all__ = [
     "named_weights",
     "read_parity",
     "save",
+    "with_normalization",
 ]
 
 _FORMAT = 1
@@ -73,6 +74,10 @@ class CheckpointMetadata:
     """Name of the file it was converted from, or of torchvision's weights."""
     source_sha256: str = ""
     """SHA-256 of that file, in hexadecimal."""
+    ema: bool = False
+    """Whether that file's averaged weights were taken, where it holds both."""
+    binary: bool = False
+    """Whether two logits, [0, z], were made of that file's one, z."""
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of the packages that made it."""
 
@@ -86,6 +91,20 @@ class CheckpointMetadata:
                 f"{len(self.class_names)} class names for {self.num_classes} classes: "
                 f"give one name per class, in the order of the logits"
             )
+
+
+def with_normalization(
+    metadata: CheckpointMetadata, mean: Triple, std: Triple
+) -> CheckpointMetadata:
+    """Return what a checkpoint means under a mean and std that were given in place of its own."""
+    others = {key: text for key, text in metadata.assumptions.items() if key != "normalization"}
+    if (mean, std) != (metadata.mean, metadata.std):
+        own = "none" if metadata.mean is None else f"mean {metadata.mean}, std {metadata.std}"
+        verb = "assumes" if "normalization" in metadata.assumptions else "declares"
+        others["normalization"] = (
+            f"normalisation: mean {mean}, std {std}, as given; the checkpoint {verb} {own}"
+        )
+    return dataclasses.replace(metadata, mean=mean, std=std, assumptions=others)
 
 
 def save(
@@ -144,7 +163,7 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
     model = _abstract_model(metadata)
     try:
         arrays = read_arrays(path, description, named_weights(model))
-    except ValueError as error:
+    except (ValueError, OSError, MemoryError) as error:
         raise _damaged(path, error) from error
     state = nnx.state(model)
     for keys, variable in nnx.to_flat_state(state):
@@ -234,22 +253,33 @@ def _metadata(path: Path, description: dict[str, Any]) -> CheckpointMetadata:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    reason = one_line(error)
+    reason = one_line(error) or "out of memory"
+    if ran_out(error):
+        return UserError(
+            f"cannot read the checkpoint {path} now ({reason}); it may be whole: free memory or "
+            "close files, and try again"
+        )
     return UserError(f"the checkpoint {path} is damaged ({reason}); convert the weights again")
 
 
-def load_classifier(path: Path, *, fold: bool = True) -> Classifier:
+def load_classifier(
+    path: Path, *, fold: bool = True, mean: Triple | None = None, std: Triple | None = None
+) -> Classifier:
     """Load a checkpoint made by `gaxjax convert`.
 
     Args:
         path: the checkpoint's folder.
         fold: fold batch norm into the convolutions: the same function, faster. Without it every
             layer's output is torch's.
+        mean: RGB mean of the normalisation, in place of the checkpoint's; together with `std`.
+        std: RGB standard deviation, likewise.
 
     Raises:
         UserError: no checkpoint there, or a damaged one.
     """
     model, metadata = load(checked_path(path, "path", "a checkpoint made by `gaxjax convert`"))
+    if mean is not None and std is not None:
+        metadata = with_normalization(metadata, mean, std)
     declared = {name: getattr(metadata, name) for name in ("num_classes", "mean", "std")}
     classifier = as_classifier(model, **declared)
     if fold:

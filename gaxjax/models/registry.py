@@ -61,8 +61,10 @@ def build(name: str, *, num_classes: int, rngs: nnx.Rngs, head_bias: bool = True
         (1, 10)
     """
     if name not in _ARCHITECTURES:
+        # Only what is nearly the same: a densenet121 is no misspelt resnet152.
+        close = nearest(name.lower(), architectures(), cutoff=0.8)
         raise UserError(
-            f"unknown architecture {name!r}{nearest(name, architectures())} "
+            f"unknown architecture {name!r}{close or ': gaxjax does not have it yet'} "
             f"(known: {', '.join(architectures())})"
         )
     if num_classes < 1:

@@ -4,7 +4,7 @@ Weights come from a torch state dict, read straight, or from a checkpoint, conve
 computed with them here is torch's alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from jaxtyping import Float, Float16, Float32, Float64, Int
 from torch import nn
 
 import converters
-from converters import PublishedWeights, download, find_weights, mean_and_std, torch_model
+from converters import download, find_weights, torch_model
 from gaxjax.common import HostImages, UserError
 from gaxjax.config import ModelConfig, Operation, ScoreSpace
 from gaxjax.models import as_classifier, checkpoint
@@ -101,13 +101,16 @@ def open_torch_classifier(config: ModelConfig, weights: Path | None = None) -> T
     if path.exists():
         if weights is not None:
             _refuse_another(weights, converters.file_sha256(path), config.model)
-        return _from_file(weights or path, config.architecture, config.normalization)
+        return _from_file(weights or path, config)
     published = find_weights(config.model)
+    config.refuse_file_flags(f"torchvision's {config.model}")
     if weights is not None:
         # torchvision's files carry the start of their SHA-256 in their name.
         prefix = Path(published.url).stem.rpartition("-")[2]
         _refuse_another(weights, prefix, published.name)
-    return _from_file(weights or download(published), published.architecture, published)
+    own = (config.mean, config.std) if config.mean else (published.mean, published.std)
+    named = replace(config, architecture=published.architecture, mean=own[0], std=own[1])
+    return _from_file(weights or download(published), named)
 
 
 def flax_fingerprint(classifier: TorchClassifier) -> str:
@@ -129,35 +132,27 @@ def flax_fingerprint(classifier: TorchClassifier) -> str:
 
 
 def _from_checkpoint(path: Path, config: ModelConfig, weights: Path | None) -> TorchClassifier:
-    if config.architecture is not None or config.normalization != "auto":
-        raise UserError(
-            f"{path} is a checkpoint and knows its architecture and normalisation: leave out "
-            "--architecture and --normalization"
-        )
+    config.refuse_file_flags(f"{path} is a checkpoint and")
     model, metadata = checkpoint.load(path)
     if weights is None:
         state_dict = converters.torch_state_dict(model, metadata.architecture)
         provenance = f"weights of {path}, converted back"
     else:
         _refuse_another(weights, metadata.source_sha256, str(path))
-        state_dict = converters.read_state_dict(weights)
-        provenance = _provenance(weights)
-    return _with_weights(state_dict, metadata.architecture, metadata.mean, metadata.std, provenance)
+        read = converters.read_weights(weights, ema=metadata.ema, binary=metadata.binary)
+        state_dict, provenance = read.arrays, _provenance(weights)
+    own = (config.mean, config.std) if config.mean else (metadata.mean, metadata.std)
+    return _with_weights(state_dict, metadata.architecture, *own, provenance)
 
 
-def _from_file(
-    path: Path, architecture: str | None, normalization: str | PublishedWeights
-) -> TorchClassifier:
-    """Read a torch file, under the rule of `converters.convert` for its normalisation."""
-    state_dict = converters.read_state_dict(path)
-    architecture = architecture or converters.guess_architecture(state_dict)
-    num_classes, _ = converters.head_of(state_dict, architecture)
-    mean, std = (
-        (normalization.mean, normalization.std)
-        if isinstance(normalization, PublishedWeights)
-        else mean_and_std(normalization, num_classes)
-    )
-    return _with_weights(state_dict, architecture, mean, std, _provenance(path))
+def _from_file(path: Path, config: ModelConfig) -> TorchClassifier:
+    """Read a torch file, under the rules of `converters.convert`."""
+    read = converters.read_weights(path, ema=config.ema, binary=config.binary)
+    architecture = config.architecture or converters.guess_architecture(read.arrays)
+    num_classes, _ = converters.head_of(read.arrays, architecture)
+    given = (config.mean, config.std) if config.mean and config.std else None
+    mean, std, _ = converters.normalization_of(read, num_classes, config.normalization, given)
+    return _with_weights(read.arrays, architecture, mean, std, _provenance(path))
 
 
 def _with_weights(

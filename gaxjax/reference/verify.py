@@ -261,9 +261,9 @@ def _recompute(
 def _open_model(run: Run, model: str | None, weights: Path | None) -> TorchClassifier:
     config = run.config.model
     if model is not None:
-        # A checkpoint knows what a state dict had to be told.
-        folder = Path(model).is_dir()
-        config = ModelConfig(model=model) if folder else dataclasses.replace(config, model=model)
+        # A checkpoint knows what a state dict had to be told, but for a mean and std of the run's.
+        known = ModelConfig(model=model, mean=config.mean, std=config.std)
+        config = known if Path(model).is_dir() else dataclasses.replace(config, model=model)
     elif not Path(config.model).exists() and not is_torchvision_name(config.model):
         raise UserError(
             f"{run.path} was made with the model {config.model}, which is not there: give its new "

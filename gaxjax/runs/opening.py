@@ -5,12 +5,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from gaxjax.common import UserError, refuse_foreign_converters
+from gaxjax.common import UserError, ran_out, refuse_foreign_converters
 from gaxjax.config import AxRunConfig, GaxRunConfig, ModelConfig
 from gaxjax.data import ImageSet, open_images
 from gaxjax.models import Classifier, check_image_size, load_classifier
 from gaxjax.runs.evaluate import baselines
+
+_CACHED = "conversion 2"
+"""Part of a kept conversion's name: raised when what a conversion keeps changes."""
 
 
 def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
@@ -26,13 +30,10 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
         UserError: no such model, one that does not convert, or torch is missing for it.
     """
     path = Path(config.model)
+    given: dict[str, Any] = {"mean": config.mean, "std": config.std}
     if path.is_dir():
-        if config.architecture is not None or config.normalization != "auto":
-            raise UserError(
-                f"{path} is a checkpoint and knows its architecture and normalisation: leave out "
-                "--architecture and --normalization, or convert the weights again"
-            )
-        return load_classifier(path, fold=fold)
+        config.refuse_file_flags(f"{path} is a checkpoint and")
+        return load_classifier(path, fold=fold, **given)
     refuse_foreign_converters()
     try:
         import converters
@@ -42,19 +43,21 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
             f"{error.name}: install the torch extra, or run `gaxjax convert` where it is"
         ) from None
     if not path.exists():
-        given = config.architecture is not None or config.normalization != "auto"
-        if given and converters.is_torchvision_name(config.model):
-            raise UserError(
-                f"torchvision's {config.model} knows its architecture and normalisation: leave out "
-                "--architecture and --normalization"
-            )
-        if path.suffix and not converters.is_torchvision_name(config.model):
+        if converters.is_torchvision_name(config.model):
+            config.refuse_file_flags(f"torchvision's {config.model}")
+        if (path.suffix or path.name != config.model) and not converters.is_torchvision_name(
+            config.model
+        ):
             raise UserError(
                 f"--model {config.model}: no such file or checkpoint folder, and no torchvision "
                 "model either"
             )
-        return _load_or_rebuild(lambda: converters.pretrained(config.model), fold)
-    settings = (converters.file_sha256(path), config.architecture, config.normalization)
+        return _load_or_rebuild(lambda: converters.pretrained(config.model), fold, **given)
+    settings = (
+        _CACHED,
+        converters.file_sha256(path),
+        sorted(vars(replace(config, model="")).items()),
+    )
     key = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     cached = converters.cache_folder() / f"{path.stem}-{key}"
 
@@ -67,6 +70,10 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
                 cached,
                 architecture=config.architecture,
                 normalization=config.normalization,
+                mean=config.mean,
+                std=config.std,
+                ema=config.ema,
+                binary=config.binary,
             )
         return cached
 
@@ -108,11 +115,13 @@ def chosen_images(
     return replace(images, records=kept, name=f"the first {len(kept)} of {images.name}")
 
 
-def _load_or_rebuild(cached: Callable[[], Path], fold: bool) -> Classifier:
+def _load_or_rebuild(cached: Callable[[], Path], fold: bool, **given: Any) -> Classifier:
     """Load a cached conversion; a damaged one is made anew, once."""
     path = cached()
     try:
-        return load_classifier(path, fold=fold)
-    except UserError:
+        return load_classifier(path, fold=fold, **given)
+    except UserError as error:
+        if ran_out(error):
+            raise  # says nothing of the files
         shutil.rmtree(path)
-        return load_classifier(cached(), fold=fold)
+        return load_classifier(cached(), fold=fold, **given)

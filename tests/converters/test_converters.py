@@ -8,7 +8,7 @@ from flax import nnx
 from safetensors.torch import save_file
 
 import converters
-from converters import bijection, torchvision_weights
+from converters import bijection, conversion, torchvision_weights
 from converters.random_weights import random_state_dict
 from converters.torch_models import torch_model
 from gaxjax.common.errors import UserError
@@ -121,11 +121,11 @@ def test_the_papers_fine_tuned_networks_convert(tmp_path, architecture, features
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_a_backbone_with_other_things_beside_it_is_left_as_it_is(tmp_path, weights):
+def test_a_backbone_with_other_things_beside_it_is_refused_by_their_names(tmp_path, weights):
     content = {f"backbone.{key}": value for key, value in tensors(weights).items()}
     content |= {"fc.weight": torch.zeros(2, 64), "extra.weight": torch.zeros(3)}
-    read = converters.read_state_dict(save(tmp_path / "w.pth", content))
-    assert read.keys() == content.keys()
+    message = refusal(converters.read_state_dict, save(tmp_path / "w.pth", content))
+    assert "extra.weight (3,)" in message
 
 
 def test_a_missing_file_says_so(tmp_path):
@@ -246,7 +246,52 @@ def test_an_architecture_is_known_by_its_names_and_shapes_alone(name):
 
 def test_a_state_dict_of_no_known_architecture_is_refused():
     stranger = {"encoder.weight": np.ones((3, 3), np.float32)}
-    assert "no known architecture" in refusal(converters.guess_architecture, stranger)
+    message = refusal(converters.guess_architecture, stranger)
+    assert "no network that gaxjax has fits these 1 keys (encoder.weight, …)" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("densenet121", "DenseNet"),
+        ("efficientnet_b0", "EfficientNet"),
+        ("mobilenet_v2", "MobileNet"),
+        ("mobilenet_v3_small", "MobileNet"),
+        ("vit_b_16", "ViT"),
+        ("swin_t", "Swin Transformer"),
+        ("convnext_tiny", "ConvNeXt"),
+        ("googlenet", "GoogLeNet"),
+        ("inception_v3", "Inception"),
+        ("mnasnet0_5", "MNASNet"),
+        ("shufflenet_v2_x0_5", "ShuffleNet"),
+        ("regnet_y_400mf", "RegNet"),
+        ("maxvit_t", "MaxViT"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_that_is_not_there_yet_is_called_by_its_family(name, family):
+    settings = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    with torch.device("meta"):
+        model = torchvision_weights.torchvision.models.get_model(name, num_classes=3, **settings)
+    zeros = {
+        key: np.broadcast_to(np.float32(0), tuple(value.shape))
+        for key, value in model.state_dict().items()
+    }
+    message = refusal(converters.guess_architecture, zeros)
+    assert f"a network that gaxjax does not have yet ({family}, by its keys)" in message
+    message = refusal(torchvision_weights.find_weights, name)
+    assert f"torchvision has {name}, but gaxjax does not have that network yet" in message
+    assert "did you mean" not in message
+    message = refusal(bijection.models.abstract, name)
+    assert f"unknown architecture {name!r}: gaxjax does not have it yet" in message
+
+
+def test_a_faulty_state_dict_of_a_known_network_shows_its_faults_at_once(weights):
+    broken = dict(weights)
+    del broken["layer1.0.conv1.weight"]
+    message = refusal(converters.guess_architecture, broken)
+    assert message.startswith("this state dict does not fit small_resnet (1 fault)")
+    assert "nothing fills layer1.0.conv1.kernel" in message
 
 
 # --- torchvision names ---------------------------------------------------------------------------
@@ -284,6 +329,8 @@ def offline(tmp_path, monkeypatch, squeezenet):
         raise OSError("<urlopen error no network>")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    # Its weights are random: the start of their hash is not what the file's name promises.
+    monkeypatch.setattr(conversion, "check_promised_hash", lambda path, sha256: None)
     return file
 
 
@@ -300,6 +347,14 @@ def test_a_torchvision_name_is_converted_once_and_kept(offline, tmp_path, squeez
     )
     offline.unlink()
     assert converters.pretrained("squeezenet1_1") == path
+
+
+def test_a_file_with_the_name_of_torchvisions_and_other_bytes_is_refused(tmp_path, squeezenet):
+    path = save(tmp_path / "squeezenet1_1-b8a52dc0.pth", tensors(squeezenet))
+    message = refusal(converters.convert, str(path), tmp_path / "out")
+    assert "is not what its name says" in message
+    assert "that of torchvision's file with b8a52dc0" in message
+    assert torchvision_weights.published_file(tmp_path / "resnet18-20210907.pth") is None
 
 
 def test_a_failed_download_is_one_line_that_names_the_file_to_bring(offline):
@@ -371,8 +426,6 @@ def test_a_misspelt_name_is_not_taken_for_a_file(tmp_path):
 
 
 def test_a_conversion_that_disagrees_with_torch_writes_nothing(tmp_path, weights, monkeypatch):
-    from converters import conversion
-
     def wrong(state_dict, architecture):
         model = converters.convert_state_dict(state_dict, architecture)
         model.fc.bias = nnx.Param(model.fc.bias[...] + 1.0)

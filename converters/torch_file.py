@@ -1,0 +1,115 @@
+"""Files of tensors, opened safely: no code in them ever runs, and what is damaged is told."""
+
+import contextlib
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from converters.file_kinds import refuse_other_kinds, weights_format
+from converters.inert_pickle import as_pickle_module
+from gaxjax.common import UserError, one_line, ran_out
+
+__all__ = ["load_tensors"]
+
+_OF_A_BAD_FILE = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError),
+    *(RuntimeError, TypeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile),
+)
+"""What torch, pickle and zipfile raise on bytes that are not what they should be."""
+_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt", ".safetensors")
+
+
+def load_tensors(path: Path) -> Any:
+    """Return what a file of torch or safetensors holds, classes that are not torch's as strangers.
+
+    Raises:
+        UserError: it is of another kind, truncated, or damaged: a record's bytes are not those
+            whose checksum it keeps.
+    """
+    with _said_in_a_line(path):
+        kind = weights_format(path)
+        if kind is None and path.suffix.lower() not in _SUFFIXES:
+            refuse_other_kinds(path)
+            raise UserError(
+                f"{path} is no .pth, .pt or .safetensors file; save the state dict as one"
+            )
+        if kind is None:
+            refuse_other_kinds(path)
+            raise ValueError
+        if kind == "safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if kind == "torch":
+            _check_records(path)
+        return _load(path, mmap=kind == "torch")
+
+
+def _load(path: Path, *, mmap: bool) -> Any:
+    """Load by torch's strict rules; where they refuse a class, with strangers in its place."""
+    mmap = mmap and path.suffix != ".safetensors"  # which torch.load would take at its word
+    settings: dict[str, Any] = {"map_location": "cpu", "mmap": mmap}
+    with warnings.catch_warnings(), path.open("rb") as file:
+        warnings.simplefilter("ignore")
+        source = path if mmap else file
+        try:
+            return torch.load(source, weights_only=True, **settings)
+        except pickle.UnpicklingError as error:
+            file.seek(0)
+            refused = error
+        try:
+            module = as_pickle_module()
+            return torch.load(source, weights_only=False, pickle_module=module, **settings)
+        except _OF_A_BAD_FILE:
+            named = re.search(r"GLOBAL (\S+)", str(refused))
+            if named is None:
+                raise
+            raise UserError(
+                f"it cannot be read without running code of others ({named[1]}); save the weights "
+                "alone: torch.save(model.state_dict(), FILE)"
+            ) from None
+
+
+def _check_records(path: Path) -> None:
+    """Read a torch archive once and hold every record against its CRC-32, which torch does not."""
+    with zipfile.ZipFile(path) as archive:
+        if not any(record.CRC for record in archive.infolist()):
+            return  # written with torch.serialization.set_crc32_options(False)
+        broken = archive.testzip()
+    if broken is not None:
+        raise UserError(
+            f"{path} is damaged: its record {broken} is not what was written (its CRC-32 differs); "
+            f"copy or download it again"
+        )
+
+
+@contextlib.contextmanager
+def _said_in_a_line(path: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise UserError(f"{path}: {error}") from None
+    except RecursionError as error:
+        raise UserError(f"{path} nests its contents too deeply to be read") from error
+    except Exception as error:
+        if ran_out(error):
+            raise UserError(
+                f"cannot read {path} now: {one_line(error) or 'out of memory'}; the file may be "
+                f"whole: free memory or close files, and try again"
+            ) from error
+        if not isinstance(error, (*_OF_A_BAD_FILE, SafetensorError)):
+            raise
+        size = path.stat().st_size
+        raise UserError(
+            f"{path} is truncated or no torch file ({size:,} bytes); copy or download it again"
+        ) from error
