@@ -13,7 +13,7 @@ from converters.torchvision_weights import (
     imagenet_class_names,
     is_torchvision_name,
 )
-from gaxjax.common import UserError, cache_folder, file_sha256
+from gaxjax.common import UserError, cache_folder, file_sha256, own_numbers
 from gaxjax.models import IMAGENET_MEAN, IMAGENET_STD, CheckpointMetadata, Triple, checkpoint
 
 __all__ = ["convert", "mean_and_std", "pretrained"]
@@ -26,6 +26,7 @@ _MAX_LOGIT_DIFFERENCE = 1e-3
 _PACKAGES = ("gaxjax", "jax", "flax", "orbax-checkpoint", "torch", "torchvision")
 
 
+@own_numbers()
 def convert(
     source: str,
     output: Path,

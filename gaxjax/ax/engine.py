@@ -28,7 +28,9 @@ from gaxjax.common import (
     hardware,
     is_out_of_memory,
     local_devices,
+    own_numbers,
     pad_rows,
+    yielding_own_numbers,
 )
 from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted
 from gaxjax.data import Batch
@@ -80,6 +82,7 @@ class AxEngine:
 
     backend = "jax"
 
+    @own_numbers()
     def __init__(
         self,
         classifier: Classifier,
@@ -127,6 +130,7 @@ class AxEngine:
         """On what it runs, for a run's header."""
         return hardware(self.devices)
 
+    @own_numbers()
     def warm_up(self) -> None:
         """Compile everything; `run` does it when it was not done before.
 
@@ -141,6 +145,7 @@ class AxEngine:
             except jax.errors.JaxRuntimeError as error:
                 self._halve(error)
 
+    @yielding_own_numbers
     def run(self, batches: Iterable[Batch]) -> Generator[list[Solution], None, None]:
         """Yield one list of solutions per image, in the order of the batches.
 

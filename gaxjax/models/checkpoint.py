@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gaxjax.common import UserError, cannot_write, one_line
+from gaxjax.common import UserError, cannot_write, one_line, own_numbers
 from gaxjax.models import registry
 from gaxjax.models.arrays import read_arrays, read_description, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
@@ -88,6 +88,7 @@ class CheckpointMetadata:
             )
 
 
+@own_numbers()
 def save(
     path: Path | str,
     model: nnx.Module,
@@ -121,6 +122,7 @@ def save(
         raise cannot_write(f"the checkpoint {path}", error) from error
 
 
+@own_numbers()
 def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
     """Read a checkpoint; torch is not needed.
 
@@ -238,6 +240,7 @@ def _damaged(path: Path, error: Exception) -> UserError:
     return UserError(f"the checkpoint {path} is damaged ({reason}); convert the weights again")
 
 
+@own_numbers()
 def load_classifier(path: Path, *, fold: bool = True) -> Classifier:
     """Load a checkpoint made by `gaxjax convert`.
 

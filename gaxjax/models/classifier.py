@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from gaxjax.common import Image, Images, Logits, UserError, at_least_float32
+from gaxjax.common import Image, Images, Logits, UserError, at_least_float32, own_numbers
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class Classifier:
         return (images - jnp.asarray(self.mean, images.dtype)) / jnp.asarray(self.std, images.dtype)
 
 
+@own_numbers()
 def check_image_size(classifier: Classifier, size: int) -> None:
     """Trace the classifier and its input gradient at an image size; nothing is computed.
 
@@ -89,6 +90,7 @@ def check_image_size(classifier: Classifier, size: int) -> None:
         ) from None
 
 
+@own_numbers()
 def as_classifier(
     model: Any,
     *,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from converters import is_torchvision_name
-from gaxjax.common import UserError, interruption
+from gaxjax.common import UserError, interruption, own_numbers
 from gaxjax.config import DataConfig, ModelConfig
 from gaxjax.data import Batch, ImageSet, batches, open_images
 from gaxjax.reference.comparison import RELATIVE_TOLERANCE, Comparison, Seen, Tally, see
@@ -112,6 +112,7 @@ class Verification:
 # --- The verification ----------------------------------------------------------------------------
 
 
+@own_numbers()
 def verify_run(
     run: Path,
     *,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gaxjax.ax import AxEngine
-from gaxjax.common import UserError
+from gaxjax.common import UserError, own_numbers
 from gaxjax.config import AxConfig, BatchConfig, EngineConfig, GaxConfig, Method, Operation
 from gaxjax.data import Batch
 from gaxjax.gax import GaxEngine
@@ -18,6 +18,7 @@ from gaxjax.models import Classifier, as_classifier, load_classifier
 from gaxjax.results import Solution, Solutions
 
 
+@own_numbers()
 def explain(
     model: Classifier | Callable[[Any], Any] | str | Path,
     images: Any,
@@ -70,6 +71,7 @@ def explain(
     return Solutions(tuple(solutions))
 
 
+@own_numbers()
 def attribute(
     model: Classifier | Callable[[Any], Any] | str | Path,
     images: Any,

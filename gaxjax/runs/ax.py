@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gaxjax.ax import AxEngine
-from gaxjax.common import UserError, refuse_foreign_converters
+from gaxjax.common import UserError, own_numbers, refuse_foreign_converters
 from gaxjax.config import AxRunConfig, to_dict
 from gaxjax.models import Classifier
 from gaxjax.results import Outcome
@@ -13,6 +13,7 @@ from gaxjax.runs.opening import chosen_images, open_classifier
 from gaxjax.runs.shell import Engine, RunSummary, heatmap_dtype, run_engine
 
 
+@own_numbers()
 def run_ax(
     config: AxRunConfig,
     output: Path,

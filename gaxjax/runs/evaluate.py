@@ -1,13 +1,13 @@
 """How well a classifier does on an image set: the figures of the paper's Table 1."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from gaxjax.common import pad_rows
+from gaxjax.common import own_numbers, pad_rows, yielding_own_numbers
 from gaxjax.config import ScoreSpace
 from gaxjax.data import ImageSet, batches
 from gaxjax.models import Classifier, as_unit_range, check_image_size
@@ -19,6 +19,7 @@ __all__ = ["baselines", "evaluate_classifier"]
 _BATCH = 16
 
 
+@own_numbers()
 def evaluate_classifier(
     classifier: Classifier, images: ImageSet, *, threads: int = 4
 ) -> Evaluation:
@@ -42,13 +43,14 @@ def evaluate_classifier(
     )
 
 
+@yielding_own_numbers
 def baselines(
     classifier: Classifier,
     images: ImageSet,
     *,
     threads: int = 4,
     score_space: ScoreSpace = "normalized",
-) -> Iterator[tuple[np.ndarray, np.ndarray, Reading]]:
+) -> Generator[tuple[np.ndarray, np.ndarray, Reading], None, None]:
     """Yield positions, labels and baselines of the images that can be decoded, in record order.
 
     Args:

@@ -26,6 +26,7 @@ from gaxjax.common import (
     interruption,
     is_out_of_memory,
     lock,
+    own_numbers,
     refuse_strangers,
 )
 from gaxjax.config import DataConfig, FinetuneConfig, ModelConfig, to_dict
@@ -75,6 +76,7 @@ class FinetuneSummary:
     curve: list[dict[str, Any]]
 
 
+@own_numbers()
 def run_finetune(
     config: FinetuneConfig, output: Path, *, note: Callable[[str], None] = print
 ) -> FinetuneSummary:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from gaxjax.common import own_numbers
 from gaxjax.config import GaxRunConfig, to_dict
 from gaxjax.data import find_image
 from gaxjax.gax import GaxEngine
@@ -14,6 +15,7 @@ from gaxjax.runs.shell import RunSummary, heatmap_dtype, run_engine
 from gaxjax.runs.snapshots import take_snapshots
 
 
+@own_numbers()
 def run_gax(
     config: GaxRunConfig,
     output: Path,

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from gaxjax.common import UserError, refuse_foreign_converters
+from gaxjax.common import UserError, own_numbers, refuse_foreign_converters
 from gaxjax.config import AxRunConfig, GaxRunConfig, ModelConfig
 from gaxjax.data import ImageSet, open_images
 from gaxjax.models import Classifier, check_image_size, load_classifier
 from gaxjax.runs.evaluate import baselines
 
 
+@own_numbers()
 def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     """Open the classifier a user named: a checkpoint, a torchvision name or a state dict.
 
