@@ -20,6 +20,7 @@ from .files import (
     checked_output,
     file_sha256,
     lock,
+    place_in_cache,
     replacing,
     replacing_folder,
     write_text,
@@ -29,8 +30,8 @@ from .interruption import interruptions
 from .memory import host_free_bytes, require_memory
 from .paths import path_to_read, path_to_write, reason_of, spelt_out
 from .progress import RunProgress, StepProgress, Timed
-from .table import Column, Strong, Table, columns_of, to_csv
 from .surroundings import foreign_settings, own_numbers, yielding_own_numbers
+from .table import Column, Strong, Table, columns_of, to_csv
 from .text import counted, in_bytes, one_line, printable
 from .types import HostImages, Image, Images, Labels, Logits, Scalar, at_least_float32
 
@@ -77,6 +78,7 @@ __all__ = [
     "pad_rows",
     "path_to_read",
     "path_to_write",
+    "place_in_cache",
     "printable",
     "processor",
     "read_values",

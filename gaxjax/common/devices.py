@@ -42,7 +42,7 @@ def local_devices(count: int | None) -> list[jax.Device]:
     """
     try:
         available: list[jax.Device] = jax.local_devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # an assertion where CUDA is missing
         raise no_devices(error) from error
     if count is not None and count > len(available):
         raise UserError(f"--devices {count} asks for more devices than the {len(available)} here")
@@ -56,12 +56,13 @@ def no_devices(error: Exception) -> UserError:
         >>> no_devices(RuntimeError("Unable to initialize backend 'cuda'"))
         UserError("JAX finds no device (Unable to initialize backend 'cuda')")
     """
-    given = {name: os.environ[name] for name in _PLATFORM_NAMES if os.environ.get(name)}
-    mend = "".join(f"; {name}={value} asks for it: unset it" for name, value in given.items())
-    return UserError(f"JAX finds no device ({one_line(error)}){mend}")
+    reason = "" if isinstance(error, AssertionError) else f" ({one_line(error).split(' (')[0]})"
+    asked = [f"{name}={os.environ[name]}" for name in _ASKING if os.environ.get(name)]
+    mend = f"; {' and '.join(asked)} asks for what is not here: unset it" if asked else ""
+    return UserError(f"JAX finds no device{reason}{mend}")
 
 
-_PLATFORM_NAMES = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
+_ASKING = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES")
 
 
 def num_cores() -> int:

@@ -1,5 +1,6 @@
 """How many images are optimised side by side: as asked, as many as fit, or by a short sweep."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -116,9 +117,10 @@ def swept_slots(
         known = _read(file) | {
             key: min(slots for slots, rate in rates.items() if rate >= _GOOD_ENOUGH * best)
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(known, indent=1))
+        with contextlib.suppress(OSError):  # where it cannot be kept, it is found anew
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary:
+                temporary.write_text(json.dumps(known, indent=1))
     return min(known[key], most)
 
 
