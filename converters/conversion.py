@@ -13,7 +13,7 @@ from converters.torchvision_weights import (
     imagenet_class_names,
     is_torchvision_name,
 )
-from gaxjax.common import UserError, cache_folder, file_sha256, own_numbers
+from gaxjax.common import UserError, cache_folder, file_sha256, own_numbers, path_to_read, spelt_out
 from gaxjax.models import IMAGENET_MEAN, IMAGENET_STD, CheckpointMetadata, Triple, checkpoint
 
 __all__ = ["convert", "mean_and_std", "pretrained"]
@@ -60,6 +60,8 @@ def convert(
         >>> parity["folded"]["logits"]["max_rel"] < 1e-5
         True
     """
+    path_to_read(source, "the model")
+    source, output = spelt_out(source, "the model"), spelt_out(output, "--output")
     checkpoint.check_destination(output)
     if input_size < 1:
         raise UserError(f"--input-size must be at least 1 pixel; got {input_size}")
@@ -155,6 +157,7 @@ def _existing(source: str) -> Path:
 def _class_names(path: Path | None, num_classes: int) -> tuple[str, ...] | None:
     if path is None:
         return imagenet_class_names() if num_classes == _IMAGENET_CLASSES else None
+    path = path_to_read(path, "--class-names")
     try:
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaxjax.common import UserError
+from gaxjax.common import UserError, path_to_read
 
 __all__ = ["read_state_dict"]
 
@@ -37,7 +37,7 @@ def read_state_dict(path: Path | str) -> dict[str, np.ndarray]:
         >>> read_state_dict("model.pth")["fc.weight"].shape
         (10, 64)
     """
-    path = Path(path)
+    path = path_to_read(path, "the state dict")
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(f"the state dict {path} {what}; give a .pth or .safetensors file")

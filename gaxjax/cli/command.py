@@ -37,7 +37,7 @@ class Command:
             if isinstance(given, Path):
                 object.__setattr__(self, field.name, spelt_out(given, flag))
             elif isinstance(given, str) and field.name in ("source", "model", "data"):
-                object.__setattr__(self, field.name, str(spelt_out(given, flag)))
+                object.__setattr__(self, field.name, spelt_out(given, flag))
             elif isinstance(given, tuple) and given and isinstance(given[0], Path):
                 spelt = tuple(spelt_out(path, flag) for path in given)
                 object.__setattr__(self, field.name, spelt)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from gaxjax.cli.console import note
-from gaxjax.common import UserError, no_devices, one_line
+from gaxjax.common import UserError, one_line
 
 __all__ = [
     "HUGE_PAGES",
@@ -61,7 +61,7 @@ def settle_with_jax(*, on_devices: bool) -> None:
         import jax
     except ValueError as error:  # of a variable such as JAX_ENABLE_X64=maybe
         raise UserError(f"JAX refuses an environment variable: {one_line(error)}") from None
-    from gaxjax.common import foreign_settings
+    from gaxjax.common import foreign_settings, no_devices
 
     foreign = foreign_settings()
     for name, default in foreign.items():
@@ -71,7 +71,7 @@ def settle_with_jax(*, on_devices: bool) -> None:
     if on_devices:
         try:
             jax.local_devices()
-        except (RuntimeError, AssertionError) as error:  # an assertion where CUDA is missing
+        except (RuntimeError, AssertionError) as error:
             raise no_devices(error) from None
 
 

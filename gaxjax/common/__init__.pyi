@@ -28,7 +28,7 @@ from .files import (
 from .header import FolderHeader, damaged, read_values, refuse_strangers
 from .interruption import interruptions
 from .memory import host_free_bytes, require_memory
-from .paths import path_to_read, path_to_write, reason_of, spelt_out
+from .paths import cannot_read, path_to_read, path_to_write, reason_of, spelt_out
 from .progress import RunProgress, StepProgress, Timed
 from .surroundings import foreign_settings, own_numbers, yielding_own_numbers
 from .table import Column, Strong, Table, columns_of, to_csv
@@ -52,6 +52,7 @@ __all__ = [
     "UserError",
     "at_least_float32",
     "cache_folder",
+    "cannot_read",
     "cannot_write",
     "checked_output",
     "columns_of",

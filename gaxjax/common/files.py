@@ -161,7 +161,7 @@ def cache_folder() -> Path:
     """
     given = os.environ.get("GAXJAX_CACHE")
     if given:
-        return spelt_out(given, "GAXJAX_CACHE")
+        return spelt_out(Path(given), "GAXJAX_CACHE")
     try:
         return Path.home() / ".cache" / "gaxjax"
     except RuntimeError:

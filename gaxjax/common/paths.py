@@ -8,10 +8,13 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import TypeVar
 
 from gaxjax.common.errors import UserError
 
-__all__ = ["path_to_read", "path_to_write", "reason_of", "spelt_out"]
+__all__ = ["cannot_read", "path_to_read", "path_to_write", "reason_of", "spelt_out"]
+
+_Path = TypeVar("_Path", str, Path)
 
 _REASONS = {
     errno.ENAMETOOLONG: "the name is longer than the system takes",
@@ -43,8 +46,18 @@ def reason_of(error: BaseException) -> str:
     return _REASONS.get(number or 0) or text or type(error).__name__
 
 
-def spelt_out(path: str | Path, what: str) -> Path:
-    """Return a path with `~` replaced by the home folder; nothing on the disk is looked at.
+def cannot_read(path: object, error: BaseException) -> UserError:
+    """Return the one line for what the system does not let us read.
+
+    Example:
+        >>> cannot_read("run.json", OSError(errno.EMFILE, "Too many open files"))
+        UserError('cannot read run.json: too many files are open: raise the limit (ulimit -n)')
+    """
+    return UserError(f"cannot read {path}: {reason_of(error)}")
+
+
+def spelt_out(path: _Path, what: str) -> _Path:
+    """Return a path with `~` replaced by the home folder; what is on the disk is not looked at.
 
     Args:
         path: what the user gave.
@@ -55,7 +68,7 @@ def spelt_out(path: str | Path, what: str) -> Path:
             there is none of.
 
     Example:
-        >>> spelt_out("~/run", "--output") == Path.home() / "run"
+        >>> spelt_out(Path("~/run"), "--output") == Path.home() / "run"
         True
     """
     if not isinstance(path, str | Path):
@@ -76,12 +89,12 @@ def spelt_out(path: str | Path, what: str) -> Path:
     if text.startswith("~") and home == text:
         user = text.partition("/")[0]
         if os.path.lexists(user):
-            return Path(text)
+            return path
         raise UserError(
             f"{what} {text}: there is no user {user[1:]!r} here, whose home {user} would be; write "
             f"./{text} for a folder of that name"
         )
-    return Path(home)
+    return path if home == text else type(path)(home)
 
 
 def path_to_read(path: str | Path, what: str) -> Path:
@@ -95,7 +108,7 @@ def path_to_read(path: str | Path, what: str) -> Path:
         >>> path_to_read("model.ckpt", "--model")
         PosixPath('model.ckpt')
     """
-    path = spelt_out(path, what)
+    path = Path(spelt_out(path, what))
     kind = _mode(path, what)
     for is_kind, name in _SPECIAL.items():
         if kind is not None and is_kind(kind):
@@ -118,15 +131,14 @@ def path_to_write(path: str | Path, what: str) -> Path:
         >>> path_to_write("run", "--output")
         PosixPath('run')
     """
-    path = spelt_out(path, what)
+    path = Path(spelt_out(path, what))
     there, kind = path, _mode(path, what)
     while kind is None and there != there.parent:
         if there.is_symlink():
             raise UserError(f"{what} {path}: {there} is a link to what does not exist")
         there = there.parent
         kind = _mode(there, what)
-    if kind is None:
-        raise UserError(f"{what} {path}: the working folder is gone; change to another one")
+    assert kind is not None, "a root and the working folder are always there"
     if there != path and not stat.S_ISDIR(kind):
         raise UserError(f"{what} {path}: {there} is a file, not a folder")
     if not os.access(there, os.W_OK):
@@ -139,8 +151,20 @@ def _mode(path: Path, what: str) -> int | None:
     try:
         return os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
+        if not path.is_absolute() and _working_folder_is_gone():
+            raise UserError(
+                f"{what} {path}: the folder you are in was deleted; change to another one"
+            ) from None
         return None
     except (OSError, ValueError) as error:
         text = str(path)
         shown = text if len(text) <= 80 else f"{text[:80]}…"
         raise UserError(f"{what} {shown}: {reason_of(error)}") from None
+
+
+def _working_folder_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False

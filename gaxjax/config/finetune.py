@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from gaxjax.common import spelt_out
 from gaxjax.config.base import require, require_choices
 
 
@@ -64,6 +65,9 @@ class FinetuneConfig:
     decode_threads: int = 4
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", spelt_out(self.data, "--data"))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", spelt_out(self.weights, "--weights"))
         require_choices(self)
         for name in ("size", "batch_size", "validate_every", "decode_threads", "max_iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")

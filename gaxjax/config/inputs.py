@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gaxjax.common import spelt_out
 from gaxjax.config.base import require, require_choices
 
 
@@ -23,6 +24,9 @@ class ModelConfig:
     model: str
     architecture: str | None = None
     normalization: Literal["auto", "imagenet", "none"] = "auto"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", spelt_out(self.model, "--model"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,9 @@ class DataConfig:
     decode_threads: int = 4
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", spelt_out(self.data, "--data"))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", spelt_out(self.labels, "--labels"))
         require_choices(self)
         require(isinstance(self.classes, tuple), "classes", self.classes, "a tuple of names")
         require(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gaxjax.common import UserError, counted
+from gaxjax.common import UserError, counted, path_to_read
 from gaxjax.config import DataConfig
 from gaxjax.data.image_set import ImageSet, file_set
 from gaxjax.data.labels import label_space, read_devkit_groundtruth, read_kaggle_solution
@@ -125,7 +125,7 @@ def _flat_folder(
             "their labels by --labels (LOC_val_solution.csv or "
             "ILSVRC2012_validation_ground_truth.txt), or sort them into one folder per class"
         )
-    path = config.labels.expanduser()
+    path = path_to_read(config.labels, "--labels")
     if not path.is_file():
         raise UserError(
             f"--labels {path}: no such file; expected Kaggle's LOC_val_solution.csv or the "

@@ -5,7 +5,7 @@ import posixpath
 from collections.abc import Iterable
 from pathlib import Path
 
-from gaxjax.common import UserError, nearest
+from gaxjax.common import UserError, nearest, path_to_read
 from gaxjax.config import DataConfig
 from gaxjax.data import digits
 from gaxjax.data.decode import HostImage
@@ -53,7 +53,7 @@ def open_images(config: DataConfig, *, num_classes: int | None = None) -> ImageS
         refuse_labels(config, kind)
         refuse_split(config, f"{kind}, which are one held-out set")
         return _digits(config, num_classes)
-    path = Path(config.data).expanduser()
+    path = path_to_read(config.data, "--data")
     if path.is_dir():
         return open_folder(path, config, num_classes)
     if path.is_file() and path.suffix.lower() == ".csv":
@@ -81,7 +81,7 @@ def splits_of(data: str) -> tuple[str, ...]:
         >>> splits_of("digits")
         ()
     """
-    path = Path(data).expanduser()
+    path = path_to_read(data, "--data")
     found: Iterable[str] = ()
     if path.is_dir():
         found = split_folders(path)

@@ -17,7 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gaxjax.common import UserError, cannot_write, one_line, own_numbers
+from gaxjax.common import (
+    UserError,
+    cannot_write,
+    one_line,
+    own_numbers,
+    path_to_read,
+    path_to_write,
+)
 from gaxjax.models import registry
 from gaxjax.models.arrays import read_arrays, read_description, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
@@ -108,7 +115,7 @@ def save(
         UserError: ``path`` is a file, or a folder that holds something else; or it cannot be
             written.
     """
-    path = Path(path).absolute()
+    path = path_to_write(path, "the checkpoint").absolute()
     check_destination(path)
     weights = {name: jnp.asarray(array) for name, array in named_weights(model).items()}
     expected = named_weights(_abstract_model(metadata))
@@ -140,7 +147,7 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
         >>> model((images / 255.0 - mean) / std).shape
         (4, 10)
     """
-    path = Path(path).absolute()
+    path = path_to_read(path, "the checkpoint").absolute()
     description = _read_description(path)
     metadata = _metadata(path, description)
     model = _abstract_model(metadata)
@@ -157,7 +164,7 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
 
 def check_destination(path: Path | str) -> None:
     """Raise UserError where `save` would refuse ``path``; for asking before long work."""
-    path = Path(path).absolute()
+    path = path_to_write(path, "--output").absolute()
     if path.exists() and not is_checkpoint(path) and not _is_empty_folder(path):
         raise UserError(
             f"{path} exists and is no gaxjax checkpoint; name a new folder, or remove it first"

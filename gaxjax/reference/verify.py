@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from converters import is_torchvision_name
-from gaxjax.common import UserError, interruption, own_numbers
+from gaxjax.common import UserError, interruption, own_numbers, path_to_read
 from gaxjax.config import DataConfig, ModelConfig
 from gaxjax.data import Batch, ImageSet, batches, open_images
 from gaxjax.reference.comparison import RELATIVE_TOLERANCE, Comparison, Seen, Tally, see
@@ -259,7 +259,7 @@ def _open_model(run: Run, model: str | None, weights: Path | None) -> TorchClass
     config = run.config.model
     if model is not None:
         # A checkpoint knows what a state dict had to be told.
-        folder = Path(model).is_dir()
+        folder = path_to_read(model, "--model").is_dir()
         config = ModelConfig(model=model) if folder else dataclasses.replace(config, model=model)
     elif not Path(config.model).exists() and not is_torchvision_name(config.model):
         raise UserError(

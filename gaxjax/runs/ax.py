@@ -9,7 +9,7 @@ from gaxjax.common import UserError, own_numbers, refuse_foreign_converters
 from gaxjax.config import AxRunConfig, to_dict
 from gaxjax.models import Classifier
 from gaxjax.results import Outcome
-from gaxjax.runs.opening import chosen_images, open_classifier
+from gaxjax.runs.opening import chosen_images, open_classifier, place_for
 from gaxjax.runs.shell import Engine, RunSummary, heatmap_dtype, run_engine
 
 
@@ -35,6 +35,7 @@ def run_ax(
     Raises:
         UserError: as `run_gax`; no such layer; the captum backend without torch.
     """
+    output = place_for(output, config)
     classifier = classifier or open_classifier(config.model, fold=False)
     images = chosen_images(config, classifier, note)
     engine: Any

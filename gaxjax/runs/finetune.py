@@ -27,6 +27,8 @@ from gaxjax.common import (
     is_out_of_memory,
     lock,
     own_numbers,
+    path_to_read,
+    path_to_write,
     refuse_strangers,
 )
 from gaxjax.config import DataConfig, FinetuneConfig, ModelConfig, to_dict
@@ -92,7 +94,8 @@ def run_finetune(
     Raises:
         UserError: bad data or settings; another training's folder; a loss that is not finite.
     """
-    root = Path(config.data).expanduser().resolve()
+    output = path_to_write(output, "--output")
+    root = path_to_read(config.data, "--data").resolve()
     if output.resolve().is_relative_to(root) and root.is_dir():
         raise UserError(f"--output {output} lies inside the images of --data {root}: move it")
     refuse_strangers(output, "finetune.json", "split.csv")
@@ -153,7 +156,7 @@ def _divided(
 
     A folder is divided once, into a file; tables and MedMNIST files are divided already.
     """
-    root = Path(config.data).expanduser()
+    root = Path(config.data)
     if not root.is_dir():
         present = splits_of(config.data)
         missing = [name for name in ("train", "val") if name not in present]
@@ -240,7 +243,7 @@ def _model_to_start_from(config: FinetuneConfig, num_classes: int) -> tuple[nnx.
     check_image_size(resting, config.size)
     if config.weights is None:
         return model, "random"
-    is_file = Path(config.weights).is_file()
+    is_file = path_to_read(config.weights, "--weights").is_file()
     named = ModelConfig(model=config.weights, architecture=config.architecture if is_file else None)
     try:
         given = open_classifier(named, fold=False)

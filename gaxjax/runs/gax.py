@@ -10,7 +10,7 @@ from gaxjax.data import find_image
 from gaxjax.gax import GaxEngine
 from gaxjax.models import Classifier
 from gaxjax.results import Outcome
-from gaxjax.runs.opening import chosen_images, open_classifier
+from gaxjax.runs.opening import chosen_images, open_classifier, place_for
 from gaxjax.runs.shell import RunSummary, heatmap_dtype, run_engine
 from gaxjax.runs.snapshots import take_snapshots
 
@@ -39,6 +39,7 @@ def run_gax(
         UserError: bad input; the output folder holds another run or is in use; nothing was
             classified correctly; the disk is full. What was committed stays.
     """
+    output = place_for(output, config)
     classifier = classifier or open_classifier(config.model)
     images = chosen_images(config, classifier, note)
     for name in config.snapshots.snapshot_images:  # a wrong name is said before hours of work

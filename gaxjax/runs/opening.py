@@ -6,10 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from gaxjax.common import UserError, own_numbers, refuse_foreign_converters
+from gaxjax.common import (
+    UserError,
+    own_numbers,
+    path_to_read,
+    path_to_write,
+    place_in_cache,
+    refuse_foreign_converters,
+)
 from gaxjax.config import AxRunConfig, GaxRunConfig, ModelConfig
 from gaxjax.data import ImageSet, open_images
-from gaxjax.models import Classifier, check_image_size, load_classifier
+from gaxjax.models import Classifier, check_image_size, checkpoint, load_classifier
 from gaxjax.runs.evaluate import baselines
 
 
@@ -26,7 +33,7 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     Raises:
         UserError: no such model, one that does not convert, or torch is missing for it.
     """
-    path = Path(config.model)
+    path = path_to_read(config.model, "--model")
     if path.is_dir():
         if config.architecture is not None or config.normalization != "auto":
             raise UserError(
@@ -60,9 +67,8 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     cached = converters.cache_folder() / f"{path.stem}-{key}"
 
     def converted() -> Path:
-        from gaxjax.models import checkpoint
-
         if not checkpoint.is_checkpoint(cached):
+            place_in_cache(cached.name)
             converters.convert(
                 config.model,
                 cached,
@@ -72,6 +78,21 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
         return cached
 
     return _load_or_rebuild(converted, fold)
+
+
+def place_for(output: Path | str, config: GaxRunConfig | AxRunConfig) -> Path:
+    """Return a run's folder, spelt out, where results would stand alone.
+
+    Raises:
+        UserError: nothing can be written there; or it is the images' folder, or in a checkpoint.
+    """
+    place = path_to_write(output, "--output")
+    whole = place.resolve()
+    if whole == Path(config.data.data).resolve():
+        raise UserError(f"--output {place} is the folder of the images: give one of its own")
+    if any(map(checkpoint.is_checkpoint, (whole, *whole.parents))):
+        raise UserError(f"--output {place} lies in a checkpoint: give a folder outside of it")
+    return place
 
 
 def say_what_it_rests_on(
