@@ -13,8 +13,26 @@ from converters.torchvision_weights import (
     imagenet_class_names,
     is_torchvision_name,
 )
-from gaxjax.common import UserError, cache_folder, file_sha256, own_numbers, path_to_read, spelt_out
-from gaxjax.models import IMAGENET_MEAN, IMAGENET_STD, CheckpointMetadata, Triple, checkpoint
+from gaxjax.common import (
+    UserError,
+    cache_folder,
+    file_sha256,
+    host_free_bytes,
+    own_numbers,
+    path_to_read,
+    require_memory,
+    spelt_out,
+)
+from gaxjax.config import MOST_PIXELS
+from gaxjax.models import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    CheckpointMetadata,
+    Triple,
+    as_classifier,
+    checkpoint,
+    gradient_bytes,
+)
 
 __all__ = ["convert", "mean_and_std", "pretrained"]
 
@@ -63,8 +81,9 @@ def convert(
     path_to_read(source, "the model")
     source, output = spelt_out(source, "the model"), spelt_out(output, "--output")
     checkpoint.check_destination(output)
-    if input_size < 1:
-        raise UserError(f"--input-size must be at least 1 pixel; got {input_size}")
+    if not 1 <= input_size <= MOST_PIXELS:
+        raise UserError(f"--input-size must be from 1 to {MOST_PIXELS:,} pixels; got {input_size}")
+    shape = (input_size, input_size, 3)
     published = None
     if not Path(source).exists() and is_torchvision_name(source):
         published = find_weights(source)
@@ -94,6 +113,13 @@ def convert(
         source=published.name if published else path.name,
         source_sha256=file_sha256(path),
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+    )
+    side_by_side = 2
+    require_memory(
+        side_by_side * gradient_bytes(as_classifier(model, num_classes=num_classes), shape),
+        host_free_bytes(),
+        f"--input-size {input_size}",
+        "give a smaller one: the proof against torch computes images of that size",
     )
     parity = parity_report(
         model,

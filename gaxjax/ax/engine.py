@@ -23,7 +23,9 @@ from gaxjax.ax.objective import AxObjective, Explained, wanted_of
 from gaxjax.ax.stats import BatchStats
 from gaxjax.common import (
     UserError,
+    affordable,
     compiler_options,
+    free_bytes,
     half_as_many,
     hardware,
     is_out_of_memory,
@@ -34,7 +36,7 @@ from gaxjax.common import (
 )
 from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted
 from gaxjax.data import Batch
-from gaxjax.models import Classifier, as_unit_range
+from gaxjax.models import Classifier, as_unit_range, gradient_bytes
 from gaxjax.results import Outcome, Solution
 from gaxjax.score import Scored
 
@@ -107,8 +109,7 @@ class AxEngine:
         self.objective = AxObjective(
             classifier, config, self.wanted, batch.precision, jnp.dtype(heatmap_dtype)
         )
-        on_cpu = self.devices[0].platform == "cpu"
-        self._per_device = batch.batch_size or (_CPU_BATCH if on_cpu else _ACCELERATOR_BATCH)
+        self._per_device = _batch_that_fits(batch, classifier, image_shape, self.devices)
         self._mesh = Mesh(np.array(self.devices), ("images",))
         self._weights = jax.device_put(classifier.weights, NamedSharding(self._mesh, P()))
         self._explain: Callable[..., Explained] | None = None
@@ -271,6 +272,24 @@ class AxEngine:
         )
         self._explain, self._score = None, {}
         self.stats.halvings += 1
+
+
+def _batch_that_fits(
+    batch: BatchConfig, classifier: Classifier, shape: tuple[int, ...], devices: list[jax.Device]
+) -> int:
+    """Return the images side by side on each device: as asked, or as many as the memory takes.
+
+    Raises:
+        UserError: so many, or even one, need more than is free.
+    """
+    on_cpu = devices[0].platform == "cpu"
+    each, free = gradient_bytes(classifier, shape), free_bytes(devices)
+    if batch.batch_size is None:
+        count = _CPU_BATCH if on_cpu else _ACCELERATOR_BATCH
+        while count > 1 and count * each > free:
+            count //= 2
+        return affordable(count, each, free, "--batch-size", halves=True)
+    return affordable(batch.batch_size, each, free, "--batch-size", halves=not on_cpu)
 
 
 def ax_solutions(

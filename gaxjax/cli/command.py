@@ -34,9 +34,9 @@ class Command:
         """
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             given, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
-            if isinstance(given, Path):
-                object.__setattr__(self, field.name, spelt_out(given, flag))
-            elif isinstance(given, str) and field.name in ("source", "model", "data"):
+            if isinstance(given, Path) or (
+                isinstance(given, str) and field.name in ("source", "model", "data")
+            ):
                 object.__setattr__(self, field.name, spelt_out(given, flag))
             elif isinstance(given, tuple) and given and isinstance(given[0], Path):
                 spelt = tuple(spelt_out(path, flag) for path in given)

@@ -27,7 +27,7 @@ from .files import (
 )
 from .header import FolderHeader, damaged, read_values, refuse_strangers
 from .interruption import interruptions
-from .memory import host_free_bytes, require_memory
+from .memory import affordable, host_free_bytes, require_memory
 from .paths import cannot_read, path_to_read, path_to_write, reason_of, spelt_out
 from .progress import RunProgress, StepProgress, Timed
 from .surroundings import foreign_settings, own_numbers, yielding_own_numbers
@@ -50,6 +50,7 @@ __all__ = [
     "Table",
     "Timed",
     "UserError",
+    "affordable",
     "at_least_float32",
     "cache_folder",
     "cannot_read",

@@ -14,11 +14,11 @@ from gaxjax.common.text import one_line
 
 __all__ = [
     "cache_folder",
-    "lock",
-    "place_in_cache",
     "cannot_write",
     "checked_output",
     "file_sha256",
+    "lock",
+    "place_in_cache",
     "replacing",
     "replacing_folder",
     "write_text",

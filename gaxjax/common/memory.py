@@ -12,7 +12,7 @@ import psutil
 from gaxjax.common.errors import UserError
 from gaxjax.common.text import in_bytes
 
-__all__ = ["allowed_cores", "host_free_bytes", "require_memory"]
+__all__ = ["affordable", "allowed_cores", "host_free_bytes", "require_memory"]
 
 _NO_LIMIT = 2**60  # version 1 writes nearly 2**63 where there is none
 
@@ -64,16 +64,47 @@ def require_memory(needed: int, free: int, what: str, mend: str) -> None:
         UserError: more is needed than is free; both are told.
 
     Example:
-        >>> require_memory(4_800_000_000, 2_100_000_000, "--size 20000", "give a smaller --size")
+        >>> require_memory(4_800_000_000, 2_100_000_000, "--size 20000", "give a smaller one")
         Traceback (most recent call last):
             ...
-        gaxjax.common.errors.UserError: --size 20000 needs about 4.8 GB and 2.1 GB are free: give a smaller --size
+        UserError: --size 20000 needs about 4.8 GB, 2.1 GB are free: give a smaller one
     """
     if needed > free:
         raise UserError(
-            f"{what} needs about {in_bytes(int(needed))} and {in_bytes(max(0, free))} are free: "
-            f"{mend}"
+            f"{what} needs about {in_bytes(needed)}, {in_bytes(max(0, free))} are free: {mend}"
         )
+
+
+def affordable(count: int, each: int, free: int, flag: str, *, halves: bool) -> int:
+    """Return how many images side by side to begin with: as many as asked, where they may fit.
+
+    Args:
+        count: how many are asked for.
+        each: bytes that one needs, at least.
+        free: bytes.
+        flag: what asks for them, such as `--batch-size`.
+        halves: whether running out of memory is told, and answered with half as many: then what is
+            hopeless alone is halved here. Else it is refused: a host ends the process instead.
+
+    Raises:
+        UserError: one does not fit; or so many do not, and nobody would tell.
+
+    Example:
+        >>> affordable(8, 10**9, 10**10, "--slots", halves=False)
+        8
+        >>> affordable(64, 10**9, 10**10, "--slots", halves=True)
+        32
+    """
+    require_memory(each, free, "a single image", "give smaller images (--size)")
+    if not halves:
+        fits = 2 ** (max(1, free // (2 * max(each, 1))).bit_length() - 1)
+        require_memory(count * each, free, f"{flag} {count}", f"{flag} {fits} would fit")
+    while count > 1 and count * each > _HOPELESS * free:
+        count //= 2
+    return count
+
+
+_HOPELESS = 4  # times the free memory: estimates are rough, and what may fit is tried
 
 
 def _group_memory(root: Path) -> Iterator[tuple[int, int]]:
@@ -87,9 +118,10 @@ def _group_memory(root: Path) -> Iterator[tuple[int, int]]:
             limit, used = _number(folder / limit_file), _number(folder / use_file)
             if limit is None or used is None or limit >= _NO_LIMIT:
                 continue
-            held = dict(zip(*[iter(_words(folder / "memory.stat"))] * 2, strict=False))
+            words = _words(folder / "memory.stat")
+            held = dict(zip(words[::2], words[1::2], strict=False))
             kinds = (f"{kind}_file" for kind in ("inactive", "active"))
-            files = [held.get(prefix + kind, held.get(kind, "0")) for kind in kinds]
+            files = [held.get(prefix + kind) or held.get(kind) or "0" for kind in kinds]
             yield limit, max(0, used - sum(int(size) for size in files if size.isdigit()))
 
 

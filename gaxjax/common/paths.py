@@ -14,7 +14,7 @@ from gaxjax.common.errors import UserError
 
 __all__ = ["cannot_read", "path_to_read", "path_to_write", "reason_of", "spelt_out"]
 
-_Path = TypeVar("_Path", str, Path)
+_Path = TypeVar("_Path", str, Path, str | Path)
 
 _REASONS = {
     errno.ENAMETOOLONG: "the name is longer than the system takes",

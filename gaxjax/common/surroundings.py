@@ -1,4 +1,4 @@
-"""The process around us: JAX's settings that a user, a notebook or the environment may have changed.
+"""The process around us: JAX's settings, which a user, a notebook or the environment may change.
 
 Our numbers are float32 where nothing else is said, a `not_finite` image is an outcome of ours, and
 shapes are broadcast. So public functions compute under JAX's own defaults, and the caller's

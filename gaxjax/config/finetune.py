@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gaxjax.common import spelt_out
-from gaxjax.config.base import require, require_choices
+from gaxjax.config.base import MOST_PIXELS, require, require_choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,7 @@ class FinetuneConfig:
         require_choices(self)
         for name in ("size", "batch_size", "validate_every", "decode_threads", "max_iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.size <= MOST_PIXELS, "size", self.size, f"at most {MOST_PIXELS:,} pixels")
         for name in ("seed", "min_iterations"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         require(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from gaxjax.common import spelt_out
-from gaxjax.config.base import require, require_choices
+from gaxjax.config.base import MOST_PIXELS, require, require_choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,9 @@ class DataConfig:
             " ".join(self.classes),
             "without repetition",
         )
-        require(self.size >= 1, "size", self.size, "at least 1 pixel")
+        require(
+            1 <= self.size <= MOST_PIXELS, "size", self.size, f"from 1 to {MOST_PIXELS:,} pixels"
+        )
         require(
             self.resize_size is None or self.resize == "crop",
             "resize_size",

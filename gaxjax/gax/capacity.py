@@ -16,6 +16,7 @@ import numpy as np
 
 from gaxjax.common import (
     UserError,
+    affordable,
     cache_folder,
     compiler_options,
     free_bytes,
@@ -56,11 +57,14 @@ def choose_slots(
     Never more than the images need; never fewer than one.
 
     Raises:
-        UserError: not even one image fits.
+        UserError: not even one image fits, or not as many as asked for.
     """
     needed = None if num_images is None else max(1, -(-num_images // len(devices)))
     if isinstance(config.slots, int):
-        return min(config.slots, needed or config.slots)
+        slots = min(config.slots, needed or config.slots)
+        least = int(bytes_per_slot(objective, image) / _RESIDUAL_FACTOR)
+        halves = devices[0].platform != "cpu"
+        return affordable(slots, least, free_bytes(devices), "--slots", halves=halves)
     on_cpu = devices[0].platform == "cpu"
     if config.slots == "auto":
         most = _fitting_slots(objective, image, devices, _SWEPT_CPU if on_cpu else _SWEPT)

@@ -9,6 +9,7 @@ from .checkpoint import (
 )
 from .classifier import Classifier, as_classifier, as_unit_range, check_image_size, network_logits
 from .layers import Conv
+from .memory import forward_bytes, gradient_bytes
 from .registry import abstract, architectures, build, head_name
 from .rewriting import fast_form, fold_batch_norm
 from .training import Trainer, TrainState, batch_rows
@@ -31,6 +32,8 @@ __all__ = [
     "check_image_size",
     "fast_form",
     "fold_batch_norm",
+    "forward_bytes",
+    "gradient_bytes",
     "head_name",
     "load_classifier",
     "named_weights",

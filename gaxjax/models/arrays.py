@@ -108,13 +108,14 @@ def read_arrays(
     return arrays
 
 
-_SYSTEM = ("too many open files", "memory", "resource_exhausted", "permission denied")
+_SYSTEM = ("too many open files", "cannot allocate memory", "out of memory", "resource_exhausted")
 
 
 def _is_the_system(error: BaseException) -> bool:
     """Tell whether an error is of memory, permissions or open files, whatever its type."""
     text = str(error).lower()
-    return isinstance(error, MemoryError | OSError) or any(sign in text for sign in _SYSTEM)
+    refused = isinstance(error, MemoryError | OSError) and not isinstance(error, FileNotFoundError)
+    return refused or any(sign in text for sign in _SYSTEM)
 
 
 def _check_files(path: Path, files: Any) -> None:

@@ -5,9 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from gaxjax.ax import AxEngine
-from gaxjax.common import UserError, own_numbers, refuse_foreign_converters
+from gaxjax.common import (
+    UserError,
+    affordable,
+    host_free_bytes,
+    own_numbers,
+    refuse_foreign_converters,
+)
 from gaxjax.config import AxRunConfig, to_dict
-from gaxjax.models import Classifier
+from gaxjax.models import Classifier, gradient_bytes
 from gaxjax.results import Outcome
 from gaxjax.runs.opening import chosen_images, open_classifier, place_for
 from gaxjax.runs.shell import Engine, RunSummary, heatmap_dtype, run_engine
@@ -40,6 +46,10 @@ def run_ax(
     images = chosen_images(config, classifier, note)
     engine: Any
     if config.ax.backend == "captum":
+        shape = (config.data.size, config.data.size, 3)
+        count = config.batch.batch_size or 1
+        each, free = gradient_bytes(classifier, shape), host_free_bytes()
+        affordable(count, each, free, "--batch-size", halves=False)
         engine = _captum_engine(config)
     else:
         engine = AxEngine(

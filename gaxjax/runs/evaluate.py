@@ -1,5 +1,6 @@
 """How well a classifier does on an image set: the figures of the paper's Table 1."""
 
+import math
 from collections.abc import Generator
 from functools import partial
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from gaxjax.common import own_numbers, pad_rows, yielding_own_numbers
+from gaxjax.common import free_bytes, own_numbers, pad_rows, require_memory, yielding_own_numbers
 from gaxjax.config import ScoreSpace
 from gaxjax.data import ImageSet, batches
-from gaxjax.models import Classifier, as_unit_range, check_image_size
+from gaxjax.models import Classifier, as_unit_range, check_image_size, forward_bytes
 from gaxjax.results import Evaluation
 from gaxjax.score import GAX_SPACES, Reading, classify
 
@@ -60,9 +61,16 @@ def baselines(
         score_space: `raw` classifies the pixels as they are; the others normalise them.
 
     Raises:
-        UserError: the images are too small for the classifier.
+        UserError: the images are too small for the classifier, or too large for the memory.
     """
     check_image_size(classifier, images.size)
+    shape = (images.size, images.size, 3)
+    require_memory(
+        _BATCH * (forward_bytes(classifier, shape) + math.prod(shape)),
+        free_bytes(jax.local_devices()[:1]),
+        f"--size {images.size} ({_BATCH} images side by side)",
+        "give a smaller --size",
+    )
     one = jax.vmap(partial(classify, classifier, GAX_SPACES[score_space]), in_axes=(None, 0, 0))
 
     @jax.jit

@@ -8,6 +8,7 @@ OUTPUT/
   model.ckpt/    the trained classifier, for every other command
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from gaxjax import models
 from gaxjax.common import (
     StepProgress,
     UserError,
+    free_bytes,
     interruption,
     is_out_of_memory,
     lock,
@@ -30,6 +32,7 @@ from gaxjax.common import (
     path_to_read,
     path_to_write,
     refuse_strangers,
+    require_memory,
 )
 from gaxjax.config import DataConfig, FinetuneConfig, ModelConfig, to_dict
 from gaxjax.data import ImageSet, batches, make_split, open_images, read_split, splits_of
@@ -40,6 +43,7 @@ from gaxjax.models import (
     batch_rows,
     check_image_size,
     checkpoint,
+    gradient_bytes,
     load_classifier,
 )
 from gaxjax.results import Evaluation
@@ -304,6 +308,7 @@ def _trained(
     if _is_over(config, iteration, accuracy):
         return state, accuracy
 
+    _check_memory(config, trainer, len(train.records) + len(validation.records))
     images, labels = _arrays(train, config.decode_threads, "train on")
     shown, wanted = _arrays(validation, config.decode_threads, "validate on")
     log.begin_session()
@@ -341,6 +346,26 @@ def _trained(
             seconds = earlier + time.monotonic() - started
             log.keep(state, iteration, mean, accuracy, seconds)
     return state, accuracy
+
+
+def _check_memory(config: FinetuneConfig, trainer: Trainer, num_images: int) -> None:
+    """Hold all images, which stay on the device, and a batch's gradients against what is free.
+
+    Raises:
+        UserError: they need more.
+    """
+    free, shape = free_bytes(jax.local_devices()[:1]), (config.size, config.size, 3)
+    kept = num_images * math.prod(shape)
+    require_memory(
+        kept,
+        free,
+        f"--size {config.size} for {num_images:,} images",
+        "give a smaller --size, or fewer images",
+    )
+    resting = as_classifier(trainer.model(trainer.start()), num_classes=2, fingerprint="-")
+    each = gradient_bytes(resting, shape)
+    flags = f"--batch-size {config.batch_size} at --size {config.size}"
+    require_memory(config.batch_size * each, free - kept, flags, "give a smaller one of them")
 
 
 def _is_over(config: FinetuneConfig, iteration: int, accuracy: float) -> bool:
