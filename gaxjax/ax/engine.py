@@ -288,8 +288,8 @@ def _batch_that_fits(
         count = _CPU_BATCH if on_cpu else _ACCELERATOR_BATCH
         while count > 1 and count * each > free:
             count //= 2
-        return affordable(count, each, free, "--batch-size", halves=True)
-    return affordable(batch.batch_size, each, free, "--batch-size", halves=not on_cpu)
+        return affordable(count, each, free, "--batch-size", shape, halves=True)
+    return affordable(batch.batch_size, each, free, "--batch-size", shape, halves=not on_cpu)
 
 
 def ax_solutions(

@@ -4,7 +4,7 @@ A container or a batch job is a control group (cgroup) with limits of its own, w
 figures know nothing of; every group above it limits it as well.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -75,7 +75,9 @@ def require_memory(needed: int, free: int, what: str, mend: str) -> None:
         )
 
 
-def affordable(count: int, each: int, free: int, flag: str, *, halves: bool) -> int:
+def affordable(
+    count: int, each: int, free: int, flag: str, shape: Sequence[int], *, halves: bool
+) -> int:
     """Return how many images side by side to begin with: as many as asked, where they may fit.
 
     Args:
@@ -83,6 +85,7 @@ def affordable(count: int, each: int, free: int, flag: str, *, halves: bool) -> 
         each: bytes that one needs, at least.
         free: bytes.
         flag: what asks for them, such as `--batch-size`.
+        shape: of an image, (H, W, 3).
         halves: whether running out of memory is told, and answered with half as many: then what is
             hopeless alone is halved here. Else it is refused: a host ends the process instead.
 
@@ -90,12 +93,13 @@ def affordable(count: int, each: int, free: int, flag: str, *, halves: bool) -> 
         UserError: one does not fit; or so many do not, and nobody would tell.
 
     Example:
-        >>> affordable(8, 10**9, 10**10, "--slots", halves=False)
+        >>> affordable(8, 10**9, 10**10, "--slots", (64, 64, 3), halves=False)
         8
-        >>> affordable(64, 10**9, 10**10, "--slots", halves=True)
+        >>> affordable(64, 10**9, 10**10, "--slots", (64, 64, 3), halves=True)
         32
     """
-    require_memory(each, free, "a single image", "give smaller images (--size)")
+    image = f"an image of {shape[0]} × {shape[1]}"
+    require_memory(each, free, image, "give smaller ones (--size)")
     if not halves:
         fits = 2 ** (max(1, free // (2 * max(each, 1))).bit_length() - 1)
         require_memory(count * each, free, f"{flag} {count}", f"{flag} {fits} would fit")

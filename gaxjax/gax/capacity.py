@@ -64,7 +64,7 @@ def choose_slots(
         slots = min(config.slots, needed or config.slots)
         least = int(bytes_per_slot(objective, image) / _RESIDUAL_FACTOR)
         halves = devices[0].platform != "cpu"
-        return affordable(slots, least, free_bytes(devices), "--slots", halves=halves)
+        return affordable(slots, least, free_bytes(devices), "--slots", image.shape, halves=halves)
     on_cpu = devices[0].platform == "cpu"
     if config.slots == "auto":
         most = _fitting_slots(objective, image, devices, _SWEPT_CPU if on_cpu else _SWEPT)

@@ -49,7 +49,7 @@ def run_ax(
         shape = (config.data.size, config.data.size, 3)
         count = config.batch.batch_size or 1
         each, free = gradient_bytes(classifier, shape), host_free_bytes()
-        affordable(count, each, free, "--batch-size", halves=False)
+        affordable(count, each, free, "--batch-size", shape, halves=False)
         engine = _captum_engine(config)
     else:
         engine = AxEngine(

@@ -65,12 +65,11 @@ def baselines(
     """
     check_image_size(classifier, images.size)
     shape = (images.size, images.size, 3)
-    require_memory(
-        _BATCH * (forward_bytes(classifier, shape) + math.prod(shape)),
-        free_bytes(jax.local_devices()[:1]),
-        f"--size {images.size} ({_BATCH} images side by side)",
-        "give a smaller --size",
-    )
+    needed = _BATCH * (forward_bytes(classifier, shape) + math.prod(shape))
+    free = free_bytes(jax.local_devices()[:1])
+    fits = 2 ** int(math.log2(max(1, images.size * math.sqrt(free / 2 / needed))))
+    what = f"--size {images.size}, {_BATCH} images side by side,"
+    require_memory(needed, free, what, f"--size {fits} would fit")
     one = jax.vmap(partial(classify, classifier, GAX_SPACES[score_space]), in_axes=(None, 0, 0))
 
     @jax.jit
