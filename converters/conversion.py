@@ -22,15 +22,26 @@ from converters.torchvision_weights import (
     published_file,
 )
 from converters.variants import what_shares_keys
-from gaxjax.common import UserError, cache_folder, file_sha256
-from gaxjax.config import require_normalization
+from gaxjax.common import (
+    UserError,
+    cache_folder,
+    file_sha256,
+    host_free_bytes,
+    own_numbers,
+    path_to_read,
+    require_memory,
+    spelt_out,
+)
+from gaxjax.config import MOST_PIXELS, require_normalization
 from gaxjax.models import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     CheckpointMetadata,
     Triple,
+    as_classifier,
     checkpoint,
     fold_batch_norm,
+    gradient_bytes,
 )
 
 __all__ = ["convert", "mean_and_std", "normalization_of", "pretrained"]
@@ -43,6 +54,7 @@ _MAX_LOGIT_DIFFERENCE = 1e-3
 _PACKAGES = ("gaxjax", "jax", "flax", "orbax-checkpoint", "torch", "torchvision")
 
 
+@own_numbers()
 def convert(
     source: str | torch.nn.Module,
     output: Path,
@@ -97,9 +109,13 @@ def convert(
         >>> parity["folded"]["logits"]["max_rel"] < 1e-5
         True
     """
+    if not isinstance(source, torch.nn.Module):
+        path_to_read(source, "the model")
+        source = spelt_out(source, "the model")
+    output = spelt_out(output, "--output")
     checkpoint.check_destination(output)
-    if input_size < 1:
-        raise UserError(f"--input-size must be at least 1 pixel; got {input_size}")
+    if not 1 <= input_size <= MOST_PIXELS:
+        raise UserError(f"--input-size must be from 1 to {MOST_PIXELS:,} pixels; got {input_size}")
     require_normalization(normalization, mean, std)
     weights, published, origin = _read(source, architecture, ema=ema, binary=binary)
     if published is not None:
@@ -153,6 +169,13 @@ def convert(
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},
         source=origin["source"],
         source_sha256=origin.get("source_sha256", ""),
+    )
+    side_by_side, shape = 2, (input_size, input_size, 3)
+    require_memory(
+        side_by_side * gradient_bytes(as_classifier(model, num_classes=num_classes), shape),
+        host_free_bytes(),
+        f"--input-size {input_size}",
+        "give a smaller one: the proof against torch computes images of that size",
     )
     parity = parity_report(
         model,
@@ -308,6 +331,7 @@ def _existing(source: str) -> Path:
 def _class_names(path: Path | None, num_classes: int) -> tuple[str, ...] | None:
     if path is None:
         return imagenet_class_names() if num_classes == _IMAGENET_CLASSES else None
+    path = path_to_read(path, "--class-names")
     try:
         names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ import torch
 from converters.choice import choose, harmless
 from converters.tensors import to_arrays
 from converters.torch_file import load_tensors
-from gaxjax.common import UserError
+from gaxjax.common import UserError, path_to_read
 from gaxjax.models import Triple
 
 __all__ = ["TorchWeights", "read_state_dict", "read_weights", "weights_of"]
@@ -73,7 +73,7 @@ def read_weights(path: Path | str, *, ema: bool = False, binary: bool = False) -
         >>> read_weights("model.pth").notes
         ()
     """
-    path = Path(path)
+    path = path_to_read(path, "the state dict")
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(f"the state dict {path} {what}; give a .pth or .safetensors file")

@@ -23,17 +23,21 @@ from gaxjax.ax.objective import AxObjective, Explained, wanted_of
 from gaxjax.ax.stats import BatchStats
 from gaxjax.common import (
     UserError,
+    affordable,
     compiled_once,
     compiler_options,
+    free_bytes,
     half_as_many,
     hardware,
     is_out_of_memory,
     local_devices,
+    own_numbers,
     pad_rows,
+    yielding_own_numbers,
 )
 from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted, require_config
 from gaxjax.data import Batch
-from gaxjax.models import Classifier, as_unit_range, check_engine, checked_first
+from gaxjax.models import Classifier, as_unit_range, check_engine, checked_first, gradient_bytes
 from gaxjax.results import Outcome, Solution
 from gaxjax.score import Scored
 
@@ -82,6 +86,7 @@ class AxEngine:
 
     backend = "jax"
 
+    @own_numbers()
     def __init__(
         self,
         classifier: Classifier,
@@ -109,8 +114,7 @@ class AxEngine:
         self.objective = AxObjective(
             classifier, config, self.wanted, batch.precision, jnp.dtype(heatmap_dtype)
         )
-        on_cpu = self.devices[0].platform == "cpu"
-        self._per_device = batch.batch_size or (_CPU_BATCH if on_cpu else _ACCELERATOR_BATCH)
+        self._per_device = _batch_that_fits(batch, classifier, image_shape, self.devices)
         self._mesh = Mesh(np.array(self.devices), ("images",))
         self._weights = jax.device_put(classifier.weights, NamedSharding(self._mesh, P()))
         self._explain: Callable[..., Explained] | None = None
@@ -132,6 +136,7 @@ class AxEngine:
         """On what it runs, for a run's header."""
         return hardware(self.devices)
 
+    @own_numbers()
     def warm_up(self) -> None:
         """Compile everything; `run` does it when it was not done before.
 
@@ -146,6 +151,7 @@ class AxEngine:
             except jax.errors.JaxRuntimeError as error:
                 self._halve(error)
 
+    @yielding_own_numbers
     def run(self, batches: Iterable[Batch]) -> Generator[list[Solution], None, None]:
         """Yield one list of solutions per image, in the order of the batches.
 
@@ -280,6 +286,24 @@ class AxEngine:
         )
         self._explain, self._score = None, {}
         self.stats.halvings += 1
+
+
+def _batch_that_fits(
+    batch: BatchConfig, classifier: Classifier, shape: tuple[int, ...], devices: list[jax.Device]
+) -> int:
+    """Return the images side by side on each device: as asked, or as many as the memory takes.
+
+    Raises:
+        UserError: so many, or even one, need more than is free.
+    """
+    on_cpu = devices[0].platform == "cpu"
+    each, free = gradient_bytes(classifier, shape), free_bytes(devices)
+    if batch.batch_size is None:
+        count = _CPU_BATCH if on_cpu else _ACCELERATOR_BATCH
+        while count > 1 and count * each > free:
+            count //= 2
+        return affordable(count, each, free, "--batch-size", shape, halves=True)
+    return affordable(batch.batch_size, each, free, "--batch-size", shape, halves=not on_cpu)
 
 
 def ax_solutions(

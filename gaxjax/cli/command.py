@@ -1,7 +1,11 @@
 """What a command is."""
 
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
+
+from gaxjax.common import spelt_out
 
 __all__ = ["Command"]
 
@@ -14,11 +18,29 @@ class Command:
 
     Attributes:
         computes: whether it computes for so long that huge pages pay.
+        on_devices: whether it computes with JAX at all.
         kept: what is left of it after Ctrl-C, as the end of a sentence.
     """
 
     computes: ClassVar[bool] = False
+    on_devices: ClassVar[bool] = True
     kept: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Spell every path out, `~` too: the shell leaves it in `--output=~/run`.
+
+        Raises:
+            UserError: there is none of the name.
+        """
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            given, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
+            if isinstance(given, Path) or (
+                isinstance(given, str) and field.name in ("source", "model", "data")
+            ):
+                object.__setattr__(self, field.name, spelt_out(given, flag))
+            elif isinstance(given, tuple) and given and isinstance(given[0], Path):
+                spelt = tuple(spelt_out(path, flag) for path in given)
+                object.__setattr__(self, field.name, spelt)
 
     def execute(self, given: Sequence[str]) -> int:
         """Do it; return the exit status: 0, or 1 for a failed verification.

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from gaxjax.common import printable
+
 if TYPE_CHECKING:
     from gaxjax.results import Evaluation
     from gaxjax.runs import RunSummary
 
 __all__ = [
     "check_or_report",
+    "complain",
     "console",
     "note",
     "print_evaluation",
@@ -40,8 +43,17 @@ tables = _Console(highlight=False, width=120)
 
 
 def say(text: str) -> None:
-    """Print a line as it is: brackets in it are no markup."""
-    console.print(text, markup=False)
+    """Print a line: brackets in it are no markup, and nothing in it commands the terminal."""
+    console.print(printable(text), markup=False)
+
+
+def complain(text: str) -> None:
+    """Print to stderr why a command ends; a message may have several lines."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    errors.print(f"gaxjax: {printable(text, keep=_LINE_BREAK)}")
+
+
+_LINE_BREAK = "\n"
 
 
 def note(text: str) -> None:
@@ -51,9 +63,10 @@ def note(text: str) -> None:
 
 def wrote(*files: tuple[Path, str], next_command: str) -> None:
     """Print each file with what it holds, then a command to try next."""
-    width = max(len(str(path)) for path, _ in files)
-    for path, what in files:
-        say(f"Wrote {path!s:<{width}}  {what}")
+    names = [printable(str(path)) for path, _ in files]
+    width = max(map(len, names))
+    for name, (_, what) in zip(names, files, strict=True):
+        say(f"Wrote {name:<{width}}  {what}")
     say(f"Next: {next_command}")
 
 

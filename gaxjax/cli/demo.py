@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import note, print_gap, print_outcomes, say, wrote
+from gaxjax.common import path_to_write
 from gaxjax.config import (
     AxRunConfig,
     DataConfig,
@@ -43,6 +44,7 @@ class Demo(Command):
         from gaxjax.report import write_report
         from gaxjax.runs import run_ax, run_gax
 
+        path_to_write(self.output / "run", "--output")
         trained, run, ax = (self.output / name for name in ("digits.ckpt", "run", "ax"))
         if not checkpoint.is_checkpoint(trained):
             say("Training a small residual net on 1,348 handwritten digits …")

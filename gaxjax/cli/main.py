@@ -11,22 +11,34 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from gaxjax.cli.ax import Ax
 from gaxjax.cli.command import Command
+from gaxjax.cli.console import complain
 from gaxjax.cli.convert import Convert
 from gaxjax.cli.demo import Demo
 from gaxjax.cli.evaluate import Evaluate
 from gaxjax.cli.finetune import Finetune
 from gaxjax.cli.gax import Gax
 from gaxjax.cli.report import Report
-from gaxjax.cli.startup import keep_compiled_programs, restart_with_huge_pages
+from gaxjax.cli.startup import (
+    keep_compiled_programs,
+    restart_with_huge_pages,
+    settle_with_jax,
+)
 from gaxjax.cli.statistics import Statistics
 from gaxjax.cli.toy import Toy
 from gaxjax.cli.verify import Verify
 from gaxjax.cli.view import View
-from gaxjax.common import UserError, interruptions, nearest
+from gaxjax.common import (
+    UserError,
+    cache_folder,
+    interruptions,
+    nearest,
+    one_line,
+    printable,
+    reason_of,
+)
 from gaxjax.config import AX_PRESETS, GAX_PRESETS, to_dict
 
 __all__ = ["COMMANDS", "STOPPED", "entry", "main", "parse"]
@@ -45,34 +57,59 @@ COMMANDS: tuple[type[Command], ...] = (
     View,
     Toy,
 )
+USER_ERROR = 2
 STOPPED = 130
 
 
 def entry() -> None:
     """Run the console script: set the process up, and leave at once after a stop."""
+    _open_streams()
     if _named(sys.argv[1:]).computes:
         restart_with_huge_pages()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal gets "?" for "×"
-    status = main(before=keep_compiled_programs)
+    status = _flushed(main(before=_set_up))
     if status == STOPPED:
         # Threads of XLA and torch may still compute, and crash when Python takes itself down.
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
 
 
+def _open_streams() -> None:
+    """Give a process that was started without an output one that leads nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open as long as we run)
+
+
+def _set_up(command: Command) -> None:
+    settle_with_jax(on_devices=command.on_devices)
+    keep_compiled_programs()
+
+
+def _flushed(status: int) -> int:
+    """Have all that was printed written; a disk that is full is told, not met at the very end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+                complain(f"cannot print: {reason_of(error)}")
+                status = status or USER_ERROR
+    return status
+
+
 def main(
-    arguments: Sequence[str] | None = None, *, before: Callable[[], object] = lambda: None
+    arguments: Sequence[str] | None = None, *, before: Callable[[Command], object] = lambda _: None
 ) -> int:
     """Run one command and return the exit status.
 
     Args:
         arguments: the words after `gaxjax`; this process's own when not given.
-        before: called when the command line is understood, before the command.
+        before: called with the command when the command line is understood, before it is executed.
 
     Returns:
         0; 1 where a verification failed; 2 for a user's mistake; 130 after Ctrl-C.
@@ -85,7 +122,7 @@ def main(
         with interruptions() as interrupted:
             try:
                 command = parse(given)
-                before()
+                before(command)
                 return command.execute(given)
             except UserError:
                 # A library interrupted halfway may have called the interruption something else.
@@ -93,16 +130,38 @@ def main(
                     raise KeyboardInterrupt from None
                 raise
     except UserError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(
-            f"gaxjax: {error}"
-        )
-        return 2
+        complain(str(error))
+        return USER_ERROR
     except KeyboardInterrupt:
         print(f"\ngaxjax: stopped{_named(given).kept}", file=sys.stderr)
         return STOPPED
     except BrokenPipeError:  # `gaxjax … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (OSError, MemoryError, RuntimeError) as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        complain(refusal)
+        return USER_ERROR
+
+
+def _refusal(error: Exception) -> str | None:
+    """Return the one line for what the system refused, None for a fault of ours."""
+    if isinstance(error, MemoryError):
+        return f"the memory ran out ({one_line(error)}): give smaller images, or fewer at a time"
+    if not isinstance(error, OSError):
+        if type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error):
+            return "the device's memory ran out: give smaller images, or fewer at a time"
+        return None
+    reason = reason_of(error)
+    if error.filename is None:
+        return f"the system refuses to go on: {reason}"
+    name = os.fsdecode(error.filename) if not isinstance(error.filename, int) else "a file"
+    refusal = f"cannot go on with {name}: {reason}"
+    if name.startswith(str(cache_folder())):
+        refusal += "; GAXJAX_CACHE names another folder for what is kept"
+    return refusal
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -111,13 +170,30 @@ def parse(arguments: Sequence[str]) -> Command:
     Raises:
         UserError: an impossible value.
     """
+    for position, word in enumerate(arguments):
+        flag, equals, value = word.partition("=")
+        if not word or (equals and not value and flag.startswith("--")):
+            before = flag or " ".join(arguments[max(0, position - 1) : position])
+            raise UserError(f"an empty text is given after {before or 'gaxjax'}: give a value")
+    words = [*arguments[:1], *_preset_flags(arguments), *arguments[1:]] or ["--help"]
+    shown = [printable(word) for word in words]
+    if shown == words:
+        return _parsed(words)
+    try:
+        return _parsed(words, console_outputs=False)
+    except SystemExit:  # once more, for its message alone, which repeats the words
+        return _parsed(shown)
+
+
+def _parsed(words: Sequence[str], **options: Any) -> Command:
     union: Any = functools.reduce(operator.or_, COMMANDS)
     return tyro.cli(
         union,
         prog="gaxjax",
         description="Heatmaps that raise an image classifier's confidence, in bulk.",
-        args=[*arguments[:1], *_preset_flags(arguments), *arguments[1:]] or ["--help"],
+        args=words,
         config=(tyro.conf.OmitArgPrefixes,),
+        **options,
     )
 
 

@@ -30,6 +30,8 @@ class Report(Command):
     num_pictures: int = 200
     data: str | None = None
 
+    on_devices = False
+
     def execute(self, given: Sequence[str]) -> int:
         """Write the page and its figures."""
         from gaxjax.report import write_report

@@ -3,10 +3,19 @@
 import hashlib
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["HUGE_PAGES", "keep_compiled_programs", "restart_with_huge_pages"]
+from gaxjax.cli.console import note
+from gaxjax.common import UserError, one_line
+
+__all__ = [
+    "HUGE_PAGES",
+    "keep_compiled_programs",
+    "restart_with_huge_pages",
+    "settle_with_jax",
+]
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 """For ``GLIBC_TUNABLES``: ask the kernel for huge pages."""
@@ -37,14 +46,74 @@ def _pages_are_a_choice() -> bool:
         return False
 
 
+def settle_with_jax(*, on_devices: bool) -> None:
+    """Have JAX start as this environment wants it, and set back what would change our numbers.
+
+    Args:
+        on_devices: whether the command computes with JAX.
+
+    Raises:
+        UserError: JAX or XLA refuses an environment variable, or finds none of the devices named.
+    """
+    if on_devices and os.environ.get("XLA_FLAGS"):
+        _try_flags()
+    try:
+        import jax
+    except ValueError as error:  # of a variable such as JAX_ENABLE_X64=maybe
+        raise UserError(f"JAX refuses an environment variable: {one_line(error)}") from None
+    from gaxjax.common import foreign_settings, no_devices
+
+    foreign = foreign_settings()
+    for name, default in foreign.items():
+        jax.config.update(name, default)
+    if foreign:
+        note(f"{', '.join(map(str.upper, foreign))} is set, and left aside: results are the same")
+    if on_devices:
+        try:
+            jax.local_devices()
+        except (RuntimeError, AssertionError) as error:
+            raise no_devices(error) from None
+
+
+def _try_flags() -> None:
+    """Refuse XLA_FLAGS that XLA does not know, at which it would end the process.
+
+    Raises:
+        UserError: it does not, told by another process.
+    """
+    asking = [sys.executable, "-c", "import jax; jax.local_devices()"]
+    memory = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    tried = subprocess.run(
+        asking, env=os.environ | memory, capture_output=True, text=True, errors="replace"
+    )
+    refusal = [line for line in tried.stderr.splitlines() if "XLA_FLAGS" in line]
+    if tried.returncode and refusal:
+        reason = refusal[-1].rpartition("] ")[2]
+        raise UserError(f"XLA refuses its environment variable ({reason}): mend or unset XLA_FLAGS")
+
+
 def keep_compiled_programs() -> None:
     """Let JAX keep compiled programs in the cache folder, for this kind of processor alone."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
     import jax
 
     from gaxjax.common import cache_folder, processor
 
-    kind = hashlib.sha256(processor().encode()).hexdigest()[:12]
-    folder = cache_folder() / "compiled" / kind
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    own = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if own is None:
+        kind = hashlib.sha256(processor().encode()).hexdigest()[:12]
+        folder = cache_folder() / "compiled" / kind
+    elif not own or "://" in own:  # none is wanted, or it is in the net
+        return
+    else:
+        folder = Path(own)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except (OSError, ValueError):
+        writable = False
+    if writable:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        return
+    jax.config.update("jax_compilation_cache_dir", None)
+    name = "JAX_COMPILATION_CACHE_DIR" if own else "GAXJAX_CACHE"
+    note(f"compiled programs are not kept: {folder} cannot be written; {name} names another folder")

@@ -33,6 +33,8 @@ class Statistics(Command):
     seed: int = 0
     output: Path | None = None
 
+    on_devices = False
+
     def execute(self, given: Sequence[str]) -> int:
         """Print the tables and write their figures."""
         from gaxjax.report import statistics_tables

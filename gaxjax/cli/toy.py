@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import wrote
-from gaxjax.common import UserError, replacing
+from gaxjax.common import UserError, path_to_write, replacing
 
 __all__ = ["Toy", "run_toy"]
 
@@ -45,6 +45,7 @@ def run_toy(output: Path) -> tuple[Path, ...]:
     from gaxjax.report import draw_figure
 
     written: list[Path] = []
+    output = path_to_write(output, "--output")
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, windows in (("figure1", FIGURE_1_WINDOWS), ("figure6", FIGURE_6_WINDOWS)):

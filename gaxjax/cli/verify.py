@@ -10,7 +10,13 @@ import tyro
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import say, wrote
-from gaxjax.common import UserError, checked_output, refuse_foreign_converters, write_text
+from gaxjax.common import (
+    UserError,
+    checked_output,
+    path_to_read,
+    refuse_foreign_converters,
+    write_text,
+)
 
 __all__ = ["Verify"]
 
@@ -53,6 +59,7 @@ class Verify(Command):
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        path_to_read(self.run, "run")
         output = checked_output(self.output or self.run / "verification.json", (".json",))
         columns = (
             TextColumn("{task.description}"),

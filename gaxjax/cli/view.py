@@ -32,6 +32,8 @@ class View(Command):
     save: Path | None = None
     data: str | None = None
 
+    on_devices = False
+
     def execute(self, given: Sequence[str]) -> int:
         """Open the window, or write the file."""
         from gaxjax.report import FILM_SUFFIXES, read_film, save_film, show_film

@@ -7,28 +7,33 @@ from .devices import (
     is_out_of_memory,
     local_devices,
     matmul_precision,
+    no_devices,
     num_cores,
     pad_rows,
     processor,
     same_bits_at_any_count,
 )
-from .errors import UserError, checked_path, described, nearest, ran_out
+from .errors import UserError, described, nearest, ran_out
 from .files import (
     cache_folder,
     cannot_write,
     checked_output,
     file_sha256,
     lock,
+    place_in_cache,
     replacing,
     replacing_folder,
     write_text,
 )
 from .header import FolderHeader, damaged, read_values, refuse_strangers
 from .interruption import interruptions
+from .memory import affordable, host_free_bytes, require_memory
+from .paths import cannot_read, path_to_read, path_to_write, reason_of, spelt_out
 from .programs import compiled_once, forget_programs, lowered_digest
 from .progress import RunProgress, StepProgress, Timed
+from .surroundings import foreign_settings, own_numbers, yielding_own_numbers
 from .table import Column, Strong, Table, columns_of, to_csv
-from .text import counted, in_bytes, one_line
+from .text import counted, in_bytes, one_line, printable
 from .types import HostImages, Image, Images, Labels, Logits, Scalar, at_least_float32
 
 __all__ = [
@@ -46,11 +51,12 @@ __all__ = [
     "Table",
     "Timed",
     "UserError",
+    "affordable",
     "at_least_float32",
     "cache_folder",
+    "cannot_read",
     "cannot_write",
     "checked_output",
-    "checked_path",
     "columns_of",
     "compiled_once",
     "compiler_options",
@@ -58,10 +64,12 @@ __all__ = [
     "damaged",
     "described",
     "file_sha256",
+    "foreign_settings",
     "forget_programs",
     "free_bytes",
     "half_as_many",
     "hardware",
+    "host_free_bytes",
     "in_bytes",
     "interruptions",
     "is_out_of_memory",
@@ -70,17 +78,27 @@ __all__ = [
     "lowered_digest",
     "matmul_precision",
     "nearest",
+    "no_devices",
     "num_cores",
     "one_line",
+    "own_numbers",
     "pad_rows",
+    "path_to_read",
+    "path_to_write",
+    "place_in_cache",
+    "printable",
     "processor",
     "ran_out",
     "read_values",
+    "reason_of",
     "refuse_foreign_converters",
     "refuse_strangers",
     "replacing",
     "replacing_folder",
+    "require_memory",
     "same_bits_at_any_count",
+    "spelt_out",
     "to_csv",
     "write_text",
+    "yielding_own_numbers",
 ]

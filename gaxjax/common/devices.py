@@ -1,6 +1,7 @@
 """Devices: how many, what they have free, and how rows and programs are made for them."""
 
 import functools
+import math
 import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +15,8 @@ import psutil
 from jaxtyping import Shaped
 
 from gaxjax.common.errors import UserError
+from gaxjax.common.memory import allowed_cores, host_free_bytes
+from gaxjax.common.text import one_line
 
 __all__ = [
     "compiler_options",
@@ -23,6 +26,7 @@ __all__ = [
     "is_out_of_memory",
     "local_devices",
     "matmul_precision",
+    "no_devices",
     "num_cores",
     "pad_rows",
     "processor",
@@ -34,31 +38,53 @@ def local_devices(count: int | None) -> list[jax.Device]:
     """Return the first `count` local devices, or all.
 
     Raises:
-        UserError: there are fewer.
+        UserError: there are fewer, or JAX finds none of the platform it was told to take.
     """
-    available: list[jax.Device] = jax.local_devices()
+    try:
+        available: list[jax.Device] = jax.local_devices()
+    except (RuntimeError, AssertionError) as error:  # an assertion where CUDA is missing
+        raise no_devices(error) from error
     if count is not None and count > len(available):
         raise UserError(f"--devices {count} asks for more devices than the {len(available)} here")
     return available[:count]
 
 
+def no_devices(error: Exception) -> UserError:
+    """Return the one line for a platform of which JAX finds no device.
+
+    Example:
+        >>> no_devices(RuntimeError("Unable to initialize backend 'cuda'"))
+        UserError("JAX finds no device (Unable to initialize backend 'cuda')")
+    """
+    reason = "" if isinstance(error, AssertionError) else f" ({one_line(error).split(' (')[0]})"
+    asked = [f"{name}={os.environ[name]}" for name in _ASKING if os.environ.get(name)]
+    mend = f"; {' and '.join(asked)} asks for what is not here: unset it" if asked else ""
+    return UserError(f"JAX finds no device{reason}{mend}")
+
+
+_ASKING = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES")
+
+
 def num_cores() -> int:
-    """Return the number of processor cores that this process may use."""
+    """Return the number of processor cores that this process may use, a container's share too."""
     process = psutil.Process()
     # macOS binds no process to cores.
-    allowed = process.cpu_affinity() if hasattr(process, "cpu_affinity") else None
-    return len(allowed) if allowed else psutil.cpu_count() or 1
+    bound = process.cpu_affinity() if hasattr(process, "cpu_affinity") else None
+    cores = len(bound) if bound else psutil.cpu_count() or 1
+    granted = allowed_cores()
+    return cores if granted is None else max(1, min(cores, math.ceil(granted)))
 
 
 def free_bytes(devices: list[jax.Device]) -> int:
     """Return the free memory of one device, in bytes; host memory is shared among CPU devices.
 
-    Of the host's, what the system holds for files that it could read again is free.
+    Of the host's, what the system holds for files that it could read again is free; a container's
+    limit counts, and this process's own.
     """
     statistics = devices[0].memory_stats() if devices[0].platform != "cpu" else None
     if statistics and "bytes_limit" in statistics:
         return int(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))
-    return int(psutil.virtual_memory().available) // len(devices)
+    return host_free_bytes() // len(devices)
 
 
 def hardware(devices: list[jax.Device]) -> dict[str, str]:

@@ -2,10 +2,8 @@
 
 import difflib
 import errno
-import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 
@@ -50,21 +48,6 @@ def described(value: Any) -> str:
     foreign = home.isidentifier() and home not in ("builtins", "__main__", "gaxjax")
     text = f"{home} {kind}" if foreign else kind
     return f"{'an' if text[0] in 'AEIOUaeiou' else 'a'} {text}"
-
-
-def checked_path(path: Any, argument: str, wanted: str) -> Path:
-    """Return a path that was given as one.
-
-    Raises:
-        UserError: it is no path.
-
-    Example:
-        >>> checked_path("run", "path", "a run's folder").name
-        'run'
-    """
-    if not isinstance(path, str | os.PathLike):
-        raise UserError(f"{argument}: {described(path)}; expected {wanted}, as a path")
-    return Path(path)
 
 
 def ran_out(error: BaseException) -> bool:

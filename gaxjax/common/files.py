@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gaxjax.common.errors import UserError
+from gaxjax.common.paths import path_to_write, reason_of, spelt_out
 from gaxjax.common.text import one_line
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "checked_output",
     "file_sha256",
     "lock",
+    "place_in_cache",
     "replacing",
     "replacing_folder",
     "write_text",
@@ -125,7 +127,7 @@ def cannot_write(what: object, error: Exception, mend: str = "") -> UserError:
         >>> cannot_write("table.csv", OSError(28, "No space left on device"))
         UserError('cannot write table.csv: No space left on device')
     """
-    reason = getattr(error, "strerror", None) or one_line(error)
+    reason = reason_of(error) if isinstance(error, OSError) else one_line(error)
     return UserError(f"cannot write {what}" + (f" ({reason}): {mend}" if mend else f": {reason}"))
 
 
@@ -135,6 +137,7 @@ def checked_output(path: Path, suffixes: tuple[str, ...], *, flag: str = "--outp
     Raises:
         UserError: another suffix, a run's description, or no folder there that can be written.
     """
+    path = path_to_write(path, flag)
     if path.suffix not in suffixes:
         raise UserError(f"{flag} {path} must end in {' or '.join(suffixes)}")
     if path.name == "run.json":
@@ -151,5 +154,29 @@ def file_sha256(path: Path | str) -> str:
 
 
 def cache_folder() -> Path:
-    """Return ``$GAXJAX_CACHE``, or ``~/.cache/gaxjax`` where it is not set."""
-    return Path(os.environ.get("GAXJAX_CACHE") or Path.home() / ".cache" / "gaxjax")
+    """Return ``$GAXJAX_CACHE``, or ``~/.cache/gaxjax`` where it is not set.
+
+    Raises:
+        UserError: it is not set, and there is no home folder.
+    """
+    given = os.environ.get("GAXJAX_CACHE")
+    if given:
+        return spelt_out(Path(given), "GAXJAX_CACHE")
+    try:
+        return Path.home() / ".cache" / "gaxjax"
+    except RuntimeError:
+        raise UserError("there is no home folder: set GAXJAX_CACHE to a folder of yours") from None
+
+
+def place_in_cache(name: str) -> Path:
+    """Return a place in the cache folder, once something could be written there.
+
+    Raises:
+        UserError: it cannot.
+    """
+    place = cache_folder() / name
+    try:
+        path_to_write(place, "the cache folder")
+    except UserError as error:
+        raise UserError(f"{error}; GAXJAX_CACHE names another folder") from None
+    return place

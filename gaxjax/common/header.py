@@ -13,6 +13,7 @@ from typing import Any
 
 from gaxjax.common.errors import UserError
 from gaxjax.common.files import replacing
+from gaxjax.common.paths import cannot_read
 
 __all__ = ["FolderHeader", "damaged", "read_values", "refuse_another", "refuse_strangers"]
 
@@ -67,7 +68,7 @@ def read_values(file: Path, *required: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such file.
-        UserError: it is damaged.
+        UserError: it is damaged, or the system does not let it be read.
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
@@ -75,7 +76,11 @@ def read_values(file: Path, *required: str) -> dict[str, Any]:
             raise TypeError("it holds no object")
     except (FileNotFoundError, NotADirectoryError):
         raise
-    except (ValueError, TypeError, OSError) as error:
+    except OSError as error:
+        raise cannot_read(file, error) from None
+    except RecursionError:
+        raise damaged(file, "it nests too deep") from None
+    except (ValueError, TypeError) as error:
         raise damaged(file, error) from None
     missing = [name for name in required if name not in values]
     if missing:

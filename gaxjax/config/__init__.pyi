@@ -1,5 +1,6 @@
 from .base import (
     METHODS,
+    MOST_PIXELS,
     Method,
     Operation,
     Pooling,
@@ -20,6 +21,7 @@ __all__ = [
     "AX_PRESETS",
     "GAX_PRESETS",
     "METHODS",
+    "MOST_PIXELS",
     "AxConfig",
     "AxRunConfig",
     "BatchConfig",

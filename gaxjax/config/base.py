@@ -30,6 +30,9 @@ Wanted = tuple[Method, str | None]
 
 Pooling = Literal["captum", "complete"]
 
+MOST_PIXELS = 65_536
+"""Height and width of the largest image: JPEG's limit, and 12 GB in one byte a channel."""
+
 _T = TypeVar("_T")
 
 

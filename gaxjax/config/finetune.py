@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gaxjax.config.base import require, require_types
+from gaxjax.common import spelt_out
+from gaxjax.config.base import MOST_PIXELS, require, require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,9 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
+        object.__setattr__(self, "data", spelt_out(self.data, "--data"))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", spelt_out(self.weights, "--weights"))
         for name in ("size", "batch_size", "validate_every", "decode_threads", "max_iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(
@@ -76,6 +80,7 @@ class FinetuneConfig:
             self.pixel_max,
             "at least 1, such as 4095",
         )
+        require(self.size <= MOST_PIXELS, "size", self.size, f"at most {MOST_PIXELS:,} pixels")
         for name in ("seed", "min_iterations"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         require(

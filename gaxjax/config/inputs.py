@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gaxjax.common import UserError
-from gaxjax.config.base import require, require_types
+from gaxjax.common import UserError, spelt_out
+from gaxjax.config.base import MOST_PIXELS, require, require_types
 
 Triple = tuple[float, float, float]
 
@@ -101,6 +101,9 @@ def require_normalization(normalization: str, mean: Triple | None, std: Triple |
 def _spoken(values: Sequence[float]) -> str:
     return " ".join(f"{value:.6g}" for value in values)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", spelt_out(self.model, "--model"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -146,13 +149,18 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
+        object.__setattr__(self, "data", spelt_out(self.data, "--data"))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", spelt_out(self.labels, "--labels"))
         require(
             len(set(self.classes)) == len(self.classes),
             "classes",
             " ".join(self.classes),
             "without repetition",
         )
-        require(self.size >= 1, "size", self.size, "at least 1 pixel")
+        require(
+            1 <= self.size <= MOST_PIXELS, "size", self.size, f"from 1 to {MOST_PIXELS:,} pixels"
+        )
         require(
             self.resize_size is None or self.resize == "crop",
             "resize_size",

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from gaxjax.common import UserError, counted
+from gaxjax.common import UserError, counted, path_to_read
 from gaxjax.config import DataConfig
 from gaxjax.data.image_set import ImageSet, file_set
 from gaxjax.data.label_readings import LabelSpace, ModelClasses
@@ -155,7 +155,7 @@ def _flat_folder(
             "their labels by --labels (LOC_val_solution.csv or "
             "ILSVRC2012_validation_ground_truth.txt), or sort them into one folder per class"
         )
-    path = config.labels.expanduser()
+    path = path_to_read(config.labels, "--labels")
     if not path.is_file():
         raise UserError(
             f"--labels {path}: no such file; expected Kaggle's LOC_val_solution.csv or the "

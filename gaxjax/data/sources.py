@@ -1,13 +1,12 @@
 """Where images come from: folders, a CSV file, a MedMNIST file, the built-in digits."""
 
-import errno
 import os
 import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gaxjax.common import UserError, nearest
+from gaxjax.common import UserError, nearest, path_to_read
 from gaxjax.config import DataConfig
 from gaxjax.data import digits
 from gaxjax.data.decode import HostImage
@@ -130,12 +129,7 @@ def _open(config: DataConfig, model: ModelClasses, by: LabelBy) -> ImageSet:
         refuse_labels(config, kind)
         refuse_split(config, f"{kind}, which are one held-out set")
         return _digits(config, model, by)
-    path = Path(config.data).expanduser()
-    try:
-        path.stat()
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            raise UserError(f"cannot read --data {config.data}: {error.strerror}") from None
+    path = path_to_read(config.data, "--data")
     if path.is_dir():
         return open_folder(path, config, model, by)
     if path.is_file() and path.suffix.lower() == ".csv":
@@ -163,7 +157,7 @@ def splits_of(data: str) -> tuple[str, ...]:
         >>> splits_of("digits")
         ()
     """
-    path = Path(data).expanduser()
+    path = path_to_read(data, "--data")
     found: Iterable[str] = ()
     if path.is_dir():
         found = split_folders(Walk(path))

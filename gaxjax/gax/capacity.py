@@ -1,5 +1,6 @@
 """How many images are optimised side by side: as asked, as many as fit, or by a short sweep."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -15,6 +16,7 @@ import numpy as np
 
 from gaxjax.common import (
     UserError,
+    affordable,
     cache_folder,
     compiler_options,
     free_bytes,
@@ -55,11 +57,14 @@ def choose_slots(
     Never more than the images need; never fewer than one.
 
     Raises:
-        UserError: not even one image fits.
+        UserError: not even one image fits, or not as many as asked for.
     """
     needed = None if num_images is None else max(1, -(-num_images // len(devices)))
     if isinstance(config.slots, int):
-        return min(config.slots, needed or config.slots)
+        slots = min(config.slots, needed or config.slots)
+        least = int(bytes_per_slot(objective, image) / _RESIDUAL_FACTOR)
+        halves = devices[0].platform != "cpu"
+        return affordable(slots, least, free_bytes(devices), "--slots", image.shape, halves=halves)
     on_cpu = devices[0].platform == "cpu"
     if config.slots == "auto":
         most = _fitting_slots(objective, image, devices, _SWEPT_CPU if on_cpu else _SWEPT)
@@ -116,9 +121,10 @@ def swept_slots(
         known = _read(file) | {
             key: min(slots for slots, rate in rates.items() if rate >= _GOOD_ENOUGH * best)
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(known, indent=1))
+        with contextlib.suppress(OSError):  # where it cannot be kept, it is found anew
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary:
+                temporary.write_text(json.dumps(known, indent=1))
     return min(known[key], most)
 
 

@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxjax.common import UserError, half_as_many, hardware, local_devices
+from gaxjax.common import (
+    UserError,
+    half_as_many,
+    hardware,
+    local_devices,
+    own_numbers,
+    yielding_own_numbers,
+)
 from gaxjax.config import EngineConfig, GaxConfig, Precision, require_config
 from gaxjax.data import Batch, Prefetch
 from gaxjax.gax.capacity import choose_slots
@@ -81,6 +88,7 @@ class GaxEngine:
         ...     index, score, heatmap = solution.index, solution.co_score, solution.heatmap
     """
 
+    @own_numbers()
     def __init__(
         self,
         classifier: Classifier,
@@ -116,6 +124,7 @@ class GaxEngine:
         """On what it runs, for a run's header."""
         return hardware(self.devices)
 
+    @own_numbers()
     def warm_up(self) -> Program:
         """Compile everything; `run` does it when it was not done before.
 
@@ -140,6 +149,7 @@ class GaxEngine:
         self.stats.precision = self.objective.precision
         return self.program
 
+    @yielding_own_numbers
     def run(self, batches: Iterable[Batch]) -> Generator[list[Solution], None, None]:
         """Yield each image's one solution, in a list, as they settle, in no particular order.
 

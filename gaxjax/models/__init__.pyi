@@ -9,6 +9,7 @@ from .checkpoint import (
 )
 from .classifier import Classifier, as_classifier, as_unit_range, network_logits, renormalized
 from .layers import Conv
+from .memory import forward_bytes, gradient_bytes
 from .registry import abstract, architectures, build, head_name
 from .rewriting import fast_form, fold_batch_norm
 from .tracing import (
@@ -46,6 +47,8 @@ __all__ = [
     "count_classes",
     "fast_form",
     "fold_batch_norm",
+    "forward_bytes",
+    "gradient_bytes",
     "head_name",
     "load_classifier",
     "named_weights",

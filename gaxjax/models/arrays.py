@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from gaxjax.common import file_sha256, one_line, replacing_folder
+from gaxjax.common import cannot_read, file_sha256, one_line, replacing_folder
 
 __all__ = ["read_arrays", "read_description", "write_arrays"]
 
@@ -57,11 +57,14 @@ def read_description(path: Path, description: str) -> dict[str, Any]:
     """Read what arrays mean.
 
     Raises:
-        ValueError: the file cannot be read; in one line.
+        ValueError: the file is damaged; in one line.
+        UserError: the system does not let it be read.
     """
     try:
-        about = json.loads((path / description).read_text())
-    except (OSError, ValueError) as error:
+        about = json.loads((path / description).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise cannot_read(path / description, error) from error
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{description}: {one_line(error)}") from error
     if not isinstance(about, dict):
         raise ValueError(f"{description} holds no object")
@@ -80,8 +83,12 @@ def read_arrays(
 
     Raises:
         ValueError: files or arrays are missing, altered, or others than wanted; in one line.
+        UserError: the system does not let them be read: permissions, memory, open files.
     """
-    _check_files(path, about.get("files"))
+    try:
+        _check_files(path, about.get("files"))
+    except OSError as error:
+        raise cannot_read(error.filename or path, error) from error
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = {
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -91,11 +98,24 @@ def read_arrays(
         faults = _differences(ocp.metadata(path / _WEIGHTS).metadata, wanted)
         arrays: dict[str, jax.Array] = {} if faults else ocp.load(path / _WEIGHTS, wanted)
     except Exception as error:
-        # Orbax and TensorStore raise many types; the files are whole, so this is another version's.
+        # Orbax and TensorStore raise many types; the files are whole, so either the system has
+        # nothing left to read them with, or they are another version's.
+        if _is_the_system(error):
+            raise cannot_read(path, error) from error
         raise ValueError(one_line(error)) from error
     if faults:
         raise ValueError("; ".join(faults[:3]))
     return arrays
+
+
+_SYSTEM = ("too many open files", "cannot allocate memory", "out of memory", "resource_exhausted")
+
+
+def _is_the_system(error: BaseException) -> bool:
+    """Tell whether an error is of memory, permissions or open files, whatever its type."""
+    text = str(error).lower()
+    refused = isinstance(error, MemoryError | OSError) and not isinstance(error, FileNotFoundError)
+    return refused or any(sign in text for sign in _SYSTEM)
 
 
 def _check_files(path: Path, files: Any) -> None:

@@ -17,7 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from gaxjax.common import UserError, cannot_write, checked_path, one_line, ran_out
+from gaxjax.common import (
+    UserError,
+    cannot_write,
+    one_line,
+    own_numbers,
+    path_to_read,
+    path_to_write,
+    ran_out,
+)
 from gaxjax.models import registry
 from gaxjax.models.arrays import read_arrays, read_description, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
@@ -107,6 +115,7 @@ def with_normalization(
     return dataclasses.replace(metadata, mean=mean, std=std, assumptions=others)
 
 
+@own_numbers()
 def save(
     path: Path | str,
     model: nnx.Module,
@@ -126,7 +135,7 @@ def save(
         UserError: ``path`` is a file, or a folder that holds something else; or it cannot be
             written.
     """
-    path = Path(path).absolute()
+    path = path_to_write(path, "the checkpoint").absolute()
     check_destination(path)
     weights = {name: jnp.asarray(array) for name, array in named_weights(model).items()}
     expected = named_weights(_abstract_model(metadata))
@@ -140,6 +149,7 @@ def save(
         raise cannot_write(f"the checkpoint {path}", error) from error
 
 
+@own_numbers()
 def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
     """Read a checkpoint; torch is not needed.
 
@@ -157,7 +167,7 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
         >>> model((images / 255.0 - mean) / std).shape
         (4, 10)
     """
-    path = Path(path).absolute()
+    path = path_to_read(path, "the checkpoint").absolute()
     description = _read_description(path)
     metadata = _metadata(path, description)
     model = _abstract_model(metadata)
@@ -174,7 +184,7 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
 
 def check_destination(path: Path | str) -> None:
     """Raise UserError where `save` would refuse ``path``; for asking before long work."""
-    path = Path(path).absolute()
+    path = path_to_write(path, "--output").absolute()
     if path.exists() and not is_checkpoint(path) and not _is_empty_folder(path):
         raise UserError(
             f"{path} exists and is no gaxjax checkpoint; name a new folder, or remove it first"
@@ -262,6 +272,7 @@ def _damaged(path: Path, error: Exception) -> UserError:
     return UserError(f"the checkpoint {path} is damaged ({reason}); convert the weights again")
 
 
+@own_numbers()
 def load_classifier(
     path: Path, *, fold: bool = True, mean: Triple | None = None, std: Triple | None = None
 ) -> Classifier:
@@ -277,7 +288,7 @@ def load_classifier(
     Raises:
         UserError: no checkpoint there, or a damaged one.
     """
-    model, metadata = load(checked_path(path, "path", "a checkpoint made by `gaxjax convert`"))
+    model, metadata = load(path)
     if mean is not None and std is not None:
         metadata = with_normalization(metadata, mean, std)
     declared = {name: getattr(metadata, name) for name in ("num_classes", "mean", "std")}

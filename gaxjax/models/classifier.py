@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from gaxjax.common import Image, Images, Logits, UserError, at_least_float32, described
+from gaxjax.common import Image, Images, Logits, UserError, at_least_float32, described, own_numbers
 from gaxjax.models.strangers import check_arrays, check_callable
 
 
@@ -76,6 +76,7 @@ class Classifier:
         return (images - jnp.asarray(self.mean, images.dtype)) / jnp.asarray(self.std, images.dtype)
 
 
+@own_numbers()
 def as_classifier(
     model: Any,
     *,

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from gaxjax.common import UserError, compiled_once, compiler_options, described, one_line
+from gaxjax.common import (
+    UserError,
+    compiled_once,
+    compiler_options,
+    described,
+    one_line,
+    own_numbers,
+)
 from gaxjax.models.classifier import Classifier, network_logits
 
 __all__ = [
@@ -107,6 +114,7 @@ def check_differentiable(classifier: Classifier, image_shape: tuple[int, ...]) -
         ) from error
 
 
+@own_numbers()
 def check_image_size(classifier: Classifier, size: int) -> None:
     """Trace the classifier and its input gradient at an image size; nothing is computed.
 

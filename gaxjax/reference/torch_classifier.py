@@ -14,7 +14,7 @@ from torch import nn
 
 import converters
 from converters import download, find_weights, torch_model
-from gaxjax.common import HostImages, UserError
+from gaxjax.common import HostImages, UserError, path_to_read
 from gaxjax.config import ModelConfig, Operation, ScoreSpace
 from gaxjax.models import as_classifier, checkpoint
 
@@ -95,7 +95,7 @@ def open_torch_classifier(config: ModelConfig, weights: Path | None = None) -> T
         >>> open_torch_classifier(ModelConfig(model="model.ckpt")).provenance
         'weights of model.ckpt, converted back'
     """
-    path = Path(config.model)
+    path = path_to_read(config.model, "--model")
     if path.is_dir():
         return _from_checkpoint(path, config, weights)
     if path.exists():
@@ -174,7 +174,7 @@ def _with_weights(
 
 def _refuse_another(weights: Path, sha256: str, model: str) -> None:
     """Compare a file with the whole SHA-256 that a model records, or with its start."""
-    if not weights.is_file():
+    if not path_to_read(weights, "--weights").is_file():
         raise UserError(f"--weights {weights} does not exist; give the torch file of {model}")
     if not sha256:
         raise UserError(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from converters import is_torchvision_name
-from gaxjax.common import UserError, interruption
+from gaxjax.common import UserError, interruption, own_numbers, path_to_read
 from gaxjax.config import DataConfig, ModelConfig
 from gaxjax.data import Batch, ImageSet, batches, reopen_images
 from gaxjax.reference.comparison import RELATIVE_TOLERANCE, Comparison, Seen, Tally, see
@@ -115,6 +115,7 @@ class Verification:
 # --- The verification ----------------------------------------------------------------------------
 
 
+@own_numbers()
 def verify_run(
     run: Path,
     *,
@@ -263,7 +264,8 @@ def _open_model(run: Run, model: str | None, weights: Path | None) -> TorchClass
     if model is not None:
         # A checkpoint knows what a state dict had to be told, but for a mean and std of the run's.
         known = ModelConfig(model=model, mean=config.mean, std=config.std)
-        config = known if Path(model).is_dir() else dataclasses.replace(config, model=model)
+        folder = path_to_read(model, "--model").is_dir()
+        config = known if folder else dataclasses.replace(config, model=model)
     elif not Path(config.model).exists() and not is_torchvision_name(config.model):
         raise UserError(
             f"{run.path} was made with the model {config.model}, which is not there: give its new "

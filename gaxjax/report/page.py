@@ -20,7 +20,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from gaxjax.common import UserError, columns_of, replacing, to_csv
+from gaxjax.common import UserError, columns_of, path_to_write, replacing, to_csv
 from gaxjax.report.figures.catalogue import course_figures, run_figures
 from gaxjax.report.figures.figure import Figure
 from gaxjax.report.film import MOST_IMAGES, evolutions, left_out
@@ -67,6 +67,7 @@ def write_report(
         >>> write_report(runs, Path("report.html")).num_figures  # doctest: +SKIP
         9
     """
+    output = path_to_write(output, "--output")
     if output.suffix not in (".html", ".htm"):
         raise UserError(f"--output {output} must end in .html")
     if num_pictures < 0:

@@ -26,12 +26,15 @@ from jaxtyping import Float
 from gaxjax.common import (
     FolderHeader,
     UserError,
+    cannot_read,
     damaged,
     lock,
     one_line,
+    path_to_read,
     read_values,
     refuse_strangers,
     replacing,
+    spelt_out,
 )
 from gaxjax.results.solution import Solution
 
@@ -226,7 +229,7 @@ def read_header(path: Path | str) -> dict[str, Any]:
     Raises:
         UserError: there is no run, or run.json is damaged or of a newer format.
     """
-    path = Path(path)
+    path = path_to_read(path, "run")
     file = path / "run.json"
     try:
         header = read_values(file, "format")
@@ -252,7 +255,7 @@ def read_scores(path: Path | str, columns: Iterable[str] | None = None) -> pa.Ta
     Example:
         >>> frame = read_scores("gax-run").to_pandas()
     """
-    path = Path(path)
+    path = Path(spelt_out(path, "run"))
     names = list(SCHEMA.names if columns is None else columns)
     tables = [pa.table({name: [] for name in names}, schema=pa.schema(map(SCHEMA.field, names)))]
     for part in part_paths(path):
@@ -260,6 +263,8 @@ def read_scores(path: Path | str, columns: Iterable[str] | None = None) -> pa.Ta
             table = pq.read_table(part, columns=names, partitioning=None)
             tables.append(table.cast(tables[0].schema))
         except (pa.ArrowException, OSError) as error:
+            if getattr(error, "errno", None):  # a damaged file's has none
+                raise cannot_read(part, error) from None
             raise UserError(
                 f"{part} is damaged ({one_line(error)}): restore it, or delete it to have "
                 "its images computed again"
@@ -273,7 +278,7 @@ def read_heatmaps(path: Path | str, rows: Iterable[int]) -> Float[np.ndarray, "N
     Raises:
         UserError: the run stores none.
     """
-    folder = Path(path).resolve() / "heatmaps.zarr"
+    folder = Path(spelt_out(path, "run")).resolve() / "heatmaps.zarr"
     if not folder.exists():
         raise UserError(f"{path} stores no heatmaps: it was run with --heatmaps none")
     return read_heatmap_rows(folder, rows)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from gaxjax.common import UserError, checked_path
+from gaxjax.common import UserError, path_to_read, spelt_out
 from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
 from gaxjax.data import HostImage, UnreadableImageError, find_image, reopen_images
 from gaxjax.results.method_statistics import Statistics
@@ -278,8 +278,8 @@ def open_run(path: Path | str, *, data: str | None = None) -> Run:
         >>> frame = run.scores.to_pandas()  # doctest: +SKIP
         >>> heatmaps = run.heatmaps([0, 1])  # doctest: +SKIP
     """
-    folder = checked_path(path, "path", "a run's folder")
-    return _open(folder, data, folder.name, "run")
+    path = path_to_read(path, "run")
+    return _open(path, data, path.name, "run")
 
 
 def open_runs(paths: Sequence[Path], *, data: str | None = None) -> list[Run]:
@@ -292,7 +292,7 @@ def open_runs(paths: Sequence[Path], *, data: str | None = None) -> list[Run]:
     Raises:
         UserError: a run is missing, damaged or empty, or given twice.
     """
-    whole = [path.resolve() for path in paths]
+    whole = [path_to_read(path, "run").resolve() for path in paths]
     if not whole:
         raise UserError("give the folder of at least one run, such as: gaxjax report RUN")
     for path in whole:
@@ -324,6 +324,7 @@ def open_runs(paths: Sequence[Path], *, data: str | None = None) -> list[Run]:
 
 
 def _open(path: Path, data: str | None, name: str, key: str) -> Run:
+    data = data and spelt_out(data, "--data")
     header = read_header(path)
     missing = [field for field, kind in _NEEDED.items() if not isinstance(header.get(field), kind)]
     missing += ["command"] * (header.get("command") not in ("gax", "ax"))

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gaxjax.ax import AxEngine
+from gaxjax.common import own_numbers
 from gaxjax.config import (
     AxConfig,
     BatchConfig,
@@ -24,6 +25,7 @@ from gaxjax.results import Solution, Solutions
 from gaxjax.runs.arguments import checked_images, checked_labels, opened_model
 
 
+@own_numbers()
 def explain(
     model: Classifier | Callable[[Any], Any] | str | Path,
     images: Any,
@@ -86,6 +88,7 @@ def explain(
     return Solutions(tuple(solutions))
 
 
+@own_numbers()
 def attribute(
     model: Classifier | Callable[[Any], Any] | str | Path,
     images: Any,

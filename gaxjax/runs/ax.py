@@ -5,14 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from gaxjax.ax import AxEngine
-from gaxjax.common import UserError, checked_path, refuse_foreign_converters
+from gaxjax.common import (
+    UserError,
+    affordable,
+    host_free_bytes,
+    own_numbers,
+    refuse_foreign_converters,
+)
 from gaxjax.config import AxRunConfig, require_config, to_dict
-from gaxjax.models import Classifier, check_classifier
+from gaxjax.models import Classifier, check_classifier, gradient_bytes
 from gaxjax.results import Outcome
-from gaxjax.runs.opening import chosen_images, open_classifier
+from gaxjax.runs.opening import chosen_images, open_classifier, place_for
 from gaxjax.runs.shell import Engine, RunSummary, heatmap_dtype, run_engine
 
 
+@own_numbers()
 def run_ax(
     config: AxRunConfig,
     output: Path,
@@ -35,13 +42,17 @@ def run_ax(
         UserError: as `run_gax`; no such layer; the captum backend without torch.
     """
     require_config(config, AxRunConfig, "config")
-    output = checked_path(output, "output", "a folder for the run")
+    output = place_for(output, config)
     if classifier is None:
         classifier = open_classifier(config.model, fold=False)
     check_classifier(classifier)
     images = chosen_images(config, classifier, note)
     engine: Any
     if config.ax.backend == "captum":
+        shape = (config.data.size, config.data.size, 3)
+        count = config.batch.batch_size or 1
+        each, free = gradient_bytes(classifier, shape), host_free_bytes()
+        affordable(count, each, free, "--batch-size", shape, halves=False)
         engine = _captum_engine(config)
     else:
         engine = AxEngine(

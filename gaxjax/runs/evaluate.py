@@ -1,16 +1,17 @@
 """How well a classifier does on an image set: the figures of the paper's Table 1."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from gaxjax.common import pad_rows
+from gaxjax.common import free_bytes, own_numbers, pad_rows, require_memory, yielding_own_numbers
 from gaxjax.config import ScoreSpace
 from gaxjax.data import ImageSet, batches
-from gaxjax.models import Classifier, as_unit_range, check_image_size
+from gaxjax.models import Classifier, as_unit_range, check_image_size, forward_bytes
 from gaxjax.results import Evaluation
 from gaxjax.score import GAX_SPACES, Reading, classify
 
@@ -19,6 +20,7 @@ __all__ = ["baselines", "evaluate_classifier"]
 _BATCH = 16
 
 
+@own_numbers()
 def evaluate_classifier(
     classifier: Classifier,
     images: ImageSet,
@@ -58,6 +60,7 @@ def evaluate_classifier(
     )
 
 
+@yielding_own_numbers
 def baselines(
     classifier: Classifier,
     images: ImageSet,
@@ -65,7 +68,7 @@ def baselines(
     threads: int = 4,
     score_space: ScoreSpace = "normalized",
     unreadable: list[tuple[int, str]] | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray, Reading]]:
+) -> Generator[tuple[np.ndarray, np.ndarray, Reading], None, None]:
     """Yield positions, labels and baselines of the images that can be decoded, in record order.
 
     Args:
@@ -76,9 +79,15 @@ def baselines(
         unreadable: takes the position and the reason of each that cannot be decoded.
 
     Raises:
-        UserError: the images are too small for the classifier.
+        UserError: the images are too small for the classifier, or too large for the memory.
     """
     check_image_size(classifier, images.size)
+    shape = (images.size, images.size, 3)
+    needed = _BATCH * (forward_bytes(classifier, shape) + math.prod(shape))
+    free = free_bytes(jax.local_devices()[:1])
+    fits = 2 ** int(math.log2(max(1, images.size * math.sqrt(free / 2 / needed))))
+    what = f"--size {images.size}, {_BATCH} images side by side,"
+    require_memory(needed, free, what, f"--size {fits} would fit")
     one = jax.vmap(partial(classify, classifier, GAX_SPACES[score_space]), in_axes=(None, 0, 0))
 
     @jax.jit

@@ -8,6 +8,7 @@ OUTPUT/
   model.ckpt/    the trained classifier, for every other command
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +24,15 @@ from gaxjax import models
 from gaxjax.common import (
     StepProgress,
     UserError,
+    free_bytes,
     interruption,
     is_out_of_memory,
     lock,
+    own_numbers,
+    path_to_read,
+    path_to_write,
     refuse_strangers,
+    require_memory,
 )
 from gaxjax.config import DataConfig, FinetuneConfig, ModelConfig, to_dict
 from gaxjax.data import ImageSet, batches, make_split, open_images, read_split, splits_of
@@ -37,6 +43,7 @@ from gaxjax.models import (
     batch_rows,
     check_image_size,
     checkpoint,
+    gradient_bytes,
     load_classifier,
 )
 from gaxjax.results import Evaluation
@@ -75,6 +82,7 @@ class FinetuneSummary:
     curve: list[dict[str, Any]]
 
 
+@own_numbers()
 def run_finetune(
     config: FinetuneConfig, output: Path, *, note: Callable[[str], None] = print
 ) -> FinetuneSummary:
@@ -90,7 +98,8 @@ def run_finetune(
     Raises:
         UserError: bad data or settings; another training's folder; a loss that is not finite.
     """
-    root = Path(config.data).expanduser().resolve()
+    output = path_to_write(output, "--output")
+    root = path_to_read(config.data, "--data").resolve()
     if output.resolve().is_relative_to(root) and root.is_dir():
         raise UserError(f"--output {output} lies inside the images of --data {root}: move it")
     refuse_strangers(output, "finetune.json", "split.csv")
@@ -154,7 +163,7 @@ def _divided(
 
     A folder is divided once, into a file; tables and MedMNIST files are divided already.
     """
-    root = Path(config.data).expanduser()
+    root = Path(config.data)
     if not root.is_dir():
         present = splits_of(config.data)
         missing = [name for name in ("train", "val") if name not in present]
@@ -242,7 +251,7 @@ def _model_to_start_from(config: FinetuneConfig, num_classes: int) -> tuple[nnx.
     check_image_size(resting, config.size)
     if config.weights is None:
         return model, "random"
-    is_file = Path(config.weights).is_file()
+    is_file = path_to_read(config.weights, "--weights").is_file()
     named = ModelConfig(model=config.weights, architecture=config.architecture if is_file else None)
     try:
         given = open_classifier(named, fold=False)
@@ -303,6 +312,7 @@ def _trained(
     if _is_over(config, iteration, accuracy):
         return state, accuracy
 
+    _check_memory(config, trainer, len(train.records) + len(validation.records))
     images, labels = _arrays(train, config.decode_threads, "train on")
     shown, wanted = _arrays(validation, config.decode_threads, "validate on")
     log.begin_session()
@@ -340,6 +350,26 @@ def _trained(
             seconds = earlier + time.monotonic() - started
             log.keep(state, iteration, mean, accuracy, seconds)
     return state, accuracy
+
+
+def _check_memory(config: FinetuneConfig, trainer: Trainer, num_images: int) -> None:
+    """Hold all images, which stay on the device, and a batch's gradients against what is free.
+
+    Raises:
+        UserError: they need more.
+    """
+    free, shape = free_bytes(jax.local_devices()[:1]), (config.size, config.size, 3)
+    kept = num_images * math.prod(shape)
+    require_memory(
+        kept,
+        free,
+        f"--size {config.size} for {num_images:,} images",
+        "give a smaller --size, or fewer images",
+    )
+    resting = as_classifier(trainer.model(trainer.start()), num_classes=2, fingerprint="-")
+    each = gradient_bytes(resting, shape)
+    flags = f"--batch-size {config.batch_size} at --size {config.size}"
+    require_memory(config.batch_size * each, free - kept, flags, "give a smaller one of them")
 
 
 def _is_over(config: FinetuneConfig, iteration: int, accuracy: float) -> bool:

@@ -4,17 +4,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from gaxjax.common import checked_path
+from gaxjax.common import own_numbers
 from gaxjax.config import GaxRunConfig, require_config, to_dict
 from gaxjax.data import find_image
 from gaxjax.gax import GaxEngine
 from gaxjax.models import Classifier, check_classifier
 from gaxjax.results import Outcome
-from gaxjax.runs.opening import chosen_images, open_classifier
+from gaxjax.runs.opening import chosen_images, open_classifier, place_for
 from gaxjax.runs.shell import RunSummary, heatmap_dtype, run_engine
 from gaxjax.runs.snapshots import take_snapshots
 
 
+@own_numbers()
 def run_gax(
     config: GaxRunConfig,
     output: Path,
@@ -39,7 +40,7 @@ def run_gax(
             classified correctly; the disk is full. What was committed stays.
     """
     require_config(config, GaxRunConfig, "config")
-    output = checked_path(output, "output", "a folder for the run")
+    output = place_for(output, config)
     if classifier is None:
         classifier = open_classifier(config.model)
     check_classifier(classifier)

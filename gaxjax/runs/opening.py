@@ -7,16 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gaxjax.common import UserError, ran_out, refuse_foreign_converters
+from gaxjax.common import (
+    UserError,
+    own_numbers,
+    path_to_read,
+    path_to_write,
+    place_in_cache,
+    ran_out,
+    refuse_foreign_converters,
+)
 from gaxjax.config import AxRunConfig, GaxRunConfig, ModelConfig
 from gaxjax.data import ImageSet, open_images
-from gaxjax.models import Classifier, check_image_size, load_classifier
+from gaxjax.models import Classifier, check_image_size, checkpoint, load_classifier
 from gaxjax.runs.evaluate import baselines
 
 _CACHED = "conversion 2"
 """Part of a kept conversion's name: raised when what a conversion keeps changes."""
 
 
+@own_numbers()
 def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     """Open the classifier a user named: a checkpoint, a torchvision name or a state dict.
 
@@ -29,7 +38,7 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     Raises:
         UserError: no such model, one that does not convert, or torch is missing for it.
     """
-    path = Path(config.model)
+    path = path_to_read(config.model, "--model")
     given: dict[str, Any] = {"mean": config.mean, "std": config.std}
     if path.is_dir():
         config.refuse_file_flags(f"{path} is a checkpoint and")
@@ -62,9 +71,8 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     cached = converters.cache_folder() / f"{path.stem}-{key}"
 
     def converted() -> Path:
-        from gaxjax.models import checkpoint
-
         if not checkpoint.is_checkpoint(cached):
+            place_in_cache(cached.name)
             converters.convert(
                 config.model,
                 cached,
@@ -78,6 +86,21 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
         return cached
 
     return _load_or_rebuild(converted, fold)
+
+
+def place_for(output: Path | str, config: GaxRunConfig | AxRunConfig) -> Path:
+    """Return a run's folder, spelt out, where results would stand alone.
+
+    Raises:
+        UserError: nothing can be written there; or it is the images' folder, or in a checkpoint.
+    """
+    place = path_to_write(output, "--output")
+    whole = place.resolve()
+    if whole == Path(config.data.data).resolve():
+        raise UserError(f"--output {place} is the folder of the images: give one of its own")
+    if any(map(checkpoint.is_checkpoint, (whole, *whole.parents))):
+        raise UserError(f"--output {place} lies in a checkpoint: give a folder outside of it")
+    return place
 
 
 def say_what_it_rests_on(

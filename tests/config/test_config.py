@@ -81,7 +81,7 @@ def test_an_unknown_setting_suggests_the_nearest():
         (lambda: GaxConfig(beta1=1.0), r"--beta1 must be in \[0, 1\); got 1.0"),
         (lambda: GaxConfig(beta2=-0.1), r"--beta2 must be in \[0, 1\); got -0.1"),
         (lambda: GaxConfig(similarity_eps=0.0), "--similarity-eps must be above 0; got 0.0"),
-        (lambda: DataConfig(data="d", size=0), "--size must be at least 1 pixel; got 0"),
+        (lambda: DataConfig(data="d", size=0), "--size must be from 1 to 65,536 pixels; got 0"),
         (lambda: DataConfig(data="d", num_images=0), "--num-images must be at least 1; got 0"),
         (lambda: DataConfig(data="d", resize_size=300), "together with --resize crop; got 300"),
         (
