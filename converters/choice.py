@@ -118,7 +118,7 @@ def _refuse_quantised() -> None:
 
 def _networks(path: tuple[str, ...], state: Tensors, loaded: Any) -> list[Network]:
     """Split a dictionary by the prefixes under which a network of ours stands."""
-    roots = sorted({root for key in state for root in _roots_of(key)}, key=len)
+    roots = sorted(dict.fromkeys(root for key in state for root in _roots_of(key)), key=len)
     if not roots:
         prefix = _common_prefix(state)
         inside = {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}

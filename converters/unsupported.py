@@ -7,8 +7,8 @@ __all__ = ["family_of", "our_families"]
 
 _BY_KEY: tuple[tuple[str, str], ...] = (
     (r"denseblock1\.denselayer1\.|features\.denseblock1\.", "DenseNet"),
-    (r"(^|\.)relative_position_bias_table$", "Swin Transformer"),
     (r"MBconv\.layers\.", "MaxViT"),
+    (r"(^|\.)relative_position_bias_table$", "Swin Transformer"),
     (r"(^|\.)(cls_token|class_token)$|encoder_layer_0\.|blocks\.0\.attn\.qkv\.", "ViT"),
     (r"transformer\.resblocks\.0\.|^visual\.", "CLIP model"),
     (r"layers\.\d+\.blocks\.\d+\.(mamba|mixer)|(^|\.)A_log$", "state space model"),

@@ -263,8 +263,9 @@ def test_a_module_that_is_no_images_to_logits_is_refused(tmp_path, network):
     assert "returns a dict" in refusal(InADictionary(network), tmp_path)
     message = refusal(leaky(network), tmp_path)
     assert "those of a small_resnet with LeakyReLU" in message
-    network.conv1 = nn.Identity()
-    assert "torch module SmallResNet" in refusal(network, tmp_path)
+    network.fc = nn.Identity()
+    message = refusal(network, tmp_path)
+    assert message.startswith("torch module SmallResNet: fc.weight, the head, is not there")
 
 
 # --- normalisation -----------------------------------------------------------------------------
