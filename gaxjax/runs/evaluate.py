@@ -10,7 +10,7 @@ import numpy as np
 from gaxjax.common import pad_rows
 from gaxjax.config import ScoreSpace
 from gaxjax.data import ImageSet, batches
-from gaxjax.models import Classifier, as_unit_range, check_image_size
+from gaxjax.models import Classifier, as_unit_range, check_image_size, checked_first
 from gaxjax.results import Evaluation
 from gaxjax.score import GAX_SPACES, Reading, classify
 
@@ -25,7 +25,7 @@ def evaluate_classifier(
     """Classify an image set in float32, normalised as the classifier was trained.
 
     Raises:
-        UserError: the images are too small for the classifier.
+        UserError: as `baselines`.
     """
     labels: list[np.ndarray] = []
     found: list[Reading] = []
@@ -58,7 +58,7 @@ def baselines(
         score_space: `raw` classifies the pixels as they are; the others normalise them.
 
     Raises:
-        UserError: the images are too small for the classifier.
+        UserError: the images are too small for the classifier; it returns no logits.
     """
     check_image_size(classifier, images.size)
     one = jax.vmap(partial(classify, classifier, GAX_SPACES[score_space]), in_axes=(None, 0, 0))
@@ -67,7 +67,8 @@ def baselines(
     def readings(weights: Any, pixels: Any, labels: Any) -> Reading:
         return one(weights, as_unit_range(pixels), labels)
 
-    for batch in batches(images, batch_size=_BATCH, threads=threads):
+    read = batches(images, batch_size=_BATCH, threads=threads)
+    for batch in checked_first(classifier, read):
         count = len(batch.labels)
         if not count:
             continue
