@@ -23,7 +23,7 @@ from gaxjax.models import (
 
 __all__ = ["checked_images", "checked_labels", "opened_model"]
 
-_IMAGES = "expected an array [N, H, W, 3] (channels last, RGB), N ≥ 1"
+_IMAGES = "expected [N, H, W, 3] (channels last, RGB), N ≥ 1"
 
 
 def checked_images(images: Any) -> np.ndarray:

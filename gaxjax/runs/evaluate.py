@@ -11,7 +11,13 @@ import numpy as np
 from gaxjax.common import free_bytes, own_numbers, pad_rows, require_memory, yielding_own_numbers
 from gaxjax.config import ScoreSpace
 from gaxjax.data import ImageSet, batches
-from gaxjax.models import Classifier, as_unit_range, check_image_size, forward_bytes
+from gaxjax.models import (
+    Classifier,
+    as_unit_range,
+    check_image_size,
+    checked_first,
+    forward_bytes,
+)
 from gaxjax.results import Evaluation
 from gaxjax.score import GAX_SPACES, Reading, classify
 
@@ -37,7 +43,7 @@ def evaluate_classifier(
         note: is told why an image cannot be read, of the first.
 
     Raises:
-        UserError: the images are too small for the classifier.
+        UserError: as `baselines`.
     """
     labels: list[np.ndarray] = []
     found: list[Reading] = []
@@ -79,7 +85,8 @@ def baselines(
         unreadable: takes the position and the reason of each that cannot be decoded.
 
     Raises:
-        UserError: the images are too small for the classifier, or too large for the memory.
+        UserError: the images are too small for the classifier, or too large for the memory; it
+            returns no logits.
     """
     check_image_size(classifier, images.size)
     shape = (images.size, images.size, 3)
@@ -94,7 +101,8 @@ def baselines(
     def readings(weights: Any, pixels: Any, labels: Any) -> Reading:
         return one(weights, as_unit_range(pixels), labels)
 
-    for batch in batches(images, batch_size=_BATCH, threads=threads):
+    read = batches(images, batch_size=_BATCH, threads=threads)
+    for batch in checked_first(classifier, read):
         if unreadable is not None:
             unreadable += batch.unreadable
         count = len(batch.labels)

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,14 @@ from gaxjax.common import (
     refuse_foreign_converters,
 )
 from gaxjax.config import AxRunConfig, GaxRunConfig, ModelConfig
-from gaxjax.data import ImageSet, open_images
-from gaxjax.models import Classifier, check_image_size, checkpoint, load_classifier
+from gaxjax.data import ImageSet, batches, open_images
+from gaxjax.models import (
+    Classifier,
+    check_image_size,
+    check_outputs,
+    checkpoint,
+    load_classifier,
+)
 from gaxjax.runs.evaluate import baselines
 
 _CACHED = "conversion 2"
@@ -121,6 +128,8 @@ def chosen_images(
     )
     say_what_it_rests_on(classifier, images, note)
     check_image_size(classifier, config.data.size)
+    for doubt in _doubts(classifier, images):
+        note(doubt)
     wanted = config.first_correct
     if wanted is None:
         return images
@@ -136,6 +145,17 @@ def chosen_images(
         wanted -= len(correct)
     kept = images.records[: last or None]
     return replace(images, records=kept, name=f"the first {len(kept)} of {images.name}")
+
+
+def _doubts(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
+    """Try a user's own function on the first images that can be read."""
+    if classifier.structure is None:
+        read = batches(images, batch_size=2, threads=1)
+        with closing(read):
+            for batch in read:
+                if len(batch.images):
+                    return check_outputs(classifier, batch.images)
+    return ()
 
 
 def _load_or_rebuild(cached: Callable[[], Path], fold: bool, **given: Any) -> Classifier:

@@ -14,10 +14,11 @@ from flax import nnx
 from PIL import Image
 
 import gaxjax
-from gaxjax.config import GaxRunConfig
+from gaxjax.config import AxRunConfig, GaxRunConfig
 from gaxjax.gax.objective import Objective
 from gaxjax.models.tracing import check_engine, check_outputs
 from gaxjax.runs.arguments import checked_images, checked_labels, opened_model
+from gaxjax.runs.opening import chosen_images
 
 PIXELS = tiny.images(2)
 LABELS = np.zeros(2, np.int32)
@@ -257,7 +258,7 @@ def test_what_may_be_no_fault_is_said_and_goes_on(model, said):
 
 
 IMAGES = {
-    "None": (None, "images: None; expected an array"),
+    "None": (None, r"images: None; expected \[N, H, W, 3\]"),
     "path": ("folder/", r"images: 'folder/' \(str\)"),
     "requires grad": (
         torch.from_numpy(FLOATS).requires_grad_(),
@@ -547,7 +548,7 @@ CALLS = {
 def _run_config():
     from gaxjax.config import DataConfig, ModelConfig
 
-    return GaxRunConfig(model=ModelConfig(model="m"), data=DataConfig(data="digits"))
+    return GaxRunConfig(model=ModelConfig(model="m"), data=DataConfig(data="digits", size=12))
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -556,3 +557,60 @@ def test_other_calls_refuse_what_they_cannot_take_in_one_line(name):
     with pytest.raises(gaxjax.UserError, match=said) as caught:
         call()
     assert str(caught.value).isprintable()
+
+
+def probabilities(images):
+    return jax.nn.softmax(images.mean((1, 2)) @ jnp.ones((3, 10)))
+
+
+def between_0_and_1(images):
+    return jax.nn.sigmoid(images.mean((1, 2)) @ jnp.arange(30.0).reshape(3, 10) - 9)
+
+
+def _evaluate(classifier):
+    from gaxjax.data import open_images
+    from gaxjax.runs.evaluate import evaluate_classifier
+
+    return evaluate_classifier(classifier, open_images(_run_config().data))
+
+
+def _engine(classifier):
+    worker = gaxjax.AxEngine(
+        classifier,
+        gaxjax.AxConfig(methods=("saliency",)),
+        gaxjax.BatchConfig(),
+        image_shape=(12, 12, 3),
+    )
+    return list(worker.run(tiny.batches(PIXELS, LABELS, 2)))
+
+
+RUNS = {
+    "run_gax": lambda model: gaxjax.run_gax(_run_config(), "run", classifier=model),
+    "run_ax": lambda model: gaxjax.run_ax(
+        AxRunConfig(model=_run_config().model, data=_run_config().data), "run", classifier=model
+    ),
+    "evaluate": _evaluate,
+    "an engine": _engine,
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_no_command_takes_probabilities_for_logits(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(gaxjax.UserError, match="returns probabilities"):
+        RUNS[name](gaxjax.as_classifier(probabilities, num_classes=10))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_says_what_may_be_no_logits():
+    classifier = gaxjax.as_classifier(between_0_and_1, num_classes=10)
+    said = []
+    chosen_images(_run_config(), classifier, said.append)
+    assert "as after a sigmoid" in said[-1]
+    again = []
+    chosen_images(_run_config(), gaxjax.as_classifier(logits_of_ten, num_classes=10), again.append)
+    assert len(again) == len(said) - 1
+
+
+def logits_of_ten(images):
+    return images.mean((1, 2)) @ jnp.arange(30.0).reshape(3, 10)
