@@ -496,13 +496,13 @@ CALLS = {
         lambda: gaxjax.as_classifier(logits, num_classes=4.0),
         r"num_classes: 4.0 \(float\)",
     ),
-    "load_classifier of None": (lambda: gaxjax.load_classifier(None), "path: None; expected"),
+    "load_classifier of None": (lambda: gaxjax.load_classifier(None), "the checkpoint: None; expected"),
     "load_classifier of a module": (
         lambda: gaxjax.load_classifier(torch.nn.Linear(1, 1)),
-        "path: a torch Linear; expected",
+        "the checkpoint: a torch Linear; expected",
     ),
-    "open_run of None": (lambda: gaxjax.open_run(None), "path: None; expected"),
-    "open_run of a number": (lambda: gaxjax.open_run(3), r"path: 3 \(int\); expected"),
+    "open_run of None": (lambda: gaxjax.open_run(None), "run: None; expected"),
+    "open_run of a number": (lambda: gaxjax.open_run(3), r"run: 3 \(int\); expected"),
     "run_gax of a GaxConfig": (
         lambda: gaxjax.run_gax(gaxjax.GaxConfig(), "run"),
         "config: a GaxConfig; expected a GaxRunConfig",
