@@ -25,10 +25,11 @@ HostImage = UInt8[np.ndarray, "S S 3"]
 # Above this Pillow refuses to open a file; the enlargement before a centre crop is held to it too.
 _MAX_PIXELS = 178_956_970
 
-# Pillow's own decoders of pictures, which run no other program and read no other file. TGA is
+# Pillow's own decoders of pictures, which run no other program, read no other file and say in the
+# header how large the picture is (an ICO file may hold a larger one than it says). TGA is
 # last: it has no signature, and is what no other format wanted.
 _FORMATS = tuple(
-    "JPEG PNG GIF BMP DIB TIFF WEBP PPM JPEG2000 AVIF ICO PCX SGI QOI TGA".split()  # noqa: SIM905
+    "JPEG PNG GIF BMP DIB TIFF WEBP PPM JPEG2000 AVIF PCX SGI QOI TGA".split()  # noqa: SIM905
 )
 
 _TIFF_BITS = 258  # the tag BitsPerSample

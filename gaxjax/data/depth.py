@@ -25,20 +25,21 @@ class _Deep:
     grey: bool
 
 
-def depth_notes(paths: Sequence[Path], pixel_max: int | None) -> tuple[str, ...]:
+def depth_notes(root: Path, image_ids: Sequence[str], pixel_max: int | None) -> tuple[str, ...]:
     """Say where images of more than 8 bits would come out dark, or `pixel_max` would not fit.
 
     Args:
-        paths: the images; of many, some are looked at.
+        root: where the images lie.
+        image_ids: their paths under it; of many, some are looked at.
         pixel_max: the value that is to be white, None where files decide.
 
     Example:
-        >>> depth_notes([Path("cat.jpg")], None)
+        >>> depth_notes(Path(), ["cat.jpg"], None)
         ()
     """
-    sampled = [paths[i * len(paths) // _SAMPLED] for i in range(_SAMPLED)]
-    sampled = list(dict.fromkeys(sampled)) if len(paths) > _SAMPLED else list(paths)
-    found = [deep for path in sampled if (deep := _look(path)) is not None]
+    count = min(_SAMPLED, len(image_ids))
+    sampled = [image_ids[i * len(image_ids) // count] for i in range(count)]
+    found = [deep for image_id in sampled if (deep := _look(root / image_id)) is not None]
     of = f"of the {counted(len(sampled), 'image')} looked at"
     notes = []
     colour = [deep for deep in found if not deep.grey and deep.largest < 128]

@@ -180,7 +180,7 @@ def _flat_folder(
             )
         labelled = list(zip(names, wnids, strict=True))
     texts, whose = {wnid for _, wnid in labelled}, f"the labels in {path.name}"
-    space = label_space(texts, model, noun="wnid", source=path, whose=whose, by=by)
+    space = label_space(texts, model, noun="wnid", source=path, whose=whose, by=by, listed=True)
     arrangement = f"in one folder, labels from {path.name}"
     return file_set(root, labelled, space, config, arrangement, walk.notes())
 

@@ -164,8 +164,8 @@ def file_set(
         notes=notes,
     )
     files.require_one_label_each(images.records)
-    paths = [root / record.image_id for record in images.records]
-    return replace(images, notes=(*images.notes, *depth_notes(paths, config.pixel_max)))
+    ids = [record.image_id for record in images.records]
+    return replace(images, notes=(*images.notes, *depth_notes(root, ids, config.pixel_max)))
 
 
 class _Files:

@@ -41,7 +41,7 @@ class Walk:
         >>> walk.folders_and_images("train")
         (['NORMAL', 'PNEUMONIA'], [])
         >>> len(list(walk.images("train/NORMAL", label="NORMAL")))
-        12
+        20
     """
 
     def __init__(self, root: Path, *, earlier: bool = False) -> None:
