@@ -128,7 +128,7 @@ def convert(
         raise UserError(
             f"{origin['source']} has one logit z (a binary classifier, as BCEWithLogitsLoss trains "
             "it), and a CO score compares classes: give --binary, which makes two logits of it, "
-            "[0, z]: class 0 the negative, class 1 the positive"
+            "[0, z]: class 0 the negative, class 1 the positive (gaxjax convert FILE --binary)"
         )
     for sentence in weights.notes:
         note(sentence)

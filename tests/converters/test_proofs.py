@@ -32,7 +32,7 @@ def network(arrays):
 def quick(monkeypatch):
     """Leave the comparison with torchvision's network out: it has its own tests."""
     alike = {"logits": {"max_rel": 0.0}}
-    report = dict.fromkeys(("unfolded", "folded"), alike)
+    report = {"unfolded": alike, "folded": alike}
     monkeypatch.setattr(converters.conversion, "parity_report", lambda *_, **__: dict(report))
 
 
