@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from gaxjax.cli.console import note
-from gaxjax.common import UserError, one_line
+from gaxjax.common import UserError, one_line, path_to_write
 
 __all__ = [
     "HUGE_PAGES",
@@ -107,13 +107,14 @@ def keep_compiled_programs() -> None:
     else:
         folder = Path(own)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except (OSError, ValueError):
-        writable = False
-    if writable:
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        path_to_write(folder / "program", "compiled")
+    except UserError:
+        jax.config.update("jax_compilation_cache_dir", None)
+        name = "JAX_COMPILATION_CACHE_DIR" if own else "GAXJAX_CACHE"
+        note(
+            f"compiled programs are not kept: {folder} cannot be written; {name} names another "
+            "folder"
+        )
         return
-    jax.config.update("jax_compilation_cache_dir", None)
-    name = "JAX_COMPILATION_CACHE_DIR" if own else "GAXJAX_CACHE"
-    note(f"compiled programs are not kept: {folder} cannot be written; {name} names another folder")
+    if own is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -1,5 +1,6 @@
 """Progress of a long run: a live line on a terminal, a plain line now and then elsewhere."""
 
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from gaxjax.common.text import printable
+
 _PLAIN_SECONDS = 15.0
 
 
@@ -22,15 +25,22 @@ _L = TypeVar("_L", bound="_Live")
 class _Live:
     """A line that lives while the work does; where nobody sees it, plain lines. A context manager.
 
+    Plain lines begin with what is done before the first result, and repeat it until that comes:
+    compiling takes minutes, and a log in which nothing stands looks like a process that hangs.
+
     Args:
         console: where to show it.
+        waiting: what is done before the first result, such as "GAX: compiling".
         columns: of the line.
         options: of rich's `Progress`.
     """
 
-    def __init__(self, console: Console, *columns: ProgressColumn, **options: Any) -> None:
-        self._console = console
-        self._said = time.monotonic()
+    def __init__(
+        self, console: Console, waiting: str, *columns: ProgressColumn, **options: Any
+    ) -> None:
+        self._console, self._waiting = console, printable(waiting)
+        self._said = self._began = time.monotonic()
+        self._come = threading.Event()
         self._bar = Progress(
             *columns,
             console=console,
@@ -41,17 +51,41 @@ class _Live:
 
     def __enter__(self: _L) -> _L:
         self._bar.start()
+        if not self._console.is_terminal:
+            self._say(f"{self._waiting} …")
+            threading.Thread(target=self._wait, daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._come.set()
         self._bar.stop()
 
+    def _wait(self) -> None:
+        while not self._come.wait(_PLAIN_SECONDS):
+            self._say(f"{self._waiting} … {time.monotonic() - self._began:,.0f} s so far")
+
+    def _say(self, text: str) -> None:
+        self._console.print(printable(text), highlight=False, markup=False)
+
     def _plain_line_is_due(self) -> bool:
-        """Return whether a plain line is wanted now, once in so many seconds."""
+        """Return whether a plain line is wanted now, once in so many seconds; a result has come."""
+        self._come.set()
         now = time.monotonic()
         due = not self._console.is_terminal and now - self._said >= _PLAIN_SECONDS
         self._said = now if due else self._said
         return due
+
+
+def time_left(todo: int, done: int, seconds: float) -> str:
+    """Say how long the rest takes, at the pace so far, where there is one.
+
+    Example:
+        >>> time_left(90, 10, 2.0), time_left(90, 0, 2.0)
+        ('about 18 s left', 'time left unknown')
+    """
+    if done <= 0 or not 0 < seconds < float("inf"):
+        return "time left unknown"
+    return f"about {max(0, todo) * seconds / done:,.0f} s left"
 
 
 @dataclass
@@ -98,11 +132,12 @@ class RunProgress(_Live):
     ) -> None:
         super().__init__(
             console or Console(stderr=True),
-            TextColumn(name),
+            f"{name}: compiling",
+            TextColumn(printable(name), markup=False),
             MofNCompleteColumn(),
             TextColumn("images, left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
             speed_estimate_period=120,
         )
         self._total, self._done, self._first = total, done, done
@@ -112,24 +147,20 @@ class RunProgress(_Live):
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
         if not self._console.is_terminal:
-            self._console.print(f"{self._done:,} of {self._total:,} images", highlight=False)
+            self._say(f"{self._done:,} of {self._total:,} images")
 
     def advance(self, stats: Timed, count: int = 1) -> None:
         """Count images as done and bring the figures up to date."""
         self._done += count
-        rate = stats.describe()
+        rate = printable(stats.describe())
         self._bar.update(self._task, completed=self._done, rate=rate)
         if self._plain_line_is_due():
             if stats.images_done is not None:  # a batch's images are counted one by one
-                pace, done = stats.images_done / stats.seconds, self._first + stats.images_done
+                seconds, new = stats.seconds, stats.images_done
             else:
-                seconds = time.monotonic() - self._started
-                pace, done = (self._done - self._first) / seconds, self._done
-            left = (self._total - done) / pace if pace else float("inf")
-            self._console.print(
-                f"{self._done:,} of {self._total:,} images · {rate} · about {left:,.0f} s left",
-                highlight=False,
-            )
+                seconds, new = time.monotonic() - self._started, self._done - self._first
+            left = time_left(self._total - self._first - new, new, seconds)
+            self._say(f"{self._done:,} of {self._total:,} images · {rate} · {left}")
 
 
 class StepProgress(_Live):
@@ -145,18 +176,16 @@ class StepProgress(_Live):
     def __init__(self, name: str, total: int, unit: str, done: int = 0) -> None:
         super().__init__(
             Console(stderr=True),
-            TextColumn(name),
+            f"{name}: starting",
+            TextColumn(printable(name), markup=False),
             MofNCompleteColumn(),
-            TextColumn(f"{unit}, {{task.fields[figures]}}"),
+            TextColumn(f"{unit}, {{task.fields[figures]}}", markup=False),
         )
         self._name, self._total, self._unit = name, total, unit
         self._task = self._bar.add_task(name, total=total, completed=done, figures="starting")
 
     def advance(self, done: int, figures: str) -> None:
         """Say how many steps are done, and the figures to show beside."""
-        self._bar.update(self._task, completed=done, figures=figures)
+        self._bar.update(self._task, completed=done, figures=printable(figures))
         if self._plain_line_is_due():
-            self._console.print(
-                f"{self._name}: {done:,} of {self._total:,} {self._unit} · {figures}",
-                highlight=False,
-            )
+            self._say(f"{self._name}: {done:,} of {self._total:,} {self._unit} · {figures}")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
+from gaxjax.common.text import printable
+
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
@@ -63,9 +65,12 @@ class Table:
         from rich.text import Text
 
         # Text throughout, since rich takes "[sum]" in a plain string for a style.
+        def shown(text: str, style: str = "") -> Text:
+            return Text(printable(text, keep="\n"), style)
+
         table = RichTable(
-            title=Text(self.title, "table.title" if self.framed else "bold"),
-            caption=Text("\n".join((*self.notes, ""))) if self.notes else None,
+            title=shown(self.title, "table.title" if self.framed else "bold"),
+            caption=shown("\n".join((*self.notes, ""))) if self.notes else None,
             title_justify="left",
             caption_justify="left",
             box=box.HEAVY_HEAD if self.framed else box.SIMPLE_HEAD,
@@ -73,13 +78,13 @@ class Table:
         )
         for column in self.columns:
             table.add_column(
-                Text(column.name),
+                shown(column.name),
                 justify=column.align,
                 overflow="fold" if column.wraps else "ellipsis",
                 no_wrap=not column.wraps,
             )
         for row in self.rows:
-            table.add_row(*(Text(cell, "bold" if _is_strong(cell) else "") for cell in row))
+            table.add_row(*(shown(cell, "bold" if _is_strong(cell) else "") for cell in row))
         return table
 
     def to_html(self, css_class: str | None = None) -> str:
@@ -104,7 +109,7 @@ class Table:
         """Return the lines of a GitHub-flavoured Markdown table."""
 
         def cell(text: str) -> str:
-            plain = text.replace("|", "\\|").replace("\n", "<br>")
+            plain = printable(text, keep="\n").replace("|", "\\|").replace("\n", "<br>")
             return f"**{plain}**" if _is_strong(text) else plain
 
         names = [cell(_one_line(column.name)) for column in self.columns]
@@ -116,7 +121,8 @@ class Table:
         """Return a `tabular` with the rules of the package booktabs."""
 
         def cell(text: str) -> str:
-            plain = "".join(_LATEX.get(letter, letter) for letter in _one_line(text))
+            plain = "".join(_LATEX.get(letter, letter) for letter in printable(_one_line(text)))
+            plain = "{}" * plain.startswith(("[", "*")) + plain  # else an option of the row before
             return f"\\textbf{{{plain}}}" if _is_strong(text) else plain
 
         def line(cells: Iterable[str]) -> str:
@@ -158,7 +164,8 @@ def to_csv(columns: Mapping[str, Sequence[object]]) -> str:
     r"""Return the text of a CSV file: a line of names, then one for each row; None is empty.
 
     Numbers are written in full, and texts in quotes only where they hold a comma, a quote or a line
-    break: pyarrow's writer would quote all of them.
+    break: pyarrow's writer would quote all of them. A text that a spreadsheet would take for a
+    formula gets a ' before it.
 
     Args:
         columns: by name, all of one length.
@@ -166,12 +173,26 @@ def to_csv(columns: Mapping[str, Sequence[object]]) -> str:
     Example:
         >>> to_csv({"name": ["a,b", "c"], "score": [0.5, None]})
         'name,score\n"a,b",0.5\nc,\n'
+        >>> to_csv({"name": ["=1+1"], "score": [-0.5]})
+        "name,score\n'=1+1,-0.5\n"
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    writer.writerow(map(_no_formula, columns))
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow(map(_no_formula, row))
     return text.getvalue()
+
+
+def _no_formula(cell: object) -> object:
+    """Return a cell as it is, but a text that begins like a formula, and is no number, quoted."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def columns_of(rows: Iterable[Mapping[str, object]]) -> dict[str, list[object]]:

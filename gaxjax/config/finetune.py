@@ -83,6 +83,9 @@ class FinetuneConfig:
         require(self.size <= MOST_PIXELS, "size", self.size, f"at most {MOST_PIXELS:,} pixels")
         for name in ("seed", "min_iterations"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        for name, bits in (("seed", 63), ("max_iterations", 31)):
+            value = getattr(self, name)
+            require(value < 2**bits, name, value, f"below 2**{bits}")
         require(
             self.min_iterations <= self.max_iterations,
             "min_iterations",

@@ -8,7 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from gaxjax.common import free_bytes, own_numbers, pad_rows, require_memory, yielding_own_numbers
+from gaxjax.common import (
+    StepProgress,
+    free_bytes,
+    own_numbers,
+    pad_rows,
+    require_memory,
+    yielding_own_numbers,
+)
 from gaxjax.config import ScoreSpace
 from gaxjax.data import ImageSet, batches
 from gaxjax.models import (
@@ -102,13 +109,16 @@ def baselines(
         return one(weights, as_unit_range(pixels), labels)
 
     read = batches(images, batch_size=_BATCH, threads=threads)
-    for batch in checked_first(classifier, read):
-        if unreadable is not None:
-            unreadable += batch.unreadable
-        count = len(batch.labels)
-        if not count:
-            continue
-        # One shape for all batches, so that there is one program.
-        pixels, padded = pad_rows(batch.images, _BATCH), pad_rows(batch.labels, _BATCH)
-        reading = jax.device_get(readings(classifier.weights, pixels, padded))
-        yield batch.indices, batch.labels, Reading(*(leaf[:count] for leaf in reading))
+    seen = 0
+    with StepProgress("Classifying", len(images.records), "images") as progress:
+        for batch in checked_first(classifier, read):
+            if unreadable is not None:
+                unreadable += batch.unreadable
+            count = len(batch.labels)
+            seen += count + len(batch.unreadable)
+            if count:
+                # One shape for all batches, so that there is one program.
+                pixels, padded = pad_rows(batch.images, _BATCH), pad_rows(batch.labels, _BATCH)
+                reading = jax.device_get(readings(classifier.weights, pixels, padded))
+                progress.advance(seen, "classified")
+                yield batch.indices, batch.labels, Reading(*(leaf[:count] for leaf in reading))

@@ -67,7 +67,14 @@ def explain_nothing_correct(summary: RunSummary) -> str | None:
     if any(summary.outcomes[outcome] for outcome in (Outcome.REACHED, Outcome.STEP_LIMIT)):
         return None
     counts = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items())
-    return (
-        f"no image was optimised ({counts}): check that labels and model belong together, "
-        "or give --include-misclassified"
-    )
+    # The reason of most images, for the mend is another one.
+    most = max(summary.outcomes, key=summary.outcomes.__getitem__, default="")
+    mend = "check that labels and model belong together, or give --include-misclassified"
+    if most == Outcome.NOT_FINITE:
+        mend = (
+            "scores ran over every number: give a smaller --learning-rate or --similarity-factor, "
+            "or look for NaN in the model's weights"
+        )
+    elif most == Outcome.UNREADABLE:
+        mend = "see the column reason of each, and what --data holds"
+    return f"no image was optimised ({counts}): {mend}"
