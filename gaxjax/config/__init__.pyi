@@ -10,6 +10,7 @@ from .base import (
     Wanted,
     from_dict,
     require_config,
+    require_types,
     to_dict,
 )
 from .finetune import FinetuneConfig
@@ -43,5 +44,6 @@ __all__ = [
     "from_dict",
     "require_config",
     "require_normalization",
+    "require_types",
     "to_dict",
 ]

@@ -99,6 +99,13 @@ def _fitted(value: Any, hint: Any) -> Any:
             return _MISFIT
         same = isinstance(value, tuple) and all(map(operator.is_, items, value))
         return value if same else items
+    if origin is dict:
+        fits = isinstance(value, dict) and all(
+            _fitted(part, member) is not _MISFIT
+            for item in value.items()
+            for part, member in zip(item, members, strict=True)
+        )
+        return value if fits else _MISFIT
     if hint in (int, float):
         if isinstance(value, bool) or not isinstance(value, int | hint):
             return _MISFIT

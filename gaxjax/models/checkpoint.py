@@ -9,6 +9,7 @@ CHECKPOINT/
 
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from gaxjax.common import (
     path_to_write,
     ran_out,
 )
+from gaxjax.config import require_types
 from gaxjax.models import registry
 from gaxjax.models.arrays import read_arrays, read_description, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
@@ -90,8 +92,12 @@ class CheckpointMetadata:
     """Versions of the packages that made it."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         if (self.mean is None) != (self.std is None):
             raise UserError("a checkpoint declares both mean and std, or neither")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and not all(math.isfinite(value) for value in values):
+                raise UserError(f"a checkpoint's {name} must be finite numbers; got {values}")
         if self.std is not None and not all(value > 0 for value in self.std):
             raise UserError(f"a checkpoint's std must be above 0; got {self.std}")
         if self.class_names is not None and len(self.class_names) != self.num_classes:
@@ -258,7 +264,7 @@ def _metadata(path: Path, description: dict[str, Any]) -> CheckpointMetadata:
     }
     try:
         return CheckpointMetadata(**tuples)
-    except TypeError as error:
+    except (TypeError, UserError) as error:
         raise _damaged(path, error) from error
 
 

@@ -496,7 +496,7 @@ CALLS = {
         lambda: gaxjax.as_classifier(logits, num_classes=4.0),
         r"num_classes: 4.0 \(float\)",
     ),
-    "load_classifier of None": (lambda: gaxjax.load_classifier(None), "the checkpoint: None; expected"),
+    "load_classifier of None": (lambda: gaxjax.load_classifier(None), "checkpoint: None; expected"),
     "load_classifier of a module": (
         lambda: gaxjax.load_classifier(torch.nn.Linear(1, 1)),
         "the checkpoint: a torch Linear; expected",
