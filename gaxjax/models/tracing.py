@@ -3,6 +3,7 @@
 Only the user's own function is called within `try`: an error of ours stays one.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -15,6 +16,7 @@ from gaxjax.common import (
     UserError,
     compiled_once,
     compiler_options,
+    counted,
     described,
     one_line,
     own_numbers,
@@ -79,9 +81,10 @@ def count_classes(classifier: Classifier, image_shape: tuple[int, ...], num_imag
     if len(got) != 2 or got[0] != 1:
         raise UserError(f"{named} {kind}{got}; expected logits [1, C]{_reshaped(got)}")
     if got[1] < 2:
+        mend = "return two, jnp.concatenate([jnp.zeros_like(z), z], -1), which have the same odds"
         raise UserError(
-            f"{named} one logit, and a CO score compares classes: return two, "
-            "jnp.concatenate([jnp.zeros_like(z), z], -1), which have the same probabilities"
+            f"{named} {counted(got[1], 'logit')}, and a CO score compares classes"
+            + (f": {mend}" if got[1] else "")
         )
     return got[1]
 
@@ -168,33 +171,42 @@ def check_outputs(classifier: Classifier, images: np.ndarray) -> tuple[str, ...]
         with jax.default_matmul_precision("highest"):
             return classifier.apply(weights, classifier.normalize(pixels))
 
-    compiled = compiled_once(
-        jax.jit(logits),
-        classifier.weights,
-        _floats(batches[0].shape),
-        options=compiler_options(jax.local_devices()[0]),
-    )
-    found = [np.asarray(compiled(classifier.weights, batch)) for batch in batches]
-    rounding = 1e-2 if found[0].dtype.itemsize >= 4 else 5e-2  # also of bfloat16 on the way
-    outputs = np.concatenate(found).astype(np.float64)
+    def run(batches: list[np.ndarray]) -> np.ndarray:
+        try:
+            compiled = compiled_once(
+                jax.jit(logits),
+                classifier.weights,
+                _floats(batches[0].shape),
+                options=compiler_options(jax.local_devices()[0]),
+            )
+            found = [np.asarray(compiled(classifier.weights, batch)) for batch in batches]
+        except Exception as error:  # of the user's function: of an array it closes over
+            raise UserError(
+                f"model: {classifier.name} fails when it is run on images "
+                f"{list(batches[0].shape)} ({_said(error)})"
+            ) from error
+        return np.concatenate(found)
+
+    found = run(batches)
+    rounding = 1e-2 if found.dtype.itemsize >= 4 else 5e-2  # also of bfloat16 on the way
+    outputs = found.astype(np.float64)
     _check_alone(classifier, outputs, rounding)
     finite = outputs[np.isfinite(outputs).all(axis=1)]
     if len(finite) < 2:
         return ()  # every image will have its outcome, `not_finite`
-    if finite.min() < 0 or finite.max() > 1:
-        if (finite == finite[0]).all() and len(finite) == len(outputs):
-            return (_constant(classifier),)
-        return ()
     sums = finite.sum(axis=1)
-    if np.abs(sums - 1).max() <= rounding:
-        raise UserError(
-            f"model: {classifier.name} returns probabilities (its outputs lie in [0, 1] and sum to "
-            f"{sums.min():.4g}…{sums.max():.4g} for each image), and a CO score is taken of "
-            "logits: return what it has before its softmax"
-        )
+    for total in (1, 100):  # as shares, or in per cent
+        if finite.min() >= 0 and np.abs(sums - total).max() <= rounding * total:
+            raise UserError(
+                f"model: {classifier.name} returns probabilities (its outputs are at least 0 and "
+                f"sum to {sums.min():.4g}…{sums.max():.4g} for each image), and a CO score is "
+                "taken of logits: return what it has before its softmax"
+            )
     if (finite == finite[0]).all():
         return (_constant(classifier),)
-    far = np.asarray(compiled(classifier.weights, (40 * batches[0] - 20).astype(np.float32)))
+    if finite.min() < 0 or finite.max() > 1:
+        return ()
+    far = run([(40 * batches[0] - 20).astype(np.float32)])
     if far.min() >= 0 and far.max() <= 1:
         return (
             f"model: {classifier.name} returns numbers in [0, 1] ({finite.min():.3g} to "
@@ -289,7 +301,10 @@ def _floats(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
 
 
 def _said(error: Exception) -> str:
-    text = one_line(error)
+    try:
+        text = one_line(error)
+    except Exception:  # of whoever wrote it
+        return type(error).__name__
     return f"{type(error).__name__}: {text}" if text != type(error).__name__ else text
 
 
@@ -328,7 +343,7 @@ def _why(
                 f"{name} takes images of {size} × {size}, and raises for {shape} ({said}): resize "
                 "them"
             )
-    if isinstance(error, TypeError) and "argument" in str(error):
+    if re.search(r"required (positional|keyword-only) argument|takes \d+ positional", said):
         return (
             f"{name} is called with {shape} and nothing else ({said}): bind its other arguments, "
             "`lambda images: model(images, train=False)`"

@@ -40,7 +40,7 @@ def checked_images(images: Any) -> np.ndarray:
     if not jnp.issubdtype(pixels.dtype, np.floating):
         mend = ""
         if jnp.issubdtype(pixels.dtype, np.integer) and 0 <= pixels.min() <= pixels.max() <= 255:
-            mend = ": images.astype(np.uint8) keeps what is in 0…255"
+            mend = ": np.asarray(images, np.uint8), if these are 0…255"
         raise UserError(
             f"images have type {pixels.dtype}; expected uint8, or floats in [0, 1]{mend}"
         )
@@ -52,7 +52,9 @@ def checked_images(images: Any) -> np.ndarray:
         mend = "give pixels before normalisation, and the model's mean and std"
         if lowest >= 0 and 2 < highest <= 255:
             mend = "divide by 255, or give uint8"
-        raise UserError(f"float images run from {lowest:g} to {highest:g}; expected [0, 1]: {mend}")
+        raise UserError(
+            f"float images run from {lowest:.9g} to {highest:.9g}; expected [0, 1]: {mend}"
+        )
     return pixels.astype(np.float32)
 
 
@@ -69,7 +71,9 @@ def checked_labels(labels: Any, count: int) -> np.ndarray:
     ):
         raise UserError(f"labels are texts such as {classes.flat[0]!s:.40}; {wanted}: their index")
     if classes.dtype == object:
-        raise UserError(f"labels hold {described(classes.flat[0])}; {wanted}")
+        if uneven := _uneven(list(classes)):
+            raise UserError(f"labels: {uneven}; {wanted}")
+        raise UserError(f"labels are objects such as {classes.flat[0]!s:.40}; {wanted}: as int64")
     if classes.shape != (count,) or not np.issubdtype(classes.dtype, np.integer):
         raise UserError(
             f"labels have shape {classes.shape} and type {classes.dtype}; {wanted}"
@@ -158,7 +162,7 @@ def _uneven(items: Any) -> str | None:
     if len(shapes) < 2:
         return None
     (one, first), (other, second) = list(shapes.items())[:2]
-    return f"items of several shapes, [{first}] {one} and [{second}] {other}: resize them to one"
+    return f"items of several shapes, [{first}] {one} and [{second}] {other}: make them one"
 
 
 def _reshaped(shape: tuple[int, ...]) -> str:

@@ -71,6 +71,17 @@ class Output:
         self.logits = logits
 
 
+class Wordless(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def wordless():
+    raise Wordless
+
+
+DELETED = jnp.ones((3, 4))
+DELETED.delete()
 LINEN = Linen()
 VARIABLES = LINEN.init(jax.random.key(0), PIXELS / np.float32(255))
 
@@ -144,7 +155,7 @@ MODELS = {
     "integers": (lambda x: logits(x).argmax(-1), "int32.*floats before any argmax"),
     "one-hot": (lambda x: jax.nn.one_hot(logits(x).argmax(-1), 4, dtype=int), "before any argmax"),
     "complex": (lambda x: logits(x) + 1j, "complex64"),
-    "one logit": (lambda x: logits(x)[:, :1], r"one logit, .*jnp.zeros_like\(z\)"),
+    "one logit": (lambda x: logits(x)[:, :1], r"1 logit, .*jnp.zeros_like\(z\)"),
     "one batch size": (only_eight, "is a batch of 8 written into it"),
     "the user's batch size": (
         lambda x: x.reshape(2, 12 * 12 * 3) @ jnp.ones((432, 4)),
@@ -157,8 +168,16 @@ MODELS = {
     ),
     "one image alone": (lambda x: jnp.einsum("hwc,ck->k", x, KERNEL), "one image, .*jax.vmap"),
     "raises": (lambda x: 1 / 0, "ZeroDivisionError: division by zero"),
+    "a deleted array": (lambda x: x.mean((1, 2)) @ DELETED, "Array has been deleted"),
+    "no classes": (lambda x: logits(x)[:, :0], "0 logits, and a CO score compares classes"),
+    "a loop without end": (
+        lambda x: jax.lax.while_loop(lambda y: y.mean() < 1, lambda y: y + 1, logits(x)),
+        "cannot be differentiated",
+    ),
+    "an error without words": (lambda x: wordless(), r"raises for .*\(Wordless\)"),
     "two arguments": (lambda params, x: logits(x), "bind its other arguments"),
     "softmax": (lambda x: jax.nn.softmax(logits(x)), r"returns probabilities .*before its softmax"),
+    "per cent": (lambda x: 100 * jax.nn.softmax(logits(x)), "returns probabilities"),
     "sharp softmax": (lambda x: jax.nn.softmax(1e4 * logits(x)), "returns probabilities"),
     "[1 - p, p]": (
         lambda x: jnp.stack(
@@ -268,7 +287,7 @@ IMAGES = {
     "meta": (torch.zeros(2, 12, 12, 3, device="meta"), r"on meta: give .cpu\(\)"),
     "torch bfloat16": (torch.zeros(2, 12, 12, 3).bfloat16(), r"give .float\(\)"),
     "sparse": (torch.zeros(2, 12, 12, 3).to_sparse(), "that NumPy cannot read"),
-    "ragged": ([PIXELS[0], PIXELS[0, :8]], r"\[0\] \(12, 12, 3\) and \[1\] \(8, 12, 3\): resize"),
+    "ragged": ([PIXELS[0], PIXELS[0, :8]], r"\[0\] \(12, 12, 3\) and \[1\] \(8, 12, 3\): make"),
     "ragged objects": (
         np.array([PIXELS[0], PIXELS[0, :8], None], object),
         r"several shapes, \[0\] \(12, 12, 3\)",
@@ -288,7 +307,7 @@ IMAGES = {
     "empty list": ([], "N ≥ 1"),
     "no height": (PIXELS[:, :0], r"shape \(2, 0, 12, 3\)"),
     "flat": (PIXELS.reshape(2, -1), r"shape \(2, 432\)"),
-    "integers": (PIXELS.astype(int), r"type int64; .*images.astype\(np.uint8\)"),
+    "integers": (PIXELS.astype(int), r"type int64; .*np.asarray\(images, np.uint8\)"),
     "16 bits": (PIXELS.astype(np.uint16) * 257, "type uint16; expected uint8"),
     "bool": (PIXELS > 9, "type bool"),
     "complex": (FLOATS + 0j, "type complex64"),
@@ -328,8 +347,8 @@ LABELLED = {
     "past the last": ([0, 4], "labels run from 0 to 4; the model has classes 0 to 3"),
     "past 32 bits": ([0, 2**32 + 3], "labels run from 0 to 4294967299"),
     "uint64": (np.array([0, 2**63], np.uint64), "labels run from 0 to 9223372036854775808"),
-    "past 64 bits": ([0, 2**70], "labels hold"),
-    "with None": ([0, None], "labels hold"),
+    "past 64 bits": ([0, 2**70], "labels are objects such as"),
+    "with None": ([0, None], "labels are objects such as"),
     "ragged": ([[0], [1, 2]], "several shapes"),
     "dict": ({0: 1}, "labels: a dict"),
     "set": ({0, 1}, "labels: a set"),
