@@ -7,20 +7,15 @@ from pathlib import Path
 import jaxtyping
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from gaxjax.common.errors import UserError
 from gaxjax.config.base import from_dict, to_dict
-from gaxjax.config.finetune import FinetuneConfig
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import GAX_PRESETS, AxConfig, GaxConfig
 from gaxjax.config.runs import (
-    AxRunConfig,
     BatchConfig,
     EngineConfig,
     GaxRunConfig,
-    SnapshotConfig,
     StoreConfig,
 )
 
@@ -152,53 +147,3 @@ def test_numbers_of_other_libraries_become_pythons(as_outside_tests):
 def test_a_value_of_the_wrong_type_is_one_clear_line(make, said, as_outside_tests):
     with pytest.raises(UserError, match=said):
         make()
-
-
-CONFIGS = {
-    GaxConfig: {},
-    AxConfig: {},
-    EngineConfig: {},
-    BatchConfig: {},
-    StoreConfig: {},
-    SnapshotConfig: {},
-    ModelConfig: {"model": "m"},
-    DataConfig: {"data": "d"},
-    FinetuneConfig: {"data": "d"},
-    GaxRunConfig: {"model": ModelConfig(model="m"), "data": DataConfig(data="d")},
-    AxRunConfig: {"model": ModelConfig(model="m"), "data": DataConfig(data="d")},
-}
-_SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.complex_numbers(),
-    st.text(max_size=8),
-    st.binary(max_size=4),
-    st.sampled_from(["sum", "all", "auto", "saliency", Path("p"), int, object(), AxConfig()]),
-    st.integers(-100, 100).map(np.int32),
-    st.floats(width=16).map(np.float16),
-    st.integers(0, 3).map(np.zeros),
-)
-_ANYTHING = st.one_of(
-    _SCALARS, st.lists(_SCALARS, max_size=3), st.lists(_SCALARS, max_size=3).map(tuple)
-)
-
-
-@settings(
-    max_examples=1000,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(data=st.data())
-def test_any_value_is_taken_and_kept_through_json_or_refused(data, as_outside_tests):
-    kind = data.draw(st.sampled_from(list(CONFIGS)))
-    setting = data.draw(st.sampled_from([field.name for field in dataclasses.fields(kind)]))
-    try:
-        config = kind(**CONFIGS[kind] | {setting: data.draw(_ANYTHING)})
-    except UserError as error:
-        said = str(error)
-        assert f"--{setting.replace('_', '-')}" in said
-        assert said.isprintable()
-        return
-    assert from_dict(kind, json.loads(json.dumps(to_dict(config)))) == config
