@@ -93,7 +93,7 @@ def test_an_unknown_user_is_told(capsys):
 
 
 def test_escapes_in_words_reach_the_terminal_as_letters(capsys):
-    line = said(capsys, "evaluate", "--model", "x\x1b[31m.pth", "--data", "digits")
+    line = said(capsys, "report", "x\x1b[31m")
     assert "\x1b" not in line
     with pytest.raises(SystemExit) as caught:
         main([*EVALUATE, "--dato", "\x1b[31m"])

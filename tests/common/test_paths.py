@@ -43,7 +43,6 @@ def test_a_folder_whose_name_begins_with_a_tilde_is_itself(tmp_path, monkeypatch
         (" ", "--output is empty: give a path"),
         ("a\0b", r"--output 'a\\x00b' holds a NUL character"),
         ("~nobody-of-this-name/run", "there is no user 'nobody-of-this-name' here"),
-        (3, "--output must be a path; got int"),
         ("x" * 300, "the name is longer than the system takes"),
         ("{}/here", "it is a link that leads in a circle"),
         ("{}/here/run", "it is a link that leads in a circle"),
@@ -51,9 +50,8 @@ def test_a_folder_whose_name_begins_with_a_tilde_is_itself(tmp_path, monkeypatch
 )
 @pytest.mark.parametrize("border", [path_to_read, path_to_write])
 def test_a_path_that_no_system_takes_is_refused_in_one_line(border, path, said, places):
-    given = path.format(places) if isinstance(path, str) else path
     with pytest.raises(UserError, match=said) as caught:
-        border(given, "--output")
+        border(path.format(places), "--output")
     assert len(str(caught.value)) < 250
     assert "\n" not in str(caught.value)
 
