@@ -83,8 +83,8 @@ def test_a_text_that_a_spreadsheet_would_compute_is_quoted(text):
 
 def test_numbers_stay_numbers_in_a_csv_file():
     cells = [-0.5, -3, "-0.5", "+7", "-inf", None, "a=b"]
-    text = to_csv({"value": cells})
-    assert text == "value\n-0.5\n-3\n-0.5\n+7\n-inf\n\na=b\n"
+    text = to_csv({"row": range(len(cells)), "value": cells})
+    assert text == "row,value\n0,-0.5\n1,-3\n2,-0.5\n3,+7\n4,-inf\n5,\n6,a=b\n"
 
 
 def test_a_name_of_a_column_is_quoted_too():
