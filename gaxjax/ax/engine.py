@@ -6,6 +6,7 @@ because they share nothing, and a batch at a time keeps the memory small.
 """
 
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -114,7 +115,9 @@ class AxEngine:
         self.objective = AxObjective(
             classifier, config, self.wanted, batch.precision, jnp.dtype(heatmap_dtype)
         )
-        self._per_device = _batch_that_fits(batch, classifier, image_shape, self.devices)
+        kept = (2 + len(self.wanted)) * 4 * math.prod(image_shape)  # gradient, image, heatmaps
+        each = gradient_bytes(classifier, image_shape) + kept
+        self._per_device = _batch_that_fits(batch, each, image_shape, self.devices)
         self._mesh = Mesh(np.array(self.devices), ("images",))
         self._weights = jax.device_put(classifier.weights, NamedSharding(self._mesh, P()))
         self._explain: Callable[..., Explained] | None = None
@@ -289,15 +292,21 @@ class AxEngine:
 
 
 def _batch_that_fits(
-    batch: BatchConfig, classifier: Classifier, shape: tuple[int, ...], devices: list[jax.Device]
+    batch: BatchConfig, each: int, shape: tuple[int, ...], devices: list[jax.Device]
 ) -> int:
     """Return the images side by side on each device: as asked, or as many as the memory takes.
+
+    Args:
+        batch: what is asked for.
+        each: bytes that an image needs, at least.
+        shape: of an image.
+        devices: where.
 
     Raises:
         UserError: so many, or even one, need more than is free.
     """
     on_cpu = devices[0].platform == "cpu"
-    each, free = gradient_bytes(classifier, shape), free_bytes(devices)
+    free = free_bytes(devices)
     if batch.batch_size is None:
         count = _CPU_BATCH if on_cpu else _ACCELERATOR_BATCH
         while count > 1 and count * each > free:

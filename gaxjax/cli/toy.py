@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import wrote
-from gaxjax.common import UserError, path_to_write, replacing
+from gaxjax.common import UserError, reason_of, replacing, spelt_out
 
 __all__ = ["Toy", "run_toy"]
 
@@ -45,7 +45,7 @@ def run_toy(output: Path) -> tuple[Path, ...]:
     from gaxjax.report import draw_figure
 
     written: list[Path] = []
-    output = path_to_write(output, "--output")
+    output = spelt_out(output, "--output")
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, windows in (("figure1", FIGURE_1_WINDOWS), ("figure6", FIGURE_6_WINDOWS)):
@@ -61,7 +61,8 @@ def run_toy(output: Path) -> tuple[Path, ...]:
                     draw_figure(table, temporary, picture.suffix[1:])
             written += [csv, *pictures]
     except OSError as error:
-        reason = "it is a file" if output.is_file() else error.strerror or error
+        in_the_way = isinstance(error, FileExistsError) and not output.is_dir()
+        reason = "it is a file" if in_the_way else reason_of(error)
         raise UserError(
             f"cannot write the figures to {output} ({reason}): give a folder that can be written"
         ) from None

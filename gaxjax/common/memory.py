@@ -64,10 +64,7 @@ def require_memory(needed: int, free: int, what: str, mend: str) -> None:
         UserError: more is needed than is free; both are told.
 
     Example:
-        >>> require_memory(4_800_000_000, 2_100_000_000, "--size 20000", "give a smaller one")
-        Traceback (most recent call last):
-            ...
-        UserError: --size 20000 needs about 4.8 GB, 2.1 GB are free: give a smaller one
+        >>> require_memory(2_000_000_000, 2_100_000_000, "--size 256", "give a smaller one")
     """
     if needed > free:
         raise UserError(

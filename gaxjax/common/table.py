@@ -177,10 +177,12 @@ def to_csv(columns: Mapping[str, Sequence[object]]) -> str:
         "name,score\n'=1+1,-0.5\n"
     """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(_no_formula, columns))
-    for row in zip(*columns.values(), strict=True):
-        writer.writerow(map(_no_formula, row))
+    plain = csv.writer(text, lineterminator="\n")
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in (tuple(columns), *zip(*columns.values(), strict=True)):
+        # Python quotes no carriage return, at which every reader ends the row.
+        returns = any(isinstance(cell, str) and "\r" in cell for cell in row)
+        (quoting if returns else plain).writerow(map(_no_formula, row))
     return text.getvalue()
 
 

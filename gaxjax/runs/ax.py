@@ -22,7 +22,7 @@ from gaxjax.runs.shell import Engine, RunSummary, heatmap_dtype, run_engine
 @own_numbers()
 def run_ax(
     config: AxRunConfig,
-    output: Path,
+    output: Path | str,
     *,
     classifier: Classifier | None = None,
     note: Callable[[str], None] = print,

@@ -84,7 +84,7 @@ class FinetuneSummary:
 
 @own_numbers()
 def run_finetune(
-    config: FinetuneConfig, output: Path, *, note: Callable[[str], None] = print
+    config: FinetuneConfig, output: Path | str, *, note: Callable[[str], None] = print
 ) -> FinetuneSummary:
     """Train until the validation accuracy is met; the same call resumes what was cut off.
 

@@ -18,7 +18,7 @@ from gaxjax.runs.snapshots import take_snapshots
 @own_numbers()
 def run_gax(
     config: GaxRunConfig,
-    output: Path,
+    output: Path | str,
     *,
     classifier: Classifier | None = None,
     make_engine: Callable[..., GaxEngine] = GaxEngine,

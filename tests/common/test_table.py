@@ -73,3 +73,35 @@ def test_columns_of_different_lengths_are_refused():
 def test_rows_become_the_columns_that_any_of_them_has():
     assert columns_of(iter([{"a": 1}, {"b": 2, "a": 3}])) == {"a": [1, 3], "b": [None, 2]}
     assert columns_of([]) == {}
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_text_that_a_spreadsheet_would_compute_is_quoted(text):
+    (_, (cell,)) = csv.reader(io.StringIO(to_csv({"name": [text]}), newline=""))
+    assert cell == f"'{text}"
+
+
+def test_numbers_stay_numbers_in_a_csv_file():
+    cells = [-0.5, -3, "-0.5", "+7", "-inf", None, "a=b"]
+    text = to_csv({"row": range(len(cells)), "value": cells})
+    assert text == "row,value\n0,-0.5\n1,-3\n2,-0.5\n3,+7\n4,-inf\n5,\n6,a=b\n"
+
+
+def test_a_name_of_a_column_is_quoted_too():
+    assert to_csv({"=x": [1]}) == "'=x\n1\n"
+
+
+def test_escapes_reach_neither_terminal_nor_document():
+    table = Table(
+        (Column("name\x1b[1m", "left"),), (("\x1b]0;t\x07",),), "Title\x1b[2J", ("\u202e",)
+    )
+    screen = Console(file=io.StringIO(), width=80)
+    screen.print(table)
+    for text in (screen.file.getvalue(), table.to_markdown(), table.to_latex()):
+        assert not set("\x1b\x07\u202e") & set(text)
+        assert "x1b" in text
+
+
+def test_a_cell_in_brackets_is_no_option_of_the_row_before_it_in_latex():
+    table = Table((Column("name", "left"),), (("[sum]",), ("*",)))
+    assert "\n{}[sum] \\\\\n{}* \\\\\n" in table.to_latex()

@@ -1,5 +1,6 @@
 """Checkpoints: what goes in comes out, and damage is named."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -191,3 +192,30 @@ def test_loading_needs_no_torch(saved):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "small_resnet", done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(errno.EACCES, "Permission denied", "weights/a"),
+        OSError(errno.EMFILE, "Too many open files", "weights/a"),
+    ],
+)
+def test_files_that_cannot_be_read_are_not_called_damaged(saved, error, monkeypatch):
+    def refuse(path):
+        raise error
+
+    monkeypatch.setattr("gaxjax.models.arrays.file_sha256", refuse)
+    with pytest.raises(UserError, match=r"cannot read weights/a: (no permission|too many files)"):
+        checkpoint.load(saved)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: 9 GiB")])
+def test_a_checkpoint_is_whole_though_memory_ran_out(saved, error, monkeypatch):
+    def refuse(*arguments):
+        raise error
+
+    monkeypatch.setattr("gaxjax.models.arrays.ocp.load", refuse)
+    with pytest.raises(UserError, match=r"^cannot read .*") as caught:
+        checkpoint.load(saved)
+    assert "damaged" not in str(caught.value)
