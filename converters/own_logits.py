@@ -15,7 +15,7 @@ from torch import nn
 
 from converters.torch_models import torch_model
 from converters.variants import variants
-from gaxjax.common import UserError, file_sha256, one_line
+from gaxjax.common import UserError, file_sha256, one_line, path_to_read
 from gaxjax.models import IMAGENET_MEAN, IMAGENET_STD, Triple
 
 __all__ = ["OwnLogits", "logits_of_module", "normalised", "prove", "read_reference"]
@@ -56,6 +56,7 @@ def read_reference(path: Path) -> OwnLogits:
         UserError: no such file or arrays, other shapes or types, numbers that are not finite.
     """
     mend = "numpy.savez(FILE, inputs=x.numpy(), logits=model(x).numpy())"
+    path = path_to_read(path, "--reference")
     if not path.is_file():
         raise UserError(f"--reference {path} is no file; make one with {mend}")
     try:

@@ -17,11 +17,6 @@ from gaxjax.common import UserError, one_line, ran_out
 
 __all__ = ["load_tensors"]
 
-_OF_A_BAD_FILE = (
-    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, OSError),
-    *(RuntimeError, TypeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile),
-)
-"""What torch, pickle and zipfile raise on bytes that are not what they should be."""
 _SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt", ".safetensors")
 
 
@@ -66,7 +61,7 @@ def _load(path: Path, *, mmap: bool) -> Any:
         try:
             module = as_pickle_module()
             return torch.load(source, weights_only=False, pickle_module=module, **settings)
-        except _OF_A_BAD_FILE:
+        except Exception:  # torch and pickle raise nearly every type on bytes that are none
             named = re.search(r"GLOBAL (\S+)", str(refused))
             if named is None:
                 raise
@@ -91,8 +86,6 @@ def _check_records(path: Path) -> None:
 
 @contextlib.contextmanager
 def _said_in_a_line(path: Path) -> Iterator[None]:
-    from safetensors import SafetensorError
-
     try:
         yield
     except UserError as error:
@@ -101,14 +94,12 @@ def _said_in_a_line(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: {error}") from None
     except RecursionError as error:
         raise UserError(f"{path} nests its contents too deeply to be read") from error
-    except Exception as error:
+    except Exception as error:  # nothing but a foreign file is read meanwhile
         if ran_out(error):
             raise UserError(
                 f"cannot read {path} now: {one_line(error) or 'out of memory'}; the file may be "
                 f"whole: free memory or close files, and try again"
             ) from error
-        if not isinstance(error, (*_OF_A_BAD_FILE, SafetensorError)):
-            raise
         size = path.stat().st_size
         raise UserError(
             f"{path} is truncated or no torch file ({size:,} bytes); copy or download it again"
