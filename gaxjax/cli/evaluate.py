@@ -55,6 +55,11 @@ class Evaluate(Command):
                 f"the model was made for images of {made_for} × {made_for}; these are "
                 f"{size} × {size} (--size {made_for} would fit)"
             )
+        if result.num_correct_from_1 > max(result.num_correct, result.num_images // 2):
+            note(
+                f"{result.num_correct_from_1} of the {result.num_images} predictions are the label "
+                "less 1: the labels seem to count the classes from 1; subtract 1 from each"
+            )
         names = classifier.class_names or images.label_names
         print_evaluation(result, names, classifier.validation_accuracy)
         if output is not None and output.suffix == ".json":

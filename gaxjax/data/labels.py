@@ -137,6 +137,8 @@ def read_csv(
         missing = [name for name in required if name not in header]
         if missing:
             found = ",".join(header)[:80] or "nothing"
+            if re.fullmatch(r"[\w ]+([;\t|][\w ]+)+", found):
+                found += "; put commas between them"
             raise UserError(
                 f"{path} has no column {missing[0]!r}: its first line must name the columns "
                 f"{columns}; found {found}"

@@ -51,6 +51,11 @@ class Evaluation:
         np.add.at(counts, (self.labels, self.predictions), 1)
         return counts
 
+    @property
+    def num_correct_from_1(self) -> int:
+        """Images that would be correct if the labels counted the classes from 1, not from 0."""
+        return int((self.predictions == self.labels - 1).sum())
+
     def binary(self) -> dict[str, float | None]:
         """Return precision, recall and AUROC of class 1 against class 0, as the paper's Table 1.
 

@@ -8,8 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
+import gaxjax
 from gaxjax import cli
 from gaxjax.cli.command import Command
 from gaxjax.cli.gax import Gax
@@ -242,6 +244,20 @@ def test_evaluate_names_the_size_the_model_was_made_for_and_repeats_the_flags(ca
     said = capsys.readouterr().out
     assert "made for images of 256 × 256; these are 16 × 16" in said
     assert f"Next: gaxjax gax {' '.join(arguments)} --output RUN" in said
+
+
+def test_evaluate_tells_of_labels_that_count_from_1(capsys, model, tmp_path):
+    classifier = gaxjax.load_classifier(model)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    rows = ["path,label"]
+    for number, label in enumerate(tiny.predictions(pixels, classifier)):
+        assert label < 9, "such a label has no successor among the ten"
+        Image.fromarray(pixels[number]).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{label + 1}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    data = str(tmp_path / "labels.csv")
+    assert main(["evaluate", "--model", str(model), "--data", data, "--size", "16"]) == 0
+    assert "3 of the 3 predictions are the label less 1" in capsys.readouterr().out
 
 
 def test_more_slots_than_images_are_not_made(capsys, model, tmp_path):

@@ -436,7 +436,7 @@ def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
     ("rows", "parts"),
     [
         ("", ["no column 'path'", "found nothing"]),
-        ("path;label\na.png;0\n", ["no column 'path'", "path,label", "found path;label"]),
+        ("path;label\na.png;0\n", ["no column 'path'", "path;label; put commas"]),
         ("file,label\na.png,0\n", ["no column 'path'", "found file,label"]),
         ("path,class\na.png,0\n", ["no column 'label'"]),
         ("path,label\n", ["has a header but no rows"]),
