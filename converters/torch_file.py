@@ -61,6 +61,8 @@ def _load(path: Path, *, mmap: bool) -> Any:
         try:
             module = as_pickle_module()
             return torch.load(source, weights_only=False, pickle_module=module, **settings)
+        except UserError:
+            raise
         except Exception:  # torch and pickle raise nearly every type on bytes that are none
             named = re.search(r"GLOBAL (\S+)", str(refused))
             if named is None:

@@ -41,6 +41,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require_types(self)
+        object.__setattr__(self, "model", spelt_out(self.model, "--model"))
         require_normalization(self.normalization, self.mean, self.std)
 
     def refuse_file_flags(self, what: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from gaxjax.common import (
     StepProgress,
+    counted,
     free_bytes,
     own_numbers,
     pad_rows,
@@ -28,7 +29,7 @@ from gaxjax.models import (
 from gaxjax.results import Evaluation
 from gaxjax.score import GAX_SPACES, Reading, classify
 
-__all__ = ["baselines", "evaluate_classifier"]
+__all__ = ["baselines", "evaluate_classifier", "require_room"]
 
 _BATCH = 16
 
@@ -96,12 +97,7 @@ def baselines(
             returns no logits.
     """
     check_image_size(classifier, images.size)
-    shape = (images.size, images.size, 3)
-    needed = _BATCH * (forward_bytes(classifier, shape) + math.prod(shape))
-    free = free_bytes(jax.local_devices()[:1])
-    fits = 2 ** int(math.log2(max(1, images.size * math.sqrt(free / 2 / needed))))
-    what = f"--size {images.size}, {_BATCH} images side by side,"
-    require_memory(needed, free, what, f"--size {fits} would fit")
+    require_room(classifier, images.size, _BATCH)
     one = jax.vmap(partial(classify, classifier, GAX_SPACES[score_space]), in_axes=(None, 0, 0))
 
     @jax.jit
@@ -122,3 +118,22 @@ def baselines(
                 reading = jax.device_get(readings(classifier.weights, pixels, padded))
                 progress.advance(seen, "classified")
                 yield batch.indices, batch.labels, Reading(*(leaf[:count] for leaf in reading))
+
+
+def require_room(classifier: Classifier, size: int, count: int) -> None:
+    """Refuse images that the memory does not hold, decoded and on their way through a classifier.
+
+    Args:
+        classifier: the model.
+        size: height and width of the images, in pixels.
+        count: how many are there side by side.
+
+    Raises:
+        UserError: too little memory is free; says which size would fit.
+    """
+    shape = (size, size, 3)
+    needed = count * (forward_bytes(classifier, shape) + math.prod(shape))
+    free = free_bytes(jax.local_devices()[:1])
+    fits = 2 ** int(math.log2(max(1, size * math.sqrt(free / 2 / needed))))
+    what = f"--size {size}, {counted(count, 'image')} side by side,"
+    require_memory(needed, free, what, f"--size {fits} would fit")

@@ -26,7 +26,7 @@ from gaxjax.models import (
     checkpoint,
     load_classifier,
 )
-from gaxjax.runs.evaluate import baselines
+from gaxjax.runs.evaluate import baselines, require_room
 
 _CACHED = "conversion 2"
 """Part of a kept conversion's name: raised when what a conversion keeps changes."""
@@ -150,6 +150,7 @@ def chosen_images(
 def _doubts(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
     """Try a user's own function on the first images that can be read."""
     if classifier.structure is None:
+        require_room(classifier, images.size, 2)
         read = batches(images, batch_size=2, threads=1)
         with closing(read):
             for batch in read:
