@@ -33,6 +33,7 @@ def row_of(script, monkeypatch, output, *arguments):
     return json.loads(output.read_text())
 
 
+@pytest.mark.slow
 def test_a_checked_run_is_a_row_with_its_outcomes_and_worst_difference(
     problem, tmp_path, monkeypatch
 ):

@@ -34,7 +34,7 @@ from gaxjax.reference.torch_classifier import open_torch_classifier
 
 MEAN, STD = (np.array(v) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
-FAST = {"resnet18", "small_resnet"}
+FAST = {"small_resnet"}
 """SqueezeNet has a test with real weights below; the rest take up to minutes."""
 
 UNOPTIMISED = {"xla_backend_optimization_level": 0}
