@@ -22,7 +22,7 @@ from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.runs import AxRunConfig, GaxRunConfig
 from gaxjax.report.figures.catalogue import course_figures, run_figures
 from gaxjax.report.page import write_report
-from gaxjax.report.sections import command_line
+from gaxjax.report.sections import command_line, facts
 from gaxjax.results.store import part_paths, read_scores
 from gaxjax.results.stored_run import open_runs
 
@@ -210,6 +210,16 @@ def test_the_example_images_have_the_median_score_of_one_method_and_operation(ax
         ]
         mine.sort(key=lambda row: row["co_score"])
         assert figure.rows[0]["image_id"] == mine[len(mine) // 2]["image_id"]
+
+
+def test_what_was_assumed_and_how_labels_were_found_is_told(gax):
+    (run,) = open_runs([gax])
+    run.header["model"]["assumptions"] = {"normalization": "no normalisation is assumed"}
+    run.header["data"] |= {"labels_from": "class folders, by name", "notes": ["2 passed over"]}
+    told = facts(run, ())["facts"]
+    assert ("Assumed", "no normalisation is assumed") in told
+    assert ("Labels", "class folders, by name") in told
+    assert ("Of the images", "2 passed over") in told
 
 
 def test_snapshots_that_came_later_are_in_the_command(gax):

@@ -84,6 +84,8 @@ def test_the_header_tells_how_to_run_it_again(finished, model):
     assert session["image_steps"] > 60
     assert session["versions"]["jax"]
     assert header["model"]["fingerprint"]
+    assert header["data"]["labels_from"]  # how they were found
+    assert "assumptions" in header["model"]
 
 
 def test_a_finished_run_has_nothing_left_to_do(finished, model):
