@@ -58,6 +58,8 @@ def _load(path: Path, *, mmap: bool) -> Any:
         except pickle.UnpicklingError as error:
             file.seek(0)
             refused = error
+        finally:
+            _forget_sparse()
         try:
             module = as_pickle_module()
             return torch.load(source, weights_only=False, pickle_module=module, **settings)
@@ -71,6 +73,17 @@ def _load(path: Path, *, mmap: bool) -> Any:
                 f"it cannot be read without running code of others ({named[1]}); save the weights "
                 "alone: torch.save(model.state_dict(), FILE)"
             ) from None
+        finally:
+            _forget_sparse()
+
+
+def _forget_sparse() -> None:
+    """Have torch forget the sparse tensors of a load that failed.
+
+    It checks them at the end of a load, and keeps them where it does not get there (torch 2.14):
+    the next file, whole as it is, would be refused for them.
+    """
+    getattr(torch._utils, "_sparse_tensors_to_validate", []).clear()
 
 
 def _check_records(path: Path) -> None:

@@ -72,7 +72,7 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     settings = (
         _CACHED,
         converters.file_sha256(path),
-        sorted(vars(replace(config, model="")).items()),
+        sorted((name, value) for name, value in vars(config).items() if name != "model"),
     )
     key = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     cached = converters.cache_folder() / f"{path.stem}-{key}"

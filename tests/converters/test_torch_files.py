@@ -118,6 +118,14 @@ def test_no_code_of_a_file_ever_runs(tmp_path, plain, function, old):
     assert made.exists()
 
 
+def test_a_file_that_is_refused_does_not_spoil_the_next(tmp_path, plain):
+    at, values = torch.tensor([[-5]]), torch.ones(1)
+    sparse = torch.sparse_coo_tensor(at, values, (9,), check_invariants=False)
+    save(tmp_path / "bad.pth", {"model": {"w": sparse}, "x": Attack(os.mkdir, "made")})
+    assert refusal(tmp_path / "bad.pth")
+    assert is_plain(converters.read_weights(save(tmp_path / "good.pth", plain)), plain)
+
+
 def test_a_pickle_cannot_alter_torchs_functions_or_classes(tmp_path, plain):
     path = save(tmp_path / "w.pth", {"model": plain, "args": argparse.Namespace()})
     # BUILD with a state of slots sets attributes on whatever a name stands for.
