@@ -1,4 +1,4 @@
-"""python -m benchmarks run | list | table."""
+"""python -m benchmarks run | list | table | gpu-code."""
 
 import sys
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from benchmarks.gpu_code.look import GpuCode, look
 from benchmarks.measure.run import BENCHMARKS, Run, run_suite
 from benchmarks.measure.suites import Suite, suite_measurements
 from gaxjax.common import UserError
@@ -45,7 +46,7 @@ class Table:
 def main() -> None:
     """Parse the command line and do it; 1 where a row failed, 2 for a user's mistake."""
     command = tyro.cli(
-        Run | List | Table,
+        Run | List | Table | GpuCode,
         prog="python -m benchmarks",
         description="Throughput, peers, memory, scaling; see benchmarks/README.md.",
     )
@@ -56,12 +57,14 @@ def main() -> None:
         sys.exit(2)
 
 
-def _execute(command: Run | List | Table) -> int:
+def _execute(command: Run | List | Table | GpuCode) -> int:
     match command:
         case Run():
             return 1 if run_suite(command) else 0
         case List():
             print(*(one.key for one in suite_measurements(command.suite)), sep="\n")
+        case GpuCode():
+            look(command)
         case Table():
             from benchmarks.show.documents import with_tables, write_tables
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from gaxjax.common import Image, Scalar, UserError, at_least_float32, described
+from gaxjax.common import Images, Logits, Scalar, UserError, at_least_float32, described
 from gaxjax.config import Operation
 from gaxjax.models import Classifier, network_logits
 
@@ -133,8 +133,10 @@ def score(logits: Float[Array, " C"], label: Int[Array, ""], baseline: Scalar) -
     return Scored(reading.weighted_logits - baseline, reading.prediction, reading.probability)
 
 
-def augment(image: Image, heatmap: Image, operation: Operation) -> Image:
-    """Return g(x, h): x + h for `sum`, x * h for `mult`."""
+def augment(
+    image: Float[Array, "*B H W 3"], heatmap: Float[Array, "*B H W 3"], operation: Operation
+) -> Float[Array, "*B H W 3"]:
+    """Return g(x, h), of one image or several: x + h for `sum`, x * h for `mult`."""
     return image + heatmap if operation == "sum" else image * heatmap
 
 
@@ -151,18 +153,20 @@ class ScoreSpace(NamedTuple):
     plain: bool
     augmented: bool
 
-    def to_space(self, classifier: Classifier, image: Image) -> Image:
-        """Return what the heatmap belongs to: x, or z."""
-        return classifier.normalize(image) if self.image else image
+    def to_space(
+        self, classifier: Classifier, images: Float[Array, "*B H W 3"]
+    ) -> Float[Array, "*B H W 3"]:
+        """Return what the heatmaps belong to: x, or z."""
+        return classifier.normalize(images) if self.image else images
 
-    def logits(self, classifier: Classifier, weights: PyTree, z: Image) -> Float[Array, " C"]:
-        """Return f of a plain image of `to_space`."""
+    def logits(self, classifier: Classifier, weights: PyTree, z: Images) -> Logits:
+        """Return f of plain images of `to_space`."""
         return network_logits(classifier, weights, z, normalized=self.plain)
 
     def augmented_logits(
-        self, classifier: Classifier, weights: PyTree, augmented: Image
-    ) -> Float[Array, " C"]:
-        """Return f of an augmented image."""
+        self, classifier: Classifier, weights: PyTree, augmented: Images
+    ) -> Logits:
+        """Return f of augmented images."""
         return network_logits(classifier, weights, augmented, normalized=self.augmented)
 
 
@@ -181,17 +185,18 @@ def classify(
     classifier: Classifier,
     space: ScoreSpace,
     weights: PyTree,
-    image: Image,
-    label: Int[Array, ""],
+    images: Images,
+    labels: Int[Array, " B"],
 ) -> Reading:
-    """Read the plain image, in float32 at the highest matmul precision.
+    """Read plain images, in float32 at the highest matmul precision: B of each number.
 
     Args:
         classifier: its `weights` are not used: they are passed, so that nothing is closed over.
         space: whether pixels are normalised.
         weights: the network's.
-        image: in [0, 1].
-        label: the groundtruth class.
+        images: in [0, 1].
+        labels: the groundtruth classes.
     """
     with jax.default_matmul_precision("highest"):
-        return read(space.logits(classifier, weights, space.to_space(classifier, image)), label)
+        logits = space.logits(classifier, weights, space.to_space(classifier, images))
+        return jax.vmap(read)(logits, labels)

@@ -43,7 +43,7 @@ class BareStep:
         images, classes = self._problem.batch(np.arange(self._measurement.slots))
         labels = jnp.asarray(classes)
         weights = objective.classifier.weights
-        classify = jax.jit(jax.vmap(objective.baseline, in_axes=(None, 0, 0)))
+        classify = jax.jit(objective.baseline)
         self._network = jax.device_put(objective.fast_weights())
         start = jax.vmap(partial(initial_weights, config=objective.config))
         pixels = jnp.asarray(images)
@@ -85,7 +85,7 @@ class BareStep:
     def _one_step(self, network: Any, state: Any, image: Any, label: Any, baseline: Any) -> Any:
         weights, moments = state
         objective = self._objective
-        score, gradients = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))(
+        score, gradients = objective.scores_and_gradients(
             weights, network, as_unit_range(image), label, baseline
         )
         updates, moments = jax.vmap(adam(objective.config).update)(gradients, moments)

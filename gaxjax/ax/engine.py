@@ -10,7 +10,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,15 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import PyTree
 
 from gaxjax.ax.objective import AxObjective, Explained, wanted_of
+from gaxjax.ax.plan import AxPlan
 from gaxjax.ax.stats import BatchStats
 from gaxjax.common import (
     UserError,
     affordable,
-    compiled_once,
-    compiler_options,
     free_bytes,
     half_as_many,
     hardware,
@@ -38,7 +35,7 @@ from gaxjax.common import (
 )
 from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted, require_config
 from gaxjax.data import Batch
-from gaxjax.models import Classifier, as_unit_range, check_engine, checked_first, gradient_bytes
+from gaxjax.models import Classifier, check_engine, checked_first, gradient_bytes
 from gaxjax.results import Outcome, Solution
 from gaxjax.score import Scored
 
@@ -118,8 +115,9 @@ class AxEngine:
         kept = (2 + len(self.wanted)) * 4 * math.prod(image_shape)  # gradient, image, heatmaps
         each = gradient_bytes(classifier, image_shape) + kept
         self._per_device = _batch_that_fits(batch, each, image_shape, self.devices)
-        self._mesh = Mesh(np.array(self.devices), ("images",))
-        self._weights = jax.device_put(classifier.weights, NamedSharding(self._mesh, P()))
+        mesh = Mesh(np.array(self.devices), ("images",))
+        self._spread = NamedSharding(mesh, P("images"))
+        self._weights = jax.device_put(classifier.weights, NamedSharding(mesh, P()))
         self._explain: Callable[..., Explained] | None = None
         self._score: dict[Operation, Callable[..., Scored]] = {}
         self.stats = BatchStats(devices=len(self.devices), precision=batch.precision)
@@ -228,57 +226,20 @@ class AxEngine:
     def _put(self, rows: np.ndarray) -> jax.Array:
         """Pad with the last row to the batch size, and spread over the devices."""
         padded = pad_rows(rows, self.batch_size, "last")
-        return jax.device_put(padded, NamedSharding(self._mesh, P("images")))
+        return jax.device_put(padded, self._spread)
 
     def _compile(self) -> None:
         started = time.perf_counter()
-        objective, batch = self.objective, self.batch_size
-        images = self._shape((batch, *self._image.shape), self._image.dtype)
-        labels = self._shape((batch,), jnp.int32)
-        numbers = self._shape((batch,), jnp.float32)
-        heatmaps = self._shape((batch, *self._image.shape), objective.heatmap_dtype)
-
-        def explain(network: PyTree, image: Any, label: Any) -> Explained:
-            return objective.explain(network, as_unit_range(image), label)
-
-        def score(operation: Operation, network: PyTree, image: Any, *rest: Any) -> Scored:
-            return objective.score(operation, network, as_unit_range(image), *rest)
-
-        self._score = {
-            operation: self._compiled(
-                operation, partial(score, operation), images, heatmaps, labels, numbers
-            )
-            for operation in self.config.operations
-        }
-        self._explain = self._compiled("explain", explain, images, labels)
+        plan = AxPlan(
+            self.objective,
+            devices=self.devices,
+            batch_size=self.batch_size,
+            image=self._image,
+        )
+        self._score = {operation: plan.score(operation) for operation in self.config.operations}
+        self._explain = plan.explain()
         self.stats.batch_size = self._per_device
         self.stats.compile_seconds += time.perf_counter() - started
-
-    def _compiled(self, name: str, function: Callable, *arguments: Any) -> Callable:
-        """Compile a one-image function for a batch over all devices, without collectives."""
-        specs = (P(), *(P("images") for _ in arguments))
-        mapped = jax.shard_map(
-            jax.vmap(function, in_axes=(None, *(0 for _ in arguments))),
-            mesh=self._mesh,
-            in_specs=specs,
-            out_specs=P("images"),
-            check_vma=False,
-        )
-        classifier, objective = self.objective.classifier, self.objective
-        same = None  # a function of the user's may read what has changed since: it is traced
-        if classifier.structure is not None:
-            normalization = classifier.mean, classifier.std
-            settings = objective.config, self.wanted, objective.precision, name
-            same = classifier.structure, normalization, settings, str(objective.heatmap_dtype)
-        return compiled_once(
-            jax.jit(mapped),
-            *(self._weights, *arguments),
-            same=same,
-            options=compiler_options(self.devices[0]),
-        )
-
-    def _shape(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(self._mesh, P("images")))
 
     def _halve(self, error: jax.errors.JaxRuntimeError) -> None:
         """Out of memory: forget the programs and go on with half the batch."""

@@ -136,7 +136,7 @@ class AxObjective:
         z = self.space.to_space(self.classifier, image)
         augmented = augment(z, heatmap.astype(z.dtype), operation)
         with jax.default_matmul_precision("highest"):
-            logits = self.space.augmented_logits(self.classifier, network, augmented)
+            logits = self.space.augmented_logits(self.classifier, network, augmented[None])[0]
         return score(logits, label, baseline)
 
     def logits(
@@ -144,9 +144,10 @@ class AxObjective:
     ) -> tuple[Float[Array, " C"], Outputs]:
         """Return f(z), with `probes` added to layers' outputs, and those outputs."""
         if not probes:
-            return self.space.logits(self.classifier, network, z), {}
+            return self.space.logits(self.classifier, network, z[None])[0], {}
         assert self.classifier.module is not None
         module = self.classifier.module(network)
         outputs = tap(module, probes)
-        pixels = self.classifier.normalize(z) if self.space.plain else z
-        return at_least_float32(module(pixels[None])[0]), outputs
+        # As in `network_logits`, to the order of operations, for XLA to see one forward pass.
+        pixels = self.classifier.normalize(z[None]) if self.space.plain else z[None]
+        return at_least_float32(module(pixels))[0], outputs

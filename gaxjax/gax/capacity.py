@@ -27,7 +27,7 @@ from gaxjax.common import (
 )
 from gaxjax.config import EngineConfig
 from gaxjax.gax.heatmap import initial_weights
-from gaxjax.gax.lane import new_lane
+from gaxjax.gax.lane import Lane, new_lane
 from gaxjax.gax.objective import Objective
 from gaxjax.models import as_unit_range
 
@@ -141,8 +141,9 @@ def _rate(
     baseline = jax.device_put(jnp.zeros(slots, jnp.float32), device)
 
     def gradients(weights, network, images, labels, baseline):  # type: ignore[no-untyped-def]
-        step = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))
-        return step(weights, network, as_unit_range(images), labels, baseline)
+        return objective.scores_and_gradients(
+            weights, network, as_unit_range(images), labels, baseline
+        )
 
     arguments = weights, network, images, labels, baseline
     step = jax.jit(gradients).lower(*arguments).compile(compiler_options(device))
@@ -190,17 +191,18 @@ def bytes_per_slot(objective: Objective, image: jax.ShapeDtypeStruct) -> int:
     lane = jax.eval_shape(
         lambda *args: new_lane(objective.config, *args), image, number, number, scalar
     )
-    floats = jax.ShapeDtypeStruct(image.shape, jnp.float32)
 
-    def residuals(weights: Any, network: Any, image: Any, label: Any, baseline: Any) -> Any:
+    def residuals(network: Any, lanes: Lane) -> Any:
+        images = as_unit_range(lanes.image)
         return jax.vjp(
-            lambda weights: objective.loss_and_score(weights, network, image, label, baseline)[0],
-            weights,
+            lambda weights: objective.losses_and_scores(
+                weights, network, images, lanes.label, lanes.baseline
+            )[0],
+            lanes.weights,
         )[1]
 
-    kept = _nbytes(
-        jax.eval_shape(residuals, lane.weights, network, floats, number, scalar)
-    ) - _nbytes(network)
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), lane)
+    kept = _nbytes(jax.eval_shape(residuals, network, one)) - _nbytes(network)
     return int(_RESIDUAL_FACTOR * max(kept, 0)) + 2 * _nbytes(lane) + 6 * _nbytes(image)
 
 

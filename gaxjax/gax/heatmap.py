@@ -10,11 +10,11 @@ from jaxtyping import Array, Float
 from gaxjax.common import Image, Scalar
 from gaxjax.config import GaxConfig
 
-Weights = dict[str, Float[Array, "H W 3"]]
-"""What is trained for one image: `w`, and `b` where there is a bias; both shaped like x."""
+Weights = dict[str, Float[Array, "*B H W 3"]]
+"""What is trained, for one image or several: `w`, and `b` where there is a bias; shaped like x."""
 
 
-def initial_weights(image: Image, config: GaxConfig) -> Weights:
+def initial_weights(image: Float[Array, "*B H W 3"], config: GaxConfig) -> Weights:
     """Return `w` = 1 everywhere and, with a bias, `b` = 0.01."""
     weights = {"w": jnp.full(image.shape, config.initial_weight, image.dtype)}
     if config.bias:

@@ -1,7 +1,7 @@
-"""What one image's optimisation computes: loss with score, and the verified score.
+"""What the optimisation computes of a batch: losses with scores, and verified scores.
 
-Every function here is pure and about one image; the engine vmaps them. Network weights come
-first, so that nothing is closed over.
+Every function here is pure, and each image of a batch is by itself: only the network is given them
+together. Network weights are arguments, so that nothing is closed over.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from gaxjax.common import Image, Scalar, matmul_precision
+from gaxjax.common import Images, Logits, Scalar, matmul_precision
 from gaxjax.config import GaxConfig, Precision
 from gaxjax.gax.heatmap import Weights, heatmap, similarity_loss
 from gaxjax.models import Classifier
@@ -28,10 +28,10 @@ from gaxjax.score import (
 
 
 class Verified(NamedTuple):
-    """What a heatmap as stored achieves, and how close it is to the image."""
+    """What heatmaps as stored achieve, and how close they are to their images."""
 
     scored: Scored
-    similarity_loss: Scalar
+    similarity_loss: Float[Array, " B"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Objective:
     Attributes:
         classifier: its `weights` are not used here: they are passed to each function.
         config: score space, operation, loss.
-        precision: arithmetic of the network in `loss_and_score`; never `auto`.
-        fast: the classifier as `loss_and_score` computes it, where that differs: the same function
-            in a form that is faster or less exact.
+        precision: arithmetic of the network in `losses_and_scores`; never `auto`.
+        fast: the classifier as `losses_and_scores` computes it, where that differs: the same
+            function in a form that is faster or less exact.
     """
 
     classifier: Classifier
@@ -57,7 +57,7 @@ class Objective:
         return GAX_SPACES[self.config.score_space]
 
     def fast_weights(self) -> PyTree:
-        """Return the network weights as `loss_and_score` wants them."""
+        """Return the network weights as `losses_and_scores` wants them."""
         weights = (self.fast or self.classifier).weights
         if self.precision != "bfloat16":
             return weights
@@ -68,61 +68,69 @@ class Objective:
             weights,
         )
 
-    def baseline(self, network: PyTree, image: Image, label: Int[Array, ""]) -> Reading:
-        """Classify the plain image, in float32 at the highest precision."""
-        return classify(self.classifier, self.space, network, image, label)
+    def baseline(self, network: PyTree, images: Images, labels: Int[Array, " B"]) -> Reading:
+        """Classify the plain images, in float32 at the highest precision."""
+        return classify(self.classifier, self.space, network, images, labels)
 
-    def loss_and_score(
+    def losses_and_scores(
         self,
         weights: Weights,
         network: PyTree,
-        image: Image,
-        label: Int[Array, ""],
-        baseline: Scalar,
-    ) -> tuple[Scalar, Scalar]:
-        """Return the GAX loss (paper eq. 6) to differentiate by `weights`, and the CO score."""
-        h = heatmap(weights, image)
-        logits = self._augmented_logits(network, image, h, self.fast or self.classifier)
-        score = weighted_logits(logits, label) - baseline
-        return -score + similarity_loss(h, image, self.config), score
+        images: Images,
+        labels: Int[Array, " B"],
+        baselines: Float[Array, " B"],
+    ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+        """Return the GAX losses (paper eq. 6), and the CO scores."""
+        h = jax.vmap(heatmap)(weights, images)
+        logits = self._augmented_logits(network, images, h, self.fast or self.classifier)
+        scores = jax.vmap(weighted_logits)(logits, labels) - baselines
+        similarity = jax.vmap(similarity_loss, in_axes=(0, 0, None))(h, images, self.config)
+        return similarity - scores, scores
 
-    def score_and_gradients(
+    def scores_and_gradients(
         self,
         weights: Weights,
         network: PyTree,
-        image: Image,
-        label: Int[Array, ""],
-        baseline: Scalar,
-    ) -> tuple[Scalar, Weights]:
-        """Return the CO score, and the loss's gradients by `weights`: what a step computes."""
+        images: Images,
+        labels: Int[Array, " B"],
+        baselines: Float[Array, " B"],
+    ) -> tuple[Float[Array, " B"], Weights]:
+        """Return the CO scores, and each loss's gradient by its own `weights`: what a step needs.
+
+        The gradient of the losses' sum: no loss depends on another image's weights.
+        """
+
+        def total(weights: Weights) -> tuple[Scalar, Float[Array, " B"]]:
+            losses, scores = self.losses_and_scores(weights, network, images, labels, baselines)
+            return jnp.sum(losses), scores
+
         with matmul_precision(self.precision):  # of the backward pass as well
-            (_, score), gradients = jax.value_and_grad(self.loss_and_score, has_aux=True)(
-                weights, network, image, label, baseline
-            )
-        return score, gradients
+            (_, scores), gradients = jax.value_and_grad(total, has_aux=True)(weights)
+        return scores, gradients
 
     def verify(
         self,
         network: PyTree,
-        image: Image,
-        heatmap: Image,
-        label: Int[Array, ""],
-        baseline: Scalar,
+        images: Images,
+        heatmaps: Images,
+        labels: Int[Array, " B"],
+        baselines: Float[Array, " B"],
     ) -> Verified:
-        """Score a finished heatmap, as it is stored, in float32 at the highest precision."""
-        logits = self.verified_logits(network, image, heatmap)
+        """Score finished heatmaps, as they are stored, in float32 at the highest precision."""
+        logits = self.verified_logits(network, images, heatmaps)
+        similarity = jax.vmap(similarity_loss, in_axes=(0, 0, None))
         return Verified(
-            scored=score(logits, label, baseline),
-            similarity_loss=similarity_loss(heatmap, image, self.config),
+            scored=jax.vmap(score)(logits, labels, baselines),
+            similarity_loss=similarity(heatmaps, images, self.config),
         )
 
-    def verified_logits(self, network: PyTree, image: Image, heatmap: Image) -> Float[Array, " C"]:
-        """Return the augmented image's logits, in float32 at the highest precision."""
+    def verified_logits(self, network: PyTree, images: Images, heatmaps: Images) -> Logits:
+        """Return the augmented images' logits, in float32 at the highest precision."""
         with jax.default_matmul_precision("highest"):
-            return self._augmented_logits(network, image, heatmap, self.classifier)
+            return self._augmented_logits(network, images, heatmaps, self.classifier)
 
     def _augmented_logits(
-        self, network: PyTree, image: Image, h: Image, classifier: Classifier
-    ) -> Float[Array, " C"]:
-        augmented = augment(image, h, self.config.operation)
+        self, network: PyTree, images: Images, h: Images, classifier: Classifier
+    ) -> Logits:
+        augmented = augment(images, h, self.config.operation)
         return self.space.augmented_logits(classifier, network, augmented)

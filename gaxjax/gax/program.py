@@ -41,15 +41,16 @@ def drain_sizes(slots: int, *, drain: bool) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-class Program:
-    """Compiled executables for one objective, image shape and slot count.
+class Plan:
+    """What is compiled for one objective, image shape and slot count; nothing is computed.
+
+    It needs no device that is there: XLA compiles for one that is only described.
 
     Attributes:
+        objective: what is optimised.
         slots: per device, the full count first.
         verify_size: images verified together, per device.
-        compile_seconds: how long compiling took.
-        step, collect, resolve: one executable per slot count.
-        baseline, rescore, enqueue: at the full slot count.
+        per_device, replicated: how a row a device, and the network's weights, lie on the mesh.
     """
 
     def __init__(
@@ -62,97 +63,106 @@ class Program:
         image: jax.ShapeDtypeStruct,
         heatmap_dtype: Any,
     ) -> None:
-        started = time.perf_counter()
         self.objective = objective
         self.mesh = Mesh(np.array(devices), ("slots",))
         self.slots = drain_sizes(slots, drain=drain)
         self.verify_size = max(1, slots // 4)
         self.per_device = NamedSharding(self.mesh, P("slots"))
-        replicated = NamedSharding(self.mesh, P())
+        self.replicated = NamedSharding(self.mesh, P())
+        self._image, self._heatmap_dtype = image, heatmap_dtype
         self._compiler_options = compiler_options(devices[0])
-        self.fast_weights = jax.device_put(objective.fast_weights(), replicated)
-        self.weights = (
-            self.fast_weights
-            if objective.precision != "bfloat16" and objective.fast is None
-            else jax.device_put(objective.classifier.weights, replicated)
-        )
-
-        config = objective.config
+        self._fast_weights = self._whole(jax.eval_shape(objective.fast_weights))
+        self._weights = self._whole(objective.classifier.weights)
         self._settings: Hashable = (
-            *(config, objective.precision, objective.fast is None, str(heatmap_dtype)),
+            *(objective.config, objective.precision, objective.fast is None, str(heatmap_dtype)),
             *(slots, image.shape, str(image.dtype), self.mesh),
         )
-        self._network = same_network(objective, image)
-        capacity = QUEUE_BLOCKS * slots
-        empty = partial(device.empty_state, config, slots=slots, capacity=capacity, image=image)
-        self._empty = self._compile(empty, None)
-        block = self._shapes(
-            (
-                jax.ShapeDtypeStruct((slots, *image.shape), image.dtype),
-                *(jax.ShapeDtypeStruct((slots,), kind) for kind in (jnp.int32, jnp.int32)),
-                jax.ShapeDtypeStruct((slots,), jnp.float32),
-                jax.ShapeDtypeStruct((), jnp.int32),
-            )
-        )
+        self._network: Hashable | None = same_network(objective, image)
 
-        def baseline(network: PyTree, image: Any, label: Any) -> Any:
-            one = jax.vmap(objective.baseline, in_axes=(None, 0, 0))
-            return one(network, as_unit_range(image), label)
+    def compiled(self, name: str, slots: int | None = None) -> Callable:
+        """Compile one of the device functions, or find it compiled.
 
-        self.baseline = self._compile(baseline, self.weights, block[0], block[2])
-        state = self._shapes(jax.eval_shape(empty))
-        self.enqueue = self._compile(device.enqueue, None, state, *block, donate=True)
-        self.step, self.collect, self.resolve, self.shrink = {}, {}, {}, {}
-        for position, size in enumerate(self.slots):
-            if position:
-                smaller = partial(device.shrink, slots=size)
-                self.shrink[size] = self._compile(smaller, None, state)
-                state = self._shapes(jax.eval_shape(partial(empty, slots=size)))
-            self.step[size] = self._compile(
-                partial(device.step, objective), self.fast_weights, state, donate=True
-            )
-            gather = partial(device.collect, size=self.verify_size, dtype=heatmap_dtype)
-            self.collect[size] = self._compile(gather, None, state)
-            pair = self._shapes(
-                tuple(
-                    jax.ShapeDtypeStruct((self.verify_size,), kind)
-                    for kind in (jnp.int32, jnp.bool_)
-                )
-            )
-            self.resolve[size] = self._compile(device.resolve, None, state, *pair, donate=True)
-        finished = self._shapes(jax.eval_shape(gather, _local(state)))
-        self.rescore = self._compile(partial(device.rescore, objective), self.weights, finished)
-        self.compile_seconds = time.perf_counter() - started
+        Args:
+            name: `empty`, `enqueue`, `baseline` and `rescore` exist for the full slot count;
+                `step`, `collect`, `resolve` for each; `shrink` for the smaller ones, each from the
+                next larger.
+            slots: of them; the full count by default.
+        """
+        size = self.slots[0] if slots is None else slots
+        state = self._state(size)
+        verified = partial(self._rows, self.verify_size)
+        match name:
+            case "empty":
+                return self._compile(self._empty(size), None)
+            case "enqueue":
+                block = self._rows(size, *self._queued)
+                count = self._shapes(jax.ShapeDtypeStruct((), jnp.int32))
+                return self._compile(device.enqueue, None, state, *block, count, donate=True)
+            case "baseline":
+                images, labels = self._rows(size, self._image, jnp.int32)
+                baseline = partial(_baseline, self.objective)
+                return self._compile(baseline, self._weights, images, labels)
+            case "step":
+                step = partial(device.step, self.objective)
+                return self._compile(step, self._fast_weights, state, donate=True)
+            case "collect":
+                return self._compile(self._collect, None, state)
+            case "rescore":
+                finished = self._shapes(jax.eval_shape(self._collect, _local(state)))
+                rescore = partial(device.rescore, self.objective)
+                return self._compile(rescore, self._weights, finished)
+            case "resolve":
+                pair = verified(jnp.int32, jnp.bool_)
+                return self._compile(device.resolve, None, state, *pair, donate=True)
+            case "shrink":
+                larger = self._state(self.slots[self.slots.index(size) - 1])
+                return self._compile(partial(device.shrink, slots=size), None, larger)
+        raise AssertionError(f"no device function {name!r}")
+
+    # -- shapes ------------------------------------------------------------------------------------
 
     @property
-    def num_devices(self) -> int:
-        """Devices in the mesh."""
-        return self.mesh.size
+    def _queued(self) -> tuple[Any, ...]:
+        """What the queue has of an image: itself, its index, label and baseline."""
+        return self._image, jnp.int32, jnp.int32, jnp.float32
 
-    def empty_state(self) -> device.State:
-        """Return a state without images, laid out over the devices."""
-        return self._empty()
+    def _empty(self, slots: int) -> partial[device.State]:
+        config, capacity = self.objective.config, QUEUE_BLOCKS * self.slots[0]
+        return partial(
+            device.empty_state, config, slots=slots, capacity=capacity, image=self._image
+        )
 
-    def put(self, array: np.ndarray) -> jax.Array:
-        """Move a host array [devices, ...] to the devices, one row each."""
-        return jax.device_put(array, self.per_device)
+    @property
+    def _collect(self) -> partial[device.Finished]:
+        return partial(device.collect, size=self.verify_size, dtype=self._heatmap_dtype)
 
-    def _on_each_device(self, function: Callable, *, network: bool = False) -> Callable:
-        """Map a one-device function over the mesh: arguments and results lead with the device."""
+    def _state(self, slots: int) -> Any:
+        return self._shapes(jax.eval_shape(self._empty(slots)))
 
-        def local(*arguments: Any) -> Any:
-            first, rest = (arguments[:1], arguments[1:]) if network else ((), arguments)
-            results = function(*first, *(jax.tree.map(lambda leaf: leaf[0], arg) for arg in rest))
-            return jax.tree.map(lambda leaf: leaf[None], results)
+    def _rows(self, count: int, *each: Any) -> Any:
+        """Return shapes of so many rows a device, of shapes or of scalar types."""
+        rows = (one if hasattr(one, "shape") else jax.ShapeDtypeStruct((), one) for one in each)
+        return self._shapes(
+            tuple(jax.ShapeDtypeStruct((count, *one.shape), one.dtype) for one in rows)
+        )
 
-        def mapped(*arguments: Any) -> Any:
-            specs = tuple(P() if network and i == 0 else P("slots") for i in range(len(arguments)))
-            # check_vma=False: loop carries mix fresh constants with per-device values on purpose.
-            return jax.shard_map(
-                local, mesh=self.mesh, in_specs=specs, out_specs=P("slots"), check_vma=False
-            )(*arguments)
+    def _shapes(self, local: Any) -> Any:
+        """Return global shapes, leading with the device, of one device's shapes."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                (self.mesh.size, *leaf.shape), leaf.dtype, sharding=self.per_device
+            ),
+            local,
+        )
 
-        return mapped
+    def _whole(self, arrays: PyTree) -> PyTree:
+        """Return the shapes of what every device has whole."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.replicated),
+            arrays,
+        )
+
+    # -- compiling ---------------------------------------------------------------------------------
 
     def _compile(
         self, function: Callable, network: PyTree, *arguments: Any, donate: bool = False
@@ -174,14 +184,81 @@ class Program:
             options=self._compiler_options,
         )
 
-    def _shapes(self, local: Any) -> Any:
-        """Return global shapes, leading with the device, of one device's shapes."""
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                (self.num_devices, *leaf.shape), leaf.dtype, sharding=self.per_device
-            ),
-            local,
+    def _on_each_device(self, function: Callable, *, network: bool = False) -> Callable:
+        """Map a one-device function over the mesh: arguments and results lead with the device."""
+
+        def local(*arguments: Any) -> Any:
+            first, rest = (arguments[:1], arguments[1:]) if network else ((), arguments)
+            results = function(*first, *(jax.tree.map(lambda leaf: leaf[0], arg) for arg in rest))
+            return jax.tree.map(lambda leaf: leaf[None], results)
+
+        def mapped(*arguments: Any) -> Any:
+            specs = tuple(P() if network and i == 0 else P("slots") for i in range(len(arguments)))
+            # check_vma=False: loop carries mix fresh constants with per-device values on purpose.
+            return jax.shard_map(
+                local, mesh=self.mesh, in_specs=specs, out_specs=P("slots"), check_vma=False
+            )(*arguments)
+
+        return mapped
+
+
+class Program:
+    """Compiled executables for one objective, image shape and slot count, and its weights.
+
+    Attributes:
+        slots: per device, the full count first.
+        verify_size: images verified together, per device.
+        weights, fast_weights: on the devices, as they are and as the step wants them.
+        compile_seconds: how long compiling took.
+        step, collect, resolve: one executable per slot count; shrink: likewise, but the first.
+        baseline, rescore, enqueue: at the full slot count.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        devices: list[jax.Device],
+        slots: int,
+        drain: bool,
+        image: jax.ShapeDtypeStruct,
+        heatmap_dtype: Any,
+    ) -> None:
+        started = time.perf_counter()
+        self.objective = objective
+        plan = Plan(
+            objective,
+            devices=devices,
+            slots=slots,
+            drain=drain,
+            image=image,
+            heatmap_dtype=heatmap_dtype,
         )
+        self.slots, self.verify_size, self.num_devices = plan.slots, plan.verify_size, len(devices)
+        self.per_device = plan.per_device
+        self.fast_weights = jax.device_put(objective.fast_weights(), plan.replicated)
+        self.weights = (
+            self.fast_weights
+            if objective.precision != "bfloat16" and objective.fast is None
+            else jax.device_put(objective.classifier.weights, plan.replicated)
+        )
+        self._empty = plan.compiled("empty")
+        self.baseline, self.enqueue = plan.compiled("baseline"), plan.compiled("enqueue")
+        self.rescore = plan.compiled("rescore")
+        self.step, self.collect, self.resolve = (
+            {size: plan.compiled(name, size) for size in plan.slots}
+            for name in ("step", "collect", "resolve")
+        )
+        self.shrink = {size: plan.compiled("shrink", size) for size in plan.slots[1:]}
+        self.compile_seconds = time.perf_counter() - started
+
+    def empty_state(self) -> device.State:
+        """Return a state without images, laid out over the devices."""
+        return self._empty()
+
+    def put(self, array: np.ndarray) -> jax.Array:
+        """Move a host array [devices, ...] to the devices, one row each."""
+        return jax.device_put(array, self.per_device)
 
 
 def same_network(objective: Objective, image: jax.ShapeDtypeStruct) -> Hashable | None:
@@ -196,19 +273,23 @@ def same_network(objective: Objective, image: jax.ShapeDtypeStruct) -> Hashable 
         return classifier.structure, classifier.mean, classifier.std
     direct = dataclasses.replace(objective, fast=None)
 
-    def one(image: Any, label: Any, baseline: Any, network: PyTree, fast: PyTree) -> Any:
-        weights = initial_weights(image, objective.config)
-        plain = objective.baseline(network, image, label)
-        stepped = direct.score_and_gradients(weights, fast, image, label, baseline)
-        return plain, stepped, objective.verify(network, image, weights["w"], label, baseline)
+    def both(images: Any, labels: Any, baselines: Any, network: PyTree, fast: PyTree) -> Any:
+        weights = initial_weights(images, objective.config)
+        plain = objective.baseline(network, images, labels)
+        stepped = direct.scores_and_gradients(weights, fast, images, labels, baselines)
+        verified = objective.verify(network, images, weights["w"], labels, baselines)
+        return plain, stepped, verified
 
     two = [
         jax.ShapeDtypeStruct((2, *shape), kind)
         for shape, kind in ((image.shape, jnp.float32), ((), jnp.int32), ((), jnp.float32))
     ]
     networks = jax.eval_shape(lambda: (classifier.weights, direct.fast_weights()))
-    traced = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None, None)))
-    return lowered_digest(traced, *two, *networks)
+    return lowered_digest(jax.jit(both), *two, *networks)
+
+
+def _baseline(objective: Objective, network: PyTree, images: Any, labels: Any) -> Any:
+    return objective.baseline(network, as_unit_range(images), labels)
 
 
 def _local(shapes: Any) -> Any:

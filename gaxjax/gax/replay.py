@@ -98,25 +98,20 @@ class Replay:
         top = min(_TOP, objective.classifier.num_classes)
 
         def baseline(network: Any, image: Any, label: Any) -> Any:
-            one = jax.vmap(objective.baseline, in_axes=(None, 0, 0))
-            return one(network, as_unit_range(image), label).weighted_logits
+            return objective.baseline(network, as_unit_range(image), label).weighted_logits
 
         def heatmaps(lanes: Lane) -> Any:
             found = jax.vmap(heatmap)(lanes.weights, as_unit_range(lanes.image))
             return found.astype(jnp.float16), found.astype(heatmap_dtype)
 
         def see(network: Any, image: Any, heatmap: Any, label: Any, baseline: Any) -> Any:
-            logits = objective.verified_logits(network, image, heatmap)
-            probabilities, classes = jax.lax.top_k(jax.nn.softmax(logits), top)
-            return weighted_logits(logits, label) - baseline, classes, probabilities
-
-        def see_all(network: Any, image: Any, heatmap: Any, label: Any, baseline: Any) -> Any:
-            one = jax.vmap(see, in_axes=(None, 0, 0, 0, 0))
             wide = heatmap.astype(jnp.float32)
-            return one(network, as_unit_range(image), wide, label, baseline)
+            logits = objective.verified_logits(network, as_unit_range(image), wide)
+            probabilities, classes = jax.lax.top_k(jax.nn.softmax(logits), top)
+            return jax.vmap(weighted_logits)(logits, label) - baseline, classes, probabilities
 
         jit = partial(jax.jit, compiler_options=compiler_options(self._device))
-        self._baseline, self._heatmaps, self._see = jit(baseline), jit(heatmaps), jit(see_all)
+        self._baseline, self._heatmaps, self._see = jit(baseline), jit(heatmaps), jit(see)
         self._start = jit(jax.vmap(partial(new_lane, objective.config)))
         self._step = jit(partial(image_steps, objective))
 

@@ -155,10 +155,10 @@ def step(objective: Objective, network: PyTree, state: State) -> tuple[State, Re
 def image_steps(objective: Objective, network: PyTree, lanes: Lane) -> Lane:
     """Do one image-step in every running lane; arguments as for `step`."""
     images = as_unit_range(lanes.image)
-    score, gradients = jax.vmap(objective.score_and_gradients, in_axes=(0, None, 0, 0, 0))(
+    scores, gradients = objective.scores_and_gradients(
         lanes.weights, network, images, lanes.label, lanes.baseline
     )
-    return jax.vmap(partial(advance, objective.config))(lanes, score, gradients)
+    return jax.vmap(partial(advance, objective.config))(lanes, scores, gradients)
 
 
 def refill(config: GaxConfig, state: State) -> State:
@@ -244,7 +244,7 @@ def rescore(
 
     An image is settled unless it claimed the target and missed it.
     """
-    verified = jax.vmap(objective.verify, in_axes=(None, 0, 0, 0, 0))(
+    verified = objective.verify(
         network,
         as_unit_range(finished.image),
         finished.heatmap.astype(jnp.float32),

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from gaxjax.common import Image, Images, Logits, UserError, at_least_float32, described, own_numbers
+from gaxjax.common import Images, Logits, UserError, at_least_float32, described, own_numbers
 from gaxjax.models.strangers import check_arrays, check_callable
 
 
@@ -259,12 +259,19 @@ def as_unit_range(pixels: Any) -> Float[Array, "..."]:
 
 
 def network_logits(
-    classifier: Classifier, network: PyTree, image: Image, *, normalized: bool
-) -> Float[Array, " C"]:
-    """Return one image's logits in float32: [C], raw; with `normalized`, of (x - mean) / std."""
-    pixels = classifier.normalize(image) if normalized else image
+    classifier: Classifier, network: PyTree, images: Images, *, normalized: bool
+) -> Logits:
+    """Return logits in float32, [B, C], raw; with `normalized`, of (x - mean) / std.
+
+    A network of `gaxjax.models` is given the batch as it is, in which XLA finds more to fuse. Any
+    other, which may not take several images, or may mix them, is given one at a time.
+    """
+    pixels = classifier.normalize(images) if normalized else images
     # The network computes in the type of its weights; everything around it stays float32.
     leaves = [leaf.dtype for leaf in jax.tree.leaves(network)]
     if jnp.bfloat16 in leaves:
         pixels = pixels.astype(jnp.bfloat16)
-    return at_least_float32(classifier.apply(network, pixels[None])[0])
+    if classifier.structure is not None or len(pixels) == 1:
+        return at_least_float32(classifier.apply(network, pixels))
+    one = jax.vmap(lambda image: classifier.apply(network, image[None])[0])
+    return at_least_float32(one(pixels))

@@ -102,12 +102,11 @@ def check_differentiable(classifier: Classifier, image_shape: tuple[int, ...]) -
             f"{classifier.num_classes}"
         )
 
-    def total(image: Any, weights: PyTree) -> Any:
-        return network_logits(classifier, weights, image, normalized=True).sum()
+    def total(images: Any, weights: PyTree) -> Any:
+        return network_logits(classifier, weights, images, normalized=True).sum()
 
-    gradients = jax.vmap(jax.value_and_grad(total), in_axes=(0, None))
     try:
-        jax.eval_shape(gradients, _floats((2, *image_shape)), classifier.weights)
+        jax.eval_shape(jax.grad(total), _floats((2, *image_shape)), classifier.weights)
     except UserError:
         raise
     except Exception as error:

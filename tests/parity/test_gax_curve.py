@@ -94,14 +94,15 @@ def curve_in_float64(classifier, image, label, config):
     objective = Objective(classifier, config, "highest")
     network = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), classifier.weights)
     image, label = jnp.asarray(image, jnp.float64), jnp.int32(label)
+    image, label = image[None], label[None]
     baseline = objective.baseline(network, image, label).weighted_logits
     weights = initial_weights(image, config)
     state = adam(config).init(weights)
-    gradient = jax.jit(jax.value_and_grad(objective.loss_and_score, has_aux=True))
+    gradient = jax.jit(objective.scores_and_gradients)
     curve = []
     while True:
-        (_, score), gradients = gradient(weights, network, image, label, baseline)
-        curve.append(float(score))
+        score, gradients = gradient(weights, network, image, label, baseline)
+        curve.append(float(score[0]))
         if curve[-1] >= config.target or len(curve) > config.max_steps:
             return np.array(curve)
         updates, state = adam(config).update(gradients, state)

@@ -252,12 +252,14 @@ def test_log_softmax_gives_the_scores_and_gradients_of_the_logits():
         Objective(gaxjax.as_classifier(FINE[name], num_classes=4), gaxjax.GaxConfig(), "float32")
         for name in ("function", "log-softmax")
     )
-    image, label = jnp.asarray(FLOATS[0]), jnp.int32(2)
-    weights = {"w": jnp.full(image.shape, 0.7)}
+    images, labels = jnp.asarray(FLOATS[:1]), jnp.array([2])
+    weights = {"w": jnp.full(images.shape, 0.7)}
+    zeros = jnp.zeros(1)
     found = []
     for objective in (plain, logarithms):
-        baseline = objective.baseline([], image, label)
-        found.append((baseline, objective.score_and_gradients(weights, [], image, label, 0.0)))
+        baseline = objective.baseline([], images, labels)
+        stepped = objective.scores_and_gradients(weights, [], images, labels, zeros)
+        found.append((baseline, stepped))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *found)
 
 

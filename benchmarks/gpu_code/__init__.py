@@ -1,0 +1,1 @@
+"""What XLA makes of the engines' programs for a GPU that is only described: compiled, never run."""
