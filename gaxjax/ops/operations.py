@@ -45,7 +45,7 @@ class BackwardRules:
 
     def relu(self, x: Array) -> Array:
         """Return ``max(x, 0)``."""
-        return jax.nn.relu(x)
+        return _relu(x)
 
     def max_pool(self, x: Array, window: _Pair, strides: _Pair, padding: Padding) -> Array:
         """Take the maximum of each window of ``x``, padded with -inf."""
@@ -55,6 +55,27 @@ class BackwardRules:
         """Convolve an image at a stride: linear, and only its gradient is computed our way."""
         return strided_image_convolution(x, kernel, stride, padding)
 
+
+@jax.custom_vjp
+def _relu(x: Array) -> Array:
+    """Return max(x, 0), with its mask taken from the result.
+
+    Then nothing but the maximum needs the convolution before it, and cuDNN computes both in one
+    call. `y > 0` would not do: XLA rewrites it to read x. Of a NaN the gradient passes, as in torch.
+    """
+    return jnp.maximum(x, 0)
+
+
+def _relu_forward(x: Array) -> tuple[Array, Array]:
+    y = jnp.maximum(x, 0)
+    return y, y
+
+
+def _relu_backward(y: Array, gradient: Array) -> tuple[Array]:
+    return (jnp.where(y != 0, gradient, jnp.zeros_like(gradient)),)
+
+
+_relu.defvjp(_relu_forward, _relu_backward)
 
 _TRUE_GRADIENTS = BackwardRules()
 # Part of the key of JAX's trace caches, so that a jitted block inside a network follows it as well.
