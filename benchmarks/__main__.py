@@ -1,5 +1,6 @@
 """python -m benchmarks run | list | table | gpu-code."""
 
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ import tyro
 
 from benchmarks.gpu_code.look import GpuCode, look
 from benchmarks.measure.run import BENCHMARKS, Run, run_suite
-from benchmarks.measure.suites import Suite, suite_measurements
+from benchmarks.measure.suites import Stage, Suite, suite_stages
 from gaxjax.common import UserError
 
 _PROJECT = BENCHMARKS.parent
@@ -24,9 +25,11 @@ class List:
 
     Attributes:
         suite: quick, cpu or gpu.
+        stage: Only this stage of the gpu suite.
     """
 
     suite: Suite = "quick"
+    stage: Stage | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ class Table:
 
 
 def main() -> None:
-    """Parse the command line and do it; 1 where a row failed, 2 for a user's mistake."""
+    """Parse the command line and do it; 1 where a row failed, 2 for a user's mistake.
+
+    Stopped by SIGTERM or Ctrl-C, a run ends its contestants and says what it has.
+    """
     command = tyro.cli(
         Run | List | Table | GpuCode,
         prog="python -m benchmarks",
@@ -55,14 +61,19 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 def _execute(command: Run | List | Table | GpuCode) -> int:
     match command:
         case Run():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             return 1 if run_suite(command) else 0
         case List():
-            print(*(one.key for one in suite_measurements(command.suite)), sep="\n")
+            stages = suite_stages(command.suite, command.stage).values()
+            print(*(one.key for measurements in stages for one in measurements), sep="\n")
         case GpuCode():
             look(command)
         case Table():

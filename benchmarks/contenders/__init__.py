@@ -14,6 +14,10 @@ def make_contestant(measurement: Measurement, problem: Problem) -> Contestant:
         ValueError: no such contender at this workload.
     """
     workload, contender = measurement.workload, measurement.contender
+    if workload == "device_check":
+        from benchmarks.contenders.device_check import DeviceCheck
+
+        return DeviceCheck(measurement, problem)
     if workload in ("fixed_steps", "to_target"):
         if contender.startswith("released"):
             from benchmarks.contenders.released import Released

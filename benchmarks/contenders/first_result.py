@@ -5,6 +5,7 @@ Imports neither jax nor gaxjax: the command's own process needs the accelerator.
 
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -163,16 +164,33 @@ class FirstResult:
 
 
 def image_files(problem: Problem, count: int, folder: Path) -> Path:
-    """Return a folder of image files whose classes the problem's network knows.
+    """Return a folder of at least `count` image files whose classes the problem's network knows.
 
     Real images where the weights are real. A random network has its own labels: its images are
-    written as JPEG files into `folder`, one subfolder per class, at the size they have.
+    written as JPEG files into `folder`, one subfolder per class, at the size they have. Past the
+    last image they begin again, as further names of the same files.
     """
+    root = folder / "images"
     if problem.image_folder is not None and problem.weights == "real":
-        return problem.image_folder
+        if count <= len(_files(problem.image_folder)):
+            return problem.image_folder
+        shutil.copytree(problem.image_folder, root)
+    else:
+        _write_images(problem, min(count, len(problem.images)), root)
+    files = _files(root)
+    for number in range(len(files), count):
+        again, index = divmod(number, len(files))
+        os.link(files[index], files[index].with_stem(f"{files[index].stem}-{again}"))
+    return root
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _write_images(problem: Problem, count: int, root: Path) -> None:
     from PIL import Image
 
-    root = folder / "images"
     digits = len(str(problem.num_classes))
     classes = [root / f"class-{number:0{digits}}" for number in range(problem.num_classes)]
     for path in classes:
@@ -180,7 +198,6 @@ def image_files(problem: Problem, count: int, folder: Path) -> Path:
     for index in range(count):
         images, labels = problem.batch(np.array([index]))
         Image.fromarray(images[0]).save(classes[labels[0]] / f"{index:06}.jpg", quality=95)
-    return root
 
 
 def _import_seconds() -> float:

@@ -109,7 +109,12 @@ class WholeRun:
         config = GaxRunConfig(
             model=ModelConfig(model=str(self._problem.checkpoint)),
             data=DataConfig(data=str(self._images), size=measurement.size, num_images=count),
-            gax=GaxConfig(score_space=measurement.score_space, max_steps=measurement.max_steps),
+            gax=GaxConfig(
+                score_space=measurement.score_space,
+                max_steps=measurement.max_steps,
+                # A random network's labels are its predictions, and some change with the JPEG.
+                include_misclassified=self._problem.weights != "real",
+            ),
             engine=EngineConfig(
                 precision=jax_precision(measurement),
                 slots=measurement.slots,

@@ -10,6 +10,11 @@ from typing import Any
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "torchvision", "captum", "triton")
 
+_GPU_STATE = (
+    *("name", "driver_version", "memory.total", "memory.used", "power.limit"),
+    *("clocks.sm", "clocks.max.sm", "temperature.gpu"),
+)
+
 _PEAK_FLOPS = {
     # NVIDIA H100 Tensor Core GPU data sheet, SXM, without sparsity; the H200's are the same. Other
     # H100s (PCIe, NVL) do less.
@@ -36,6 +41,23 @@ def _device() -> str:
     if jax is not None and jax.default_backend() != "cpu":
         return jax.devices()[0].device_kind
     return "cpu"
+
+
+def gpu_state() -> dict[str, str]:
+    """Return what nvidia-smi says of the first GPU: driver, memory, clocks; nothing without one."""
+    try:
+        told = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={','.join(_GPU_STATE)}", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return {}
+    if told.returncode or not told.stdout.strip():
+        return {}
+    values = told.stdout.splitlines()[0].split(", ")
+    return dict(zip(_GPU_STATE, values, strict=False))
 
 
 def _processor() -> str:

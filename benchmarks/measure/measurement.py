@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Workload = Literal[
+    "device_check",
     "fixed_steps",
     "to_target",
     "end_to_end",
@@ -22,6 +23,9 @@ Fields = dict[str, Any]
 
 CHECKED_IMAGES, CHECKED_UPDATES = 2, 3
 """The scores by which contenders are compared before they are timed."""
+
+OTHER_MODELS = ("squeezenet1_0", "alexnet", "resnet50", "vgg16")
+"""What the suites measure beside ResNet34."""
 
 TARGET, UNREACHABLE = 48.0, 1e9
 """The score that ends an image in `to_target`, and one that none reaches."""
@@ -45,6 +49,7 @@ class Measurement:
         turns: timed turns.
         warm_up_turns: turns before them, which do not count.
         repeat: 1 for the same measurement once more, to show the machine's noise.
+        most_seconds: on a GPU, what compiling and all turns may take before the next one's turn.
     """
 
     workload: Workload
@@ -60,6 +65,7 @@ class Measurement:
     turns: int = 3
     warm_up_turns: int = 1
     repeat: int = 0
+    most_seconds: int = 180
 
     @property
     def group(self) -> str:

@@ -42,6 +42,7 @@ class Worker:
         problem: for who judges its answers; None where it could not be opened.
         error: why it failed, None so far.
         cut_off: whether the run's own end, and not the contestant, was to blame.
+        due: when it must have done its turns, in the seconds of `time.monotonic`.
         fields, turns: what it answered.
     """
 
@@ -52,6 +53,7 @@ class Worker:
         self.problem: Problem | None = None
         self.error: str | None = None
         self.cut_off = False
+        self.due = float("inf")
         self._killed = False
         self.fields: Fields = {}
         self.turns: list[Fields] = []

@@ -77,6 +77,8 @@ def describe(row: Fields) -> str:
     """Return a row's outcome in a few words."""
     if "error" in row:
         return f"failed: {row['error']}"
+    if "matmul_tflops" in row:
+        return f"{row['matmul_tflops']:,.3g} TFLOP/s, {row['copy_gb_per_s']:,.3g} GB/s"
     words = [
         f"{rate['median']:,.2f} {name} ({rate['min']:,.2f}–{rate['max']:,.2f})"
         for name, rate in (

@@ -1,4 +1,4 @@
-"""Runs a suite: one process per measurement, rows written as they come, resumable.
+"""Runs a suite by stages: one process per measurement, rows written as they come, resumable.
 
 On a CPU all contestants of a group live at once and take turns, so that a machine's drift meets all
 of them alike; on a GPU, whose memory they would share, each runs alone while the next one loads.
@@ -16,9 +16,10 @@ from pathlib import Path
 from benchmarks.measure import machine
 from benchmarks.measure.measurement import Measurement
 from benchmarks.measure.process import Accelerator, Worker
-from benchmarks.measure.rows import read_lines
+from benchmarks.measure.rows import Row, read_lines
 from benchmarks.measure.session import Session
-from benchmarks.measure.suites import Suite, rehearsal, suite_measurements
+from benchmarks.measure.suites import Stage, Suite, rehearsal, suite_stages
+from benchmarks.show.stage_line import stage_line
 from gaxjax.common import UserError
 
 BENCHMARKS = Path(__file__).parents[1]
@@ -32,9 +33,10 @@ class Run:
 
     Attributes:
         suite: quick: a minute, to see that all is well; cpu: two cores, an hour; gpu: one H100.
+        stage: Only this stage of the gpu suite; all in order by default.
         only: Measure only what matches one of these, such as "to_target*" or "*torch*".
         again: Measure also what this commit has rows of.
-        minutes: Start nothing new after so many minutes.
+        minutes: Start nothing new so many minutes after the command; half a minute later all ends.
         rehearse: The suite's measurements at tiny sizes on the CPU, to see that none fails.
         smoke: The gpu suite's on its GPU, likewise, many at a time: a few minutes.
         output: File of rows; benchmarks/results/SUITE.jsonl by default.
@@ -43,6 +45,7 @@ class Run:
     """
 
     suite: Suite = "quick"
+    stage: Stage | None = None
     only: tuple[str, ...] = ()
     again: bool = False
     minutes: float | None = None
@@ -72,34 +75,26 @@ class Run:
 
 
 def run_suite(run: Run) -> int:
-    """Measure what is wanted; return how many rows failed.
+    """Measure what is wanted, a line for each stage at its end; return how many rows failed.
 
     Raises:
         UserError: nothing matches, or no GPU for the gpu suite.
     """
-    measurements = _chosen(run)
+    started = time.monotonic()
+    stages = _chosen(run)
     on_gpu = run.accelerator in ("gpu", "shared gpu")
     if on_gpu and not _has_gpu():
         raise UserError(
             "the gpu suite needs an Nvidia GPU that nvidia-smi lists; --rehearse tries it here"
         )
     commit = run.commit or machine.commit()
-    todo = measurements
-    if not run.again:
-        todo = _without_rows(measurements, run.rows_file, commit, by_group=not on_gpu)
-    if len(todo) < len(measurements):
-        print(f"{len(measurements) - len(todo)} rows of commit {commit} are there already")
     session = Session(run.suite, commit, run.rows_file, run.cache, run.accelerator)
-    session.make_problems(todo)
     if run.minutes is not None:
-        session.deadline = time.monotonic() + run.minutes * 60
+        session.deadline = started + run.minutes * 60
+    left = 0
     try:
-        if run.smoke:
-            left = _side_by_side(session, todo)
-        elif on_gpu:
-            left = _one_by_one(session, todo)
-        else:
-            left = _by_groups(session, todo)
+        for name, measurements in stages.items():
+            left += _run_stage(run, session, name, measurements)
     finally:
         session.close()
     if left:
@@ -108,24 +103,47 @@ def run_suite(run: Run) -> int:
     return session.failed
 
 
-def _chosen(run: Run) -> list[Measurement]:
+def _run_stage(run: Run, session: Session, name: str, measurements: Sequence[Measurement]) -> int:
+    """Measure what a stage has no rows of; return how many measurements the time left out."""
+    todo, on_gpu = list(measurements), session.on_gpu
+    if not run.again:
+        known = _rows_of(run.rows_file, session.commit)
+        todo = _without_rows(measurements, known, by_group=not on_gpu)
+    if len(todo) < len(measurements):
+        there = len(measurements) - len(todo)
+        print(f"{name}: {there} rows of commit {session.commit} are there already")
+    try:
+        if not session.is_over:
+            session.make_problems(todo)
+        if run.smoke:
+            return _side_by_side(session, todo)
+        return _one_by_one(session, todo) if on_gpu else _by_groups(session, todo)
+    finally:  # also when it is stopped: whoever did so may not leave the time for a command more
+        print(stage_line(name, measurements, _rows_of(run.rows_file, session.commit)), flush=True)
+
+
+def _chosen(run: Run) -> dict[str, list[Measurement]]:
     if run.smoke and (run.suite != "gpu" or run.rehearse):
         raise UserError("--smoke is of --suite gpu, on a GPU; --rehearse is for the CPU")
-    measurements = suite_measurements(run.suite)
+    stages = suite_stages(run.suite, run.stage)
     if run.rehearse or run.smoke:
-        measurements = rehearsal(measurements, on_gpu=run.smoke)
+        stages = rehearsal(stages, on_gpu=run.smoke)
     if run.only:
-        measurements = [
-            one
-            for one in measurements
-            if any(fnmatch.fnmatch(one.key, f"*{pattern}*") for pattern in run.only)
-        ]
-    if not measurements:
+        stages = {
+            name: [
+                one
+                for one in measurements
+                if any(fnmatch.fnmatch(one.key, f"*{pattern}*") for pattern in run.only)
+            ]
+            for name, measurements in stages.items()
+        }
+    stages = {name: measurements for name, measurements in stages.items() if measurements}
+    if not stages:
         raise UserError(
             f"--only {' '.join(run.only)} matches no row of the suite {run.suite}; "
             "python -m benchmarks list shows them"
         )
-    return measurements
+    return stages
 
 
 def _by_groups(session: Session, todo: Sequence[Measurement]) -> int:
@@ -166,12 +184,16 @@ def _side_by_side(session: Session, todo: Sequence[Measurement]) -> int:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _without_rows(
-    measurements: Sequence[Measurement], rows_file: Path, commit: str, *, by_group: bool
-) -> list[Measurement]:
-    """Leave out what this commit has rows of; a group that takes turns is measured as a whole."""
+def _rows_of(rows_file: Path, commit: str) -> list[Row]:
     rows = read_lines(rows_file) if rows_file.exists() else []
-    known = {row["key"] for row in rows if row["commit"] == commit and not row.get("cut_off")}
+    return [row for row in rows if row["commit"] == commit]
+
+
+def _without_rows(
+    measurements: Sequence[Measurement], rows: Sequence[Row], *, by_group: bool
+) -> list[Measurement]:
+    """Leave out what there are rows of; a group that takes turns is measured as a whole."""
+    known = {row["key"] for row in rows if not row.get("cut_off")}
     missing = [one for one in measurements if one.key not in known]
     if not by_group:
         return missing

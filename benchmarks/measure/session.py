@@ -29,10 +29,10 @@ SCORE_TOLERANCE = {
     "bfloat16": (5e-2, 1e-1),
 }
 
-# Seconds a contestant may take to start, to prepare, for a turn, to finish. On a GPU the whole
-# session has minutes, and one that hangs must not cost the others theirs.
-_LIMITS = {"": 120, "prepare": 600, "turn": 600, "finish": 120}
-_GPU_LIMITS = {"": 240, "prepare": 150, "turn": 90, "finish": 120}
+# Seconds a contestant may take to start, to prepare, for a turn, to finish. On a GPU, where one
+# that hangs must not cost the others their minutes, preparing and turns share `most_seconds`.
+_LIMITS = {"": 240, "prepare": 600, "turn": 600, "finish": 120}
+_GPU_FINISH = 60
 _GRACE = 30  # seconds past the deadline, for what is under way
 _MOST_MAKERS = 4
 
@@ -123,9 +123,11 @@ class Session:
 
     def measure(self, workers: Sequence[Worker]) -> None:
         """Prepare all, compare their scores, let them take turns, and write their rows."""
-        together = uuid.uuid4().hex[:12]
+        together, started = uuid.uuid4().hex[:12], time.monotonic()
         for worker in workers:
             self._ask(worker, "")
+            if self.accelerator == "gpu":  # several at once wait for each other
+                worker.due = time.monotonic() + worker.measurement.most_seconds
             say(f"{worker.measurement.key}: prepare")
             worker.fields = self._ask(worker, "prepare")
             if worker.error is None:
@@ -137,7 +139,7 @@ class Session:
         for turn in range(most):
             for worker in workers:
                 warm_up_turns, turns = worker.measurement.warm_up_turns, worker.measurement.turns
-                if turn < warm_up_turns + turns:
+                if turn < warm_up_turns + turns and self._has_time(worker):
                     say(f"{worker.measurement.key}: turn {turn + 1} of {warm_up_turns + turns}")
                     took = self._ask(worker, "turn")
                     if turn >= warm_up_turns and took:
@@ -146,7 +148,8 @@ class Session:
             worker.fields |= self._ask(worker, "finish")
             worker.close()
             self._alive.remove(worker)
-            self._write(worker, together)
+            share = (time.monotonic() - started) / len(workers)
+            self._write(worker, {"session": together, "took_seconds": share})
 
     def close(self) -> None:
         """End what still runs, after an interruption or past the deadline."""
@@ -155,9 +158,16 @@ class Session:
             worker.close()
 
     def _ask(self, worker: Worker, command: str) -> Fields:
-        limits = _GPU_LIMITS if self.on_gpu else _LIMITS
-        left = max(5.0, self.deadline + _GRACE - time.monotonic())
-        return worker.ask(command, limits[command], left)
+        now = time.monotonic()
+        seconds = min(_LIMITS[command], max(5.0, worker.due - now))
+        if self.on_gpu and command == "finish":
+            seconds = max(seconds, _GPU_FINISH)
+        return worker.ask(command, seconds, max(5.0, self.deadline + _GRACE - now))
+
+    def _has_time(self, worker: Worker) -> bool:
+        """Whether one more turn like the last would end in time; one is tried in any case."""
+        ends = min(worker.due, self.deadline + _GRACE)
+        return not worker.turns or time.monotonic() + worker.turns[-1]["seconds"] < ends
 
     def _folder(self, measurement: Measurement) -> Path:
         return problem_folder(self.cache, measurement.model, measurement.size)
@@ -205,7 +215,7 @@ class Session:
 
     # --- Rows ------------------------------------------------------------------------------------
 
-    def _write(self, worker: Worker, together: str) -> None:
+    def _write(self, worker: Worker, about: Fields) -> None:
         measurement = worker.measurement
         figures: Fields = {}
         if worker.error is None:
@@ -219,7 +229,7 @@ class Session:
             **measurement.as_fields(),
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": self.commit,
-            "session": together,
+            **about,
         }
         if described := worker.fields.get("machine"):
             row |= described | {"device": _device(worker), "arithmetic": _arithmetic(worker)}

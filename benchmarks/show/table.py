@@ -54,6 +54,24 @@ _COMPILE: Column = ("compile, s", lambda row: number(row.get("compile_seconds"))
 _OCCUPANCY: Column = ("occupancy", lambda row: percent(row.get("occupancy")))
 
 
+def _device_check(rows: list[Row]) -> str:
+    def told(name: str, title: str) -> Column:
+        return title, lambda row: (row.get("gpu") or {}).get(name, NONE)
+
+    def block(part: list[Row]) -> str:
+        values: list[Column] = [
+            ("bfloat16 product, TFLOP/s", lambda row: number(row.get("matmul_tflops"))),
+            ("of the data sheet's", lambda row: percent(row.get("matmul_share_of_peak"))),
+            ("copy, GB/s", lambda row: number(row.get("copy_gb_per_s"))),
+            ("upload, GB/s", lambda row: number(row.get("upload_gb_per_s"))),
+            *(told("driver_version", "driver"), told("memory.total", "memory")),
+            ("runtime", lambda row: row.get("runtime") or NONE),
+        ]
+        return _table(part, [("framework", _CONTENDER[1])], values)
+
+    return _of_machines(of_workload(rows, "device_check"), block)
+
+
 def _fixed_steps(rows: list[Row]) -> str:
     def block(part: list[Row]) -> str:
         values = [
@@ -239,6 +257,7 @@ def _noise(rows: list[Row]) -> str:
 
 TABLES: dict[str, Callable[[list[Row]], str]] = {
     "summary": summary,
+    "device_check": _device_check,
     "fixed_steps": _fixed_steps,
     "to_target": _to_target,
     "end_to_end": _end_to_end,

@@ -1,10 +1,8 @@
-"""The benchmark suites: what they measure, how rows are made, and that a run survives its failures.
+"""The benchmark suites: how rows are made, and that a run survives its failures."""
 
-The contestants have tests of their own, test_benchmark_peers.py and test_benchmark_workloads.py.
-"""
-
-import itertools
+import contextlib
 import json
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +16,10 @@ from benchmarks.measure import machine
 from benchmarks.measure.measurement import CHECKED_IMAGES, CHECKED_UPDATES, Measurement
 from benchmarks.measure.problem import _correct_first, make_problem, open_problem
 from benchmarks.measure.process import Worker, worker_environment
-from benchmarks.measure.rows import rates, score_difference
-from benchmarks.measure.run import Run, _without_rows, run_suite
+from benchmarks.measure.rows import score_difference
+from benchmarks.measure.run import Run, _rows_of, _without_rows, run_suite
 from benchmarks.measure.session import SCORE_TOLERANCE, Session
-from benchmarks.measure.suites import rehearsal, suite_measurements
+from benchmarks.measure.suites import rehearsal, suite_stages
 from gaxjax.common.errors import UserError
 
 ONE = Measurement("fixed_steps", "bare", "small_resnet", 16, slots=2, num_images=2, turns=1)
@@ -29,7 +27,7 @@ H100 = "NVIDIA H100 80GB HBM3"
 
 
 def suite_of_two():
-    return [ONE, replace(ONE, contender="torch-nobody")]
+    return {"suite cpu": [ONE, replace(ONE, contender="torch-nobody")]}
 
 
 @pytest.fixture(scope="module")
@@ -41,58 +39,6 @@ def problem(tmp_path_factory):
     return open_problem(folder)
 
 
-# --- Suites --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suite", ["quick", "cpu", "gpu"])
-def test_every_row_of_a_suite_has_its_own_key_and_the_groups_stand_together(suite):
-    measurements = suite_measurements(suite)
-    assert len({one.key for one in measurements}) == len(measurements)
-    if suite != "gpu":  # where each measurement runs alone
-        order = [one.group for one in measurements]
-        changes = sum(a != b for a, b in itertools.pairwise(order))
-        assert changes == len(set(order)) - 1
-
-
-def test_the_cpu_suite_has_every_contender_and_workload_that_a_cpu_can_run():
-    measurements = suite_measurements("cpu")
-    assert {one.workload for one in measurements} == {
-        *("fixed_steps", "to_target", "end_to_end", "attribution", "slots", "images", "devices"),
-        *("first_result", "permutation", "profile"),
-    }
-    fixed = {one.model for one in measurements if one.workload == "fixed_steps"}
-    assert fixed == {"resnet34", "alexnet", "squeezenet1_0", "resnet50", "vgg16"}
-    assert {one.slots for one in measurements if one.workload == "slots"} >= {1, 1024}
-    assert {one.num_images for one in measurements if one.workload == "images"} >= {100, 100_000}
-
-
-def test_a_rehearsal_keeps_every_workload_and_contender_that_runs_without_a_gpu():
-    suite = suite_measurements("gpu")
-    tiny = rehearsal(suite)
-    assert {one.workload for one in tiny} == {one.workload for one in suite}
-    contenders = {one.contender for one in tiny}
-    assert contenders >= {one.contender for one in suite if "graph" not in one.contender}
-    assert not any("graph" in one for one in contenders)
-    assert "torch-eager+refill" in contenders  # of torch-graph+refill
-    assert all(one.size == 32 and one.slots <= 4 and one.precision != "tf32" for one in tiny)
-
-
-def test_a_smoke_test_keeps_what_a_gpu_alone_can_do():
-    suite = suite_measurements("gpu")
-    tiny = rehearsal(suite, on_gpu=True)
-    assert {one.contender for one in tiny} == {one.contender for one in suite}
-    assert {one.precision for one in tiny} == {one.precision for one in suite}
-    assert {one.slots for one in tiny} == {1, 16}
-    assert all(one.size == 32 and one.num_images <= 32 for one in tiny)
-
-
-def test_what_the_gpu_suite_compares_has_the_same_work():
-    fixed = [one for one in suite_measurements("gpu") if one.workload == "fixed_steps"]
-    for model in {one.model for one in fixed}:
-        batched = [one for one in fixed if one.model == model and one.slots > 1]
-        assert len({(one.slots, one.num_images, one.max_steps) for one in batched}) == 1
-
-
 # --- Processes -----------------------------------------------------------------------------------
 
 
@@ -102,12 +48,13 @@ class FakeWorker:
     def __init__(self, measurement, answers, problem=None):
         self.measurement, self.answers, self.problem = measurement, answers, problem
         self.error, self.cut_off, self.fields, self.turns = None, False, {}, []
-        self.asked = []
+        self.asked, self.seconds, self.due = [], [], float("inf")
 
     def ask(self, command, seconds, left):
         if self.error is not None:
             return {}
         self.asked.append(command)
+        self.seconds.append(seconds)
         return dict(self.answers[command])
 
     def close(self):
@@ -185,49 +132,26 @@ def test_a_gpus_row_has_no_compile_seconds_and_a_childs_device(problem, tmp_path
     assert session.failed == 1
 
 
-# --- Figures -------------------------------------------------------------------------------------
-
-
-def test_scores_are_compared_before_and_after_the_first_update_over_the_largest():
-    difference = score_difference([[1.0, 5.0], [2.0]], [[1.5, 10.0], [2.0, 7.0]])
-    assert difference == {"first": 0.05, "later": 0.5}
-
-
-def test_a_score_that_is_not_a_number_is_no_agreement():
-    difference = score_difference([[1.0, float("nan")]], [[1.0, 2.0]])
-    assert not difference["later"] <= SCORE_TOLERANCE["float32"][1]
-
-
-def test_a_contestant_without_any_score_to_compare_is_refused():
-    with pytest.raises(ValueError, match="no score"):
-        score_difference([[], []], [[1.0], [2.0]])
-
-
-def test_rates_are_of_each_turn_with_median_and_extremes():
-    turns = [{"seconds": s, "image_steps": 12, "images": 0} for s in (1.0, 2.0, 4.0)]
-    found = rates(turns)
-    assert found["image_steps_per_s"] == {"median": 6.0, "min": 3.0, "max": 12.0}
-    assert found["images_per_s"] is None
-
-
-@pytest.mark.parametrize(
-    ("framework", "precision", "device", "arithmetic"),
-    [
-        ("jax", "float32", "NVIDIA H100 80GB HBM3", "tf32"),
-        ("jax", "highest", "NVIDIA H100 80GB HBM3", "float32"),
-        ("torch", "float32", "NVIDIA H100 80GB HBM3", "float32"),
-        ("jax", "float32", "cpu", "float32"),
-        ("jax", "bfloat16", "cpu", "bfloat16"),
-    ],
-)
-def test_float32_means_tf32_to_jax_on_a_gpu_alone(framework, precision, device, arithmetic):
-    assert machine.arithmetic(framework, precision, device) == arithmetic
-
-
-def test_the_peak_is_known_for_an_sxm_h100_and_neither_for_a_slower_one_nor_for_a_cpu():
-    assert machine.peak_flops(H100, "bfloat16") == 989e12
-    for device in ("NVIDIA H100 PCIe", "NVIDIA H100 NVL", "cpu"):
-        assert machine.peak_flops(device, "bfloat16") is None
+@pytest.mark.parametrize(("turn_seconds", "turns"), [(2.0, 3), (70.0, 1)])
+def test_on_a_gpu_a_contestant_has_its_own_time_and_keeps_the_turns_it_had(
+    problem, tmp_path, turn_seconds, turns
+):
+    session = Session("gpu", "abc", tmp_path / "rows.jsonl", problem.checkpoint.parents[1], "gpu")
+    answers = {
+        "": {"ready": True},
+        "prepare": {"machine": {"device": H100}, "compile_seconds": 3.0},
+        "turn": {"seconds": turn_seconds, "image_steps": 8, "images": 1},
+        "finish": {},
+    }
+    worker = FakeWorker(replace(ONE, turns=3, most_seconds=60), answers, problem)
+    session._alive.append(worker)
+    session.measure([worker])
+    (row,) = map(json.loads, session.rows_file.read_text().splitlines())
+    assert row["turn_seconds"] == [turn_seconds] * turns
+    assert 0 <= row["took_seconds"] < 5
+    loading, *working, finishing = worker.seconds
+    assert loading == 240
+    assert all(50 < seconds <= 60 for seconds in [*working, finishing])
 
 
 def test_the_two_backends_of_ax_are_compared_though_each_is_measured_alone(problem, tmp_path):
@@ -324,7 +248,7 @@ def test_the_engines_turn_counts_outcomes_and_compiles_nothing(problem):
 def small(monkeypatch):
     """A suite of one measurement that works, and one that no one can do."""
     monkeypatch.delenv("GAXJAX_TEST_DATA", raising=False)
-    monkeypatch.setattr("benchmarks.measure.run.suite_measurements", lambda _: suite_of_two())
+    monkeypatch.setattr("benchmarks.measure.run.suite_stages", lambda *_: suite_of_two())
 
 
 def test_rows_are_whole_failures_are_rows_and_the_same_command_resumes(
@@ -347,12 +271,65 @@ def test_rows_are_whole_failures_are_rows_and_the_same_command_resumes(
     assert good["compile_seconds"] > 0
     assert "torch-nobody" in bad["error"]
     assert bad["session"] == good["session"]
+    assert "\nsuite cpu: 2 rows, 1 failed; " in capsys.readouterr().out
 
     with run.rows_file.open("a") as file:
         file.write('{"key": "torn')
     capsys.readouterr()
     assert run_suite(run) == 0
-    assert "2 rows of commit" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "suite cpu: 2 rows of commit" in out
+    assert "\nsuite cpu: 2 rows, 1 failed; " in out
+
+
+@pytest.mark.parametrize("stop", [None, KeyboardInterrupt])
+def test_a_run_that_is_cut_off_keeps_its_rows_and_tells_of_them(
+    problem, tmp_path, monkeypatch, capsys, stop
+):
+    both = suite_of_two()["suite cpu"]
+    stages = {"stage 1": both[:1], "stage 2": both[1:]}
+    monkeypatch.setattr("benchmarks.measure.run.suite_stages", lambda *_: stages)
+    monkeypatch.setattr(Session, "make_problems", lambda *_: None)
+
+    def measure(session, workers):
+        for worker in workers:
+            session._write(worker, {"session": "one", "took_seconds": 7.0})
+        if stop:
+            raise stop
+        session.deadline = 0.0
+
+    monkeypatch.setattr(Session, "measure", measure)
+    run = Run(suite="cpu", minutes=9, output=tmp_path / "rows.jsonl", cache=tmp_path)
+    with pytest.raises(stop) if stop else contextlib.nullcontext():
+        run_suite(run)
+    (row,) = map(json.loads, run.rows_file.read_text().splitlines())
+    assert row["key"] == ONE.key
+    lines = capsys.readouterr().out.splitlines()
+    assert "stage 1: 1 row, 1 failed; 7 s" in lines
+    assert ("stage 2: 0 rows, 1 left; 0 s" in lines) is (stop is None)
+    assert ("9 minutes are over; 1 measurements are left" in lines) is (stop is None)
+
+
+def test_a_stage_is_listed_and_ended_by_sigterm_as_by_ctrl_c(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "list", "--suite", "gpu", "--stage", "2"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    keys = capsys.readouterr().out.splitlines()
+    assert keys == [one.key for one in suite_stages("gpu", 2)["stage 2"]]
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("sys.argv", ["benchmarks", "run"])
+    monkeypatch.setattr(
+        "benchmarks.__main__.run_suite", lambda _: signal.raise_signal(signal.SIGTERM)
+    )
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on\n"
 
 
 def test_a_contestant_that_takes_too_long_is_stopped_and_named(problem, tmp_path):
@@ -364,28 +341,29 @@ def test_a_contestant_that_takes_too_long_is_stopped_and_named(problem, tmp_path
         assert worker.cut_off is cut_off
 
 
-def test_a_row_that_the_runs_own_end_cut_off_is_measured_again(tmp_path):
-    both, rows_file = suite_of_two(), tmp_path / "rows.jsonl"
+def test_a_row_that_the_runs_own_end_cut_off_is_measured_again():
+    both = suite_of_two()["suite cpu"]
     for name, left in (("cut_off", both[:1]), ("other", [])):
         rows = [{"key": one.key, "commit": "abc", "error": "late"} for one in both]
         rows[0][name] = True
-        rows_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        assert _without_rows(both, rows_file, "abc", by_group=False) == left
+        assert _without_rows(both, rows, by_group=False) == left
 
 
 def test_on_a_gpu_rows_are_resumed_one_by_one_on_a_cpu_by_groups(tmp_path):
-    both, rows_file = suite_of_two(), tmp_path / "rows.jsonl"
+    both, rows_file = suite_of_two()["suite cpu"], tmp_path / "rows.jsonl"
     rows_file.write_text(json.dumps({"key": ONE.key, "commit": "abc"}) + "\n")
-    assert _without_rows(both, rows_file, "abc", by_group=False) == both[1:]
-    assert _without_rows(both, rows_file, "abc", by_group=True) == both
-    assert _without_rows(both, rows_file, "other", by_group=False) == both
+    rows = _rows_of(rows_file, "abc")
+    assert _without_rows(both, rows, by_group=False) == both[1:]
+    assert _without_rows(both, rows, by_group=True) == both
+    assert _rows_of(rows_file, "other") == []
 
 
 @pytest.mark.slow
 def test_a_problem_that_cannot_be_made_is_its_rows_error_alone(problem, tmp_path, monkeypatch):
     monkeypatch.delenv("GAXJAX_TEST_DATA", raising=False)
     unknown = replace(ONE, model="resnet999")
-    monkeypatch.setattr("benchmarks.measure.run.suite_measurements", lambda _: [unknown, ONE])
+    stages = {"suite cpu": [unknown, ONE]}
+    monkeypatch.setattr("benchmarks.measure.run.suite_stages", lambda *_: stages)
     cache = problem.checkpoint.parents[1]
     run = Run(suite="cpu", output=tmp_path / "rows.jsonl", cache=cache)
     assert run_suite(run) == 1
@@ -417,4 +395,5 @@ def test_the_gpu_suite_is_rehearsed_without_a_failure(tmp_path, monkeypatch):
     run = Run(suite="gpu", rehearse=True, cache=tmp_path)
     assert run_suite(run) == 0
     rows = [json.loads(line) for line in run.rows_file.read_text().splitlines()]
-    assert len(rows) == len(rehearsal(suite_measurements("gpu")))
+    tiny = rehearsal(suite_stages("gpu")).values()
+    assert len(rows) == sum(map(len, tiny))

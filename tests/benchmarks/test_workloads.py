@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from jax.profiler import ProfileData
 
 from benchmarks.contenders.attribution import Attribution
+from benchmarks.contenders.device_check import DeviceCheck
 from benchmarks.contenders.device_trace import CATEGORIES, Event, categorise, divide, summarise
 from benchmarks.contenders.first_result import FirstResult, image_files
 from benchmarks.contenders.permutation import Permutation, compare
@@ -168,13 +170,48 @@ def test_a_command_that_fails_is_quoted(problem, tmp_path):
 
 
 def test_written_images_are_all_found_again_with_their_labels(problem, tmp_path):
-    count = len(problem.images) + 1  # the first one twice
+    count = len(problem.images) + 1  # the first one by a second name
     folder = image_files(problem, count, tmp_path)
     found = open_images(DataConfig(data=str(folder), size=32), num_classes=problem.num_classes)
     assert len(found.records) == count
     for record in found.records:
-        index = int(Path(record.image_id).stem)
-        assert record.label == problem.labels[index % len(problem.labels)]
+        index, _, _ = Path(record.image_id).stem.partition("-")
+        assert record.label == problem.labels[int(index)]
+
+
+def test_real_images_are_taken_as_they_are_or_begin_again_elsewhere(problem, tmp_path):
+    originals = image_files(problem, 5, tmp_path / "originals")
+    (tmp_path / "more").mkdir()
+    real = replace(problem, weights="real", image_folder=originals)
+    assert image_files(real, 5, tmp_path) == originals
+    folder = image_files(real, 12, tmp_path / "more")
+    found = open_images(DataConfig(data=str(folder), size=32), num_classes=problem.num_classes)
+    stems = [Path(record.image_id).stem.partition("-")[0] for record in found.records]
+    assert sorted(Counter(stems).values()) == [2, 2, 2, 3, 3]
+    assert len(list(originals.rglob("*.jpg"))) == 5
+
+
+# --- The device ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+def test_a_device_is_held_against_numpy_and_timed(problem, framework):
+    one = DeviceCheck(measurement("device_check", framework, precision="bfloat16"), problem)
+    assert one.prepare()["compile_seconds"] > 0
+    turn = one.turn()
+    assert (turn.image_steps, turn.images) == (0, 0)
+    found = one.finish()
+    assert found["computed_on"].startswith("cpu")
+    assert found["matmul_difference"] <= 2**-8
+    for name in ("matmul_tflops", "copy_gb_per_s", "upload_gb_per_s"):
+        assert 0 < found[name] < 1e5
+
+
+def test_a_device_that_computes_wrongly_is_refused(problem, monkeypatch):
+    monkeypatch.setattr("jax.numpy.matmul", lambda a, b: a @ b + 40)
+    one = DeviceCheck(measurement("device_check", "jax", precision="bfloat16"), problem)
+    with pytest.raises(ValueError, match="differs from numpy's by"):
+        one.prepare()
 
 
 # --- Traces --------------------------------------------------------------------------------------
