@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from gaxjax.ax.objective import AxObjective, Explained, wanted_of
 from gaxjax.ax.plan import AxPlan
@@ -115,9 +113,6 @@ class AxEngine:
         kept = (2 + len(self.wanted)) * 4 * math.prod(image_shape)  # gradient, image, heatmaps
         each = gradient_bytes(classifier, image_shape) + kept
         self._per_device = _batch_that_fits(batch, each, image_shape, self.devices)
-        mesh = Mesh(np.array(self.devices), ("images",))
-        self._spread = NamedSharding(mesh, P("images"))
-        self._weights = jax.device_put(classifier.weights, NamedSharding(mesh, P()))
         self._explain: Callable[..., Explained] | None = None
         self._score: dict[Operation, Callable[..., Scored]] = {}
         self.stats = BatchStats(devices=len(self.devices), precision=batch.precision)
@@ -236,6 +231,8 @@ class AxEngine:
             batch_size=self.batch_size,
             image=self._image,
         )
+        weights = self.objective.classifier.weights
+        self._spread, self._weights = plan.spread, jax.device_put(weights, plan.places)
         self._score = {operation: plan.score(operation) for operation in self.config.operations}
         self._explain = plan.explain()
         self.stats.batch_size = self._per_device

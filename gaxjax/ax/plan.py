@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 from gaxjax.ax.objective import AxObjective, Explained
-from gaxjax.common import compiled_once, compiler_options
+from gaxjax.common import compiled_once, compiler_options, weight_places
 from gaxjax.config import Operation
 from gaxjax.models import as_unit_range
 from gaxjax.score import Scored
@@ -31,7 +31,7 @@ class AxPlan:
         image: one image as it is given.
 
     Attributes:
-        spread, replicated: how a batch, and the network's weights, lie on the devices.
+        spread, places: where a batch, and each of the network's weights, go on the devices.
     """
 
     def __init__(
@@ -45,7 +45,10 @@ class AxPlan:
         self.objective = objective
         self._mesh = Mesh(np.array(devices), ("images",))
         self.spread = NamedSharding(self._mesh, P("images"))
-        self.replicated = NamedSharding(self._mesh, P())
+        ours = objective.classifier.structure is not None
+        self.places = weight_places(
+            objective.classifier.weights, NamedSharding(self._mesh, P()), kernels=ours
+        )
         self._options = compiler_options(devices[0])
         self._images = self._rows(batch_size, image.dtype, *image.shape)
         self._heatmaps = self._rows(batch_size, objective.heatmap_dtype, *image.shape)
@@ -88,8 +91,9 @@ class AxPlan:
             settings = objective.config, objective.wanted, objective.precision, name
             same = classifier.structure, normalization, settings, str(objective.heatmap_dtype)
         weights = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.replicated),
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
             classifier.weights,
+            self.places,
         )
         return compiled_once(
             jax.jit(mapped), *(weights, *arguments), same=same, options=self._options

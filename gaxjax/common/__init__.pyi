@@ -12,6 +12,7 @@ from .devices import (
     pad_rows,
     processor,
     same_bits_at_any_count,
+    weight_places,
 )
 from .errors import UserError, described, nearest, ran_out
 from .files import (
@@ -99,6 +100,7 @@ __all__ = [
     "same_bits_at_any_count",
     "spelt_out",
     "to_csv",
+    "weight_places",
     "write_text",
     "yielding_own_numbers",
 ]

@@ -6,13 +6,15 @@ import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import psutil
-from jaxtyping import Shaped
+from jax.experimental.layout import Format, Layout
+from jax.sharding import Sharding
+from jaxtyping import PyTree, Shaped
 
 from gaxjax.common.errors import UserError
 from gaxjax.common.memory import allowed_cores, host_free_bytes
@@ -31,6 +33,7 @@ __all__ = [
     "pad_rows",
     "processor",
     "same_bits_at_any_count",
+    "weight_places",
 ]
 
 
@@ -179,6 +182,27 @@ def same_bits_at_any_count(device: jax.Device) -> bool:
         if not (found == found[0]).all():
             return False
     return True
+
+
+def weight_places(weights: PyTree, sharding: Sharding, *, kernels: bool) -> PyTree:
+    """Return where arrays go, and in which order of bytes where that matters.
+
+    cuDNN reads a kernel output channel by output channel. Where it does not lie so, XLA turns every
+    kernel anew at each call.
+
+    Args:
+        weights: arrays, or their shapes.
+        sharding: of all.
+        kernels: whether those of four dimensions are kernels, HWIO.
+    """
+    device: Any = next(iter(sharding.device_set))
+    on_gpu = device.platform == "gpu"
+
+    def place(leaf: Any) -> Sharding | Format:
+        is_kernel = on_gpu and kernels and len(leaf.shape) == 4
+        return Format(Layout((3, 0, 1, 2)), sharding) if is_kernel else sharding
+
+    return jax.tree.map(place, weights)
 
 
 def matmul_precision(precision: str) -> AbstractContextManager[None]:

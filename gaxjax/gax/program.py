@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from gaxjax.common import compiled_once, compiler_options, lowered_digest
+from gaxjax.common import compiled_once, compiler_options, lowered_digest, weight_places
 from gaxjax.gax import slots as device
 from gaxjax.gax.heatmap import initial_weights
 from gaxjax.gax.objective import Objective
@@ -50,7 +50,7 @@ class Plan:
         objective: what is optimised.
         slots: per device, the full count first.
         verify_size: images verified together, per device.
-        per_device, replicated: how a row a device, and the network's weights, lie on the mesh.
+        per_device, replicated: one row on each device of the mesh, and the whole on each.
     """
 
     def __init__(
@@ -155,12 +155,18 @@ class Plan:
             local,
         )
 
-    def _whole(self, arrays: PyTree) -> PyTree:
-        """Return the shapes of what every device has whole."""
+    def _whole(self, weights: PyTree) -> PyTree:
+        """Return the shapes of a network's weights, which every device has whole."""
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.replicated),
-            arrays,
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            weights,
+            self.places(weights),
         )
+
+    def places(self, weights: PyTree) -> PyTree:
+        """Return where, and in which order of bytes, a network's weights lie on the devices."""
+        ours = self.objective.classifier.structure is not None
+        return weight_places(weights, self.replicated, kernels=ours)
 
     # -- compiling ---------------------------------------------------------------------------------
 
@@ -236,11 +242,12 @@ class Program:
         )
         self.slots, self.verify_size, self.num_devices = plan.slots, plan.verify_size, len(devices)
         self.per_device = plan.per_device
-        self.fast_weights = jax.device_put(objective.fast_weights(), plan.replicated)
+        fast, exact = objective.fast_weights(), objective.classifier.weights
+        self.fast_weights = jax.device_put(fast, plan.places(fast))
         self.weights = (
             self.fast_weights
             if objective.precision != "bfloat16" and objective.fast is None
-            else jax.device_put(objective.classifier.weights, plan.replicated)
+            else jax.device_put(exact, plan.places(exact))
         )
         self._empty = plan.compiled("empty")
         self.baseline, self.enqueue = plan.compiled("baseline"), plan.compiled("enqueue")

@@ -128,8 +128,8 @@ class MaxPool(nnx.Module):
         self.padding = padding
         self.ceil_mode = ceil_mode
 
-    def __call__(self, x: Features) -> Float[Array, "B P Q C"]:
-        """Take the maximum of each window."""
+    def __call__(self, x: Features, *, rectify: bool = False) -> Float[Array, "B P Q C"]:
+        """Take the maximum of each window; with `rectify`, of ``max(x, 0)``."""
         side = (self.padding, self.padding)
         return ops.max_pool(
             x,
@@ -137,6 +137,7 @@ class MaxPool(nnx.Module):
             strides=(self.stride, self.stride),
             padding=(side, side),
             ceil_mode=self.ceil_mode,
+            rectify=rectify,
         )
 
 

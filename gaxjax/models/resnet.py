@@ -125,7 +125,7 @@ class ResNet(nnx.Module):
 
     def __call__(self, images: Images) -> Logits:
         """Return logits; ``images`` are as the weights were trained on (usually normalised)."""
-        x = self.maxpool(ops.relu(self.bn1(self.conv1(images))))
+        x = self.maxpool(self.bn1(self.conv1(images)), rectify=True)
         for blocks in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = run(blocks, x)
         return self.fc(ops.global_average_pool(x))

@@ -106,27 +106,36 @@ def unpool(
     """
     # By phases: cells whose places are equal modulo the stride lie in the same windows, as seen
     # from them. Each phase is a few shifted slices, where looking each cell up is a gather.
-    counts = [
-        -(-(length + near) // stride)
-        for length, (near, _), stride in zip(size, padding, strides, strict=True)
+    counts = [-(-length // stride) for length, stride in zip(size, strides, strict=True)]
+    reaches = [
+        [_windows_of(phase + near, length, stride) for phase in range(stride)]
+        for length, stride, (near, _) in zip(window, strides, padding, strict=True)
     ]
+    shifts = [[shift for cell in phases for shift, _ in cell] for phases in reaches]
+    lowest = [min(found) for found in shifts]
 
-    def shifted(x: Array, rows: int, columns: int, fill: int) -> Array:
-        """Return x one window further for each row and column, [B, *counts, C]."""
+    def padded(x: Array, fill: int) -> Array:
         sides = (
-            (back, count - length - back, 0)
-            for back, count, length in zip((rows, columns), counts, x.shape[1:3], strict=True)
+            (-min(found), max(found) + count - length, 0)
+            for found, count, length in zip(shifts, counts, x.shape[1:3], strict=True)
         )
         return lax.pad(x, jnp.array(fill, x.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
 
-    def phase(top: int, left: int) -> Array:
+    # Padded once and for good: XLA would do it anew for each shift, comparing addresses for every
+    # value it reads.
+    values, winner = lax.optimization_barrier((padded(values, 0), padded(winner, _NO_CELL)))
+
+    def shifted(x: Array, rows: int, columns: int) -> Array:
+        top, left = rows - lowest[0], columns - lowest[1]
+        return x[:, top : top + counts[0], left : left + counts[1]]
+
+    def phase(down: int, across: int) -> Array:
         total = jnp.zeros((values.shape[0], *counts, values.shape[3]), values.dtype)
         taken = jnp.zeros(total.shape, bool)
-        # From a cell's last window to its first.
-        for rows, row in enumerate(range(top, window[0], strides[0])):
-            for columns, column in enumerate(range(left, window[1], strides[1])):
-                won = shifted(winner, rows, columns, _NO_CELL) == row * window[1] + column
-                passed = shifted(values, rows, columns, 0)
+        for rows, row in reaches[0][down]:
+            for columns, column in reaches[1][across]:
+                won = shifted(winner, rows, columns) == row * window[1] + column
+                passed = shifted(values, rows, columns)
                 if accumulate:
                     total = total + jnp.where(won, passed, 0)
                 else:
@@ -135,13 +144,29 @@ def unpool(
         return total
 
     grid = [
-        jnp.stack([phase(top, left) for left in range(strides[1])], 3) for top in range(strides[0])
+        jnp.stack([phase(down, across) for across in range(strides[1])], 3)
+        for down in range(strides[0])
     ]
     cells = jnp.stack(grid, 2).reshape(
         values.shape[0], counts[0] * strides[0], counts[1] * strides[1], values.shape[3]
     )
-    (top, _), (left, _) = padding
-    return cells[:, top : top + size[0], left : left + size[1]]
+    return cells[:, : size[0], : size[1]]
+
+
+def _windows_of(place: int, length: int, stride: int) -> list[tuple[int, int]]:
+    """Return the windows that a cell lies in, the last first, and its number within each.
+
+    Args:
+        place: of the cell in the padded features.
+        length: of a window.
+        stride: from one window to the next.
+    """
+    last = place // stride
+    return [
+        (last - back, place - (last - back) * stride)
+        for back in range(-(-length // stride))
+        if place - (last - back) * stride < length
+    ]
 
 
 _NO_CELL = 255  # no window has as many cells

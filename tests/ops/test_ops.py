@@ -1,5 +1,6 @@
 """ops against torch's functional operations, shape by shape."""
 
+import contextlib
 from functools import partial
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gaxjax.ax.rules import Deconvolution, GuidedBackprop
 from gaxjax.ops import operations as ops
 
 
@@ -183,6 +185,32 @@ def test_max_pool_passes_nan_on_with_and_without_a_gradient():
 def test_relu_has_no_slope_at_zero():
     gradient = jax.vmap(jax.grad(lambda x: ops.relu(x).sum()))(jnp.array([-1.0, 0.0, 2.0]))
     np.testing.assert_array_equal(gradient, [0.0, 0.0, 1.0])
+
+
+def test_the_gradient_of_a_relu_is_torchs_at_nan_infinity_and_both_zeros():
+    values = [float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-30, -1e-30]
+    x = torch.tensor(values, requires_grad=True)
+    torch.relu(x).backward(torch.arange(1.0, 8.0))
+    y, pullback = jax.vjp(ops.relu, jnp.array(values))
+    np.testing.assert_array_equal(y, torch.relu(x).detach().numpy())
+    np.testing.assert_array_equal(pullback(jnp.arange(1.0, 8.0))[0], x.grad.numpy())
+
+
+@pytest.mark.parametrize("rules", [None, ops.BackwardRules, Deconvolution, GuidedBackprop])
+def test_a_rectified_max_pool_is_a_relu_and_a_max_pool_by_every_rule(rules):
+    x = np.random.default_rng(5).normal(size=(2, 9, 8, 3)).astype(np.float32)
+    x[0, :4] = -1  # windows without a positive cell
+    pool = dict(window=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+    def both(x):
+        with ops.backward_rules(rules()) if rules else contextlib.nullcontext():
+            return ops.max_pool(x, **pool, rectify=True), ops.max_pool(ops.relu(x), **pool)
+
+    (one, two), pullback = jax.vjp(both, jnp.asarray(x))
+    gradient = jax.random.normal(jax.random.key(6), one.shape)
+    zero = jnp.zeros_like(one)
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(pullback((gradient, zero))[0], pullback((zero, gradient))[0])
 
 
 @pytest.mark.parametrize(
