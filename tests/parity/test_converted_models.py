@@ -39,6 +39,7 @@ SLOW = {
     "resnet50",
     "resnet101",
     "resnet152",
+    "resnext50_32x4d",
     "resnext101_32x8d",
     "resnext101_64x4d",
     "squeezenet1_1",
