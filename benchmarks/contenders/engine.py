@@ -189,11 +189,11 @@ def deal(program: Program, rows: np.ndarray) -> jax.Array:
 
 
 def filled_state(program: Program, images: np.ndarray, labels: np.ndarray) -> lanes.State:
-    """Return a state with one image waiting for each slot; the first step takes them up."""
+    """Return a state with an image in each slot."""
     devices, slots = program.num_devices, program.slots[0]
     block = deal(program, images), deal(program, labels)
     baseline = program.baseline(program.weights, *block)
-    state: lanes.State = program.enqueue(
+    state = program.enqueue(
         program.empty_state(),
         block[0],
         deal(program, np.arange(devices * slots, dtype=np.int32)),
@@ -201,7 +201,8 @@ def filled_state(program: Program, images: np.ndarray, labels: np.ndarray) -> la
         baseline.weighted_logits,
         program.put(np.full(devices, slots, np.int32)),
     )
-    return state
+    filled: lanes.State = program.refill[slots][slots](state)
+    return filled
 
 
 def forward_seconds(program: Program, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -26,7 +26,7 @@ SHARE = 0.6
 
 _LARGE_COPY = 1e7  # bytes
 
-Executable = Literal["step", "baseline", "rescore", "ax", "ax-score"]
+Executable = Literal["step", "refill", "baseline", "rescore", "ax", "ax-score"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class GpuCode:
         size: Height and width of the images.
         slots: Images side by side.
         precision: bfloat16, float32 (TF32 on a GPU) or highest; of ax highest or float32.
-        executable: step, baseline and rescore are GAX's, ax makes the six methods' heatmaps and
-            ax-score scores one.
+        executable: step, refill (the smallest), baseline and rescore are GAX's; ax makes the six
+            methods' heatmaps and ax-score scores one.
         target: The GPU.
         largest: How many kernels to name.
         dump: Keep XLA's files (HLO, PTX, the launch sequence) in this folder.
@@ -112,6 +112,7 @@ def compile_for(command: GpuCode, devices: list[Any]) -> Any:
     from gaxjax.config import AxConfig, GaxConfig
     from gaxjax.gax import make_objective
     from gaxjax.gax.program import Plan
+    from gaxjax.gax.slots import refill_sizes
     from gaxjax.models import as_classifier, build, fold_batch_norm
 
     network = build(command.model, num_classes=1000, rngs=nnx.Rngs(0))
@@ -131,6 +132,7 @@ def compile_for(command: GpuCode, devices: list[Any]) -> Any:
         return plan.explain() if command.executable == "ax" else plan.score("sum")
     classifier = as_classifier(fold_batch_norm(network), num_classes=1000, **normalization)
     objective = make_objective(classifier, GaxConfig(), command.precision, devices[0])
+    most = refill_sizes(command.slots, devices[0].platform)[0]
     return Plan(
         objective,
         devices=devices,
@@ -138,7 +140,7 @@ def compile_for(command: GpuCode, devices: list[Any]) -> Any:
         drain=False,
         image=image,
         heatmap_dtype=np.float16,
-    ).compiled(command.executable)
+    ).compiled(command.executable, most=most)
 
 
 def _row(command: GpuCode, program: Program, target: Target, memory: Any) -> Row:

@@ -70,6 +70,7 @@ class Plan:
         self.per_device = NamedSharding(self.mesh, P("slots"))
         self.replicated = NamedSharding(self.mesh, P())
         self._image, self._heatmap_dtype = image, heatmap_dtype
+        self._platform = devices[0].platform
         self._compiler_options = compiler_options(devices[0])
         self._fast_weights = self._whole(jax.eval_shape(objective.fast_weights))
         self._weights = self._whole(objective.classifier.weights)
@@ -79,14 +80,15 @@ class Plan:
         )
         self._network: Hashable | None = same_network(objective, image)
 
-    def compiled(self, name: str, slots: int | None = None) -> Callable:
+    def compiled(self, name: str, slots: int | None = None, *, most: int = 1) -> Callable:
         """Compile one of the device functions, or find it compiled.
 
         Args:
             name: `empty`, `enqueue`, `baseline` and `rescore` exist for the full slot count;
-                `step`, `collect`, `resolve` for each; `shrink` for the smaller ones, each from the
-                next larger.
+                `refill`, `step`, `collect`, `resolve` for each; `shrink` for the smaller ones, each
+                from the next larger.
             slots: of them; the full count by default.
+            most: how many a `refill` fills.
         """
         size = self.slots[0] if slots is None else slots
         state = self._state(size)
@@ -102,6 +104,12 @@ class Plan:
                 images, labels = self._rows(size, self._image, jnp.int32)
                 baseline = partial(_baseline, self.objective)
                 return self._compile(baseline, self._weights, images, labels)
+            case "refill":
+                in_turns = self._platform == "cpu" and most == size
+                refill = partial(device.refill, self.objective.config, most=most)
+                if in_turns:
+                    refill = partial(device.refill_in_turns, self.objective.config)
+                return self._compile(refill, None, state, donate=True)
             case "step":
                 step = partial(device.step, self.objective)
                 return self._compile(step, self._fast_weights, state, donate=True)
@@ -216,6 +224,7 @@ class Program:
         verify_size: images verified together, per device.
         weights, fast_weights: on the devices, as they are and as the step wants them.
         compile_seconds: how long compiling took.
+        refill: per slot count executables by the slots that they fill (`slots.refill_sizes`).
         step, collect, resolve: one executable per slot count; shrink: likewise, but the first.
         baseline, rescore, enqueue: at the full slot count.
     """
@@ -256,6 +265,13 @@ class Program:
             {size: plan.compiled(name, size) for size in plan.slots}
             for name in ("step", "collect", "resolve")
         )
+        self.refill = {
+            size: {
+                most: plan.compiled("refill", size, most=most)
+                for most in device.refill_sizes(size, devices[0].platform)
+            }
+            for size in plan.slots
+        }
         self.shrink = {size: plan.compiled("shrink", size) for size in plan.slots[1:]}
         self.compile_seconds = time.perf_counter() - started
 

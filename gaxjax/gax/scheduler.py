@@ -5,8 +5,8 @@ One turn of `Scheduler.solutions`, in the order in which it happens:
 1. Take in: classify the images that came, ahead of need. One that cannot be read, is not finite,
    or is classified wrongly, has its outcome at once; the others are owed a solution.
 2. Enqueue: send owed images to the devices' queues, in blocks of as many as there are slots.
-3. Step: launch one image-step of all slots, and read the report of the step before. A step refills
-   free slots from the queue by itself (`slots.py`).
+3. Step: launch a refill of free slots from the queue and one image-step of all, and read the
+   report of the step before.
 4. Verify: where enough images have ended, copy their heatmaps out and score them again in float32.
 5. Settle: hand out what verification has settled; the others are on their way back to their slot.
 6. Drain: when no image waits any more, go on with fewer slots.
@@ -29,6 +29,7 @@ from gaxjax.gax.stats import EngineStats
 from gaxjax.results import Outcome, Solution
 from gaxjax.score import Reading
 
+_RECENT = 4  # reports by which the size of a refill is chosen
 _PATIENCE = 8  # steps an ended image may wait for a full verification batch
 
 
@@ -98,6 +99,7 @@ class Scheduler:
         self.step_number = 0
         self.seen = Report(*(np.zeros(self.num_devices, np.int64) for _ in Report._fields))
         self.seen_number = 0
+        self.wanting = deque([self.slots], maxlen=_RECENT)  # slots to refill, at most, by report
         self.verified_at: deque[int] = deque()  # steps after which one ran, unknown to `seen`
         self.last_verified = 0
         self.enqueued = np.zeros(self.num_devices, np.int64)
@@ -223,7 +225,7 @@ class Scheduler:
     def _device_has_work(self) -> bool:
         """Whether a step would do anything, as far as the last report tells."""
         seen = self.seen
-        lanes = seen.running + seen.stalled + (self.enqueued - seen.admitted)
+        lanes = seen.running + seen.stalled + seen.wanting + (self.enqueued - seen.admitted)
         return bool(lanes.any()) or self.returning > 0
 
     def _is_idle(self) -> bool:
@@ -239,6 +241,9 @@ class Scheduler:
 
     def _step(self) -> None:
         self.stats.clock()
+        sizes = self.program.refill[self.slots]
+        enough = (size for size in sizes if size >= max(self.wanting))
+        self.state = sizes[min(enough, default=self.slots)](self.state)
         self.state, report = self.program.step[self.slots](self.program.fast_weights, self.state)
         for leaf in report:
             leaf.copy_to_host_async()
@@ -251,6 +256,7 @@ class Scheduler:
         while len(self.reports) > behind:
             self.seen_number, slots, report = self.reports.popleft()
             self.seen = Report(*(np.asarray(leaf).astype(np.int64) for leaf in report))
+            self.wanting.append(int(self.seen.wanting.max()))
             while self.verified_at and self.verified_at[0] < self.seen_number:
                 self.verified_at.popleft()
             stats = self.stats

@@ -1,9 +1,9 @@
-"""The device side of the engine: slots, the queue behind them, and one jitted step.
+"""The device side of the engine: slots, the queue behind them, a refill, and one jitted step.
 
 A slot has a *lane*, where an image is optimised, and a *parked* place beside it. A lane that ends
-moves to its parked place and takes up the next image at once, inside the step, so that no slot
-waits for the host. The host empties parked places later: it re-evaluates each score in float32,
-and an image that misses the target goes back to its slot with its Adam state untouched.
+moves to its parked place and takes up the next image in the refill before the next step, so that
+no slot waits for the host. The host empties parked places later: it re-evaluates each score in
+float32, and an image that misses the target goes back to its slot with its Adam state untouched.
 
 All functions here are about one device; arrays of a `State` lead with its slots.
 """
@@ -21,7 +21,7 @@ from gaxjax.gax.lane import EMPTY, REACHED, RUNNING, STEP_LIMIT, Lane, advance, 
 from gaxjax.gax.objective import Objective, Verified
 from gaxjax.models import as_unit_range
 
-_REFILL_CHUNK = 8  # slots whose new images are prepared together
+_CHUNK = 8  # slots refilled in one turn on a CPU
 
 _T = TypeVar("_T")
 
@@ -54,6 +54,7 @@ class Report(NamedTuple):
         stalled: lanes that ended and cannot move on, because their parked place is taken.
         occupied: slots whose lane or parked place holds an image.
         admitted: images taken from the queue so far.
+        wanting: slots that a refill would change.
     """
 
     running: Any
@@ -61,6 +62,7 @@ class Report(NamedTuple):
     stalled: Any
     occupied: Any
     admitted: Any
+    wanting: Any
 
 
 class Finished(NamedTuple):
@@ -129,14 +131,13 @@ def enqueue(
 
 
 def step(objective: Objective, network: PyTree, state: State) -> tuple[State, Report]:
-    """Refill the slots, then do one image-step in every running lane: the engine's hot path.
+    """Do one image-step in every running lane: the engine's hot path.
 
     Args:
         objective: what is optimised.
         network: the classifier's weights, in the objective's precision.
         state: donated by the engine.
     """
-    state = refill(objective.config, state)
     running = jnp.sum(state.lanes.status == RUNNING)
     lanes = image_steps(objective, network, state.lanes)
     state = state._replace(lanes=lanes)
@@ -148,6 +149,7 @@ def step(objective: Objective, network: PyTree, state: State) -> tuple[State, Re
         stalled=jnp.sum((lanes.status > RUNNING) & pending),
         occupied=jnp.sum(taken),
         admitted=state.queue.head,
+        wanting=jnp.sum(_wants_refill(state)),
     )
     return state, report
 
@@ -161,54 +163,93 @@ def image_steps(objective: Objective, network: PyTree, lanes: Lane) -> Lane:
     return jax.vmap(partial(advance, objective.config))(lanes, scores, gradients)
 
 
-def refill(config: GaxConfig, state: State) -> State:
-    """Move ended lanes to their parked places and give every free lane its next image.
+def refill_sizes(slots: int, platform: str) -> tuple[int, ...]:
+    """Return the sizes of refill that are worth having, ascending.
 
-    Touches only the slots that need it, row by row: at forty steps an image, one in forty.
+    At the paper's forty steps an image one slot in forty ends at each. On a GPU every row costs its
+    bytes, whether it is used or not; on a CPU only what is used costs.
     """
+    if platform == "cpu":
+        return (slots,)
+    return tuple(sorted({-(-slots // share) for share in (16, 4, 1)}))
+
+
+def refill_in_turns(config: GaxConfig, state: State) -> State:
+    """Refill all slots that want it, a few at a turn: where no host waits for a loop's length."""
+    turn = partial(refill, config, most=min(_CHUNK, state.lanes.status.shape[0]))
+    return jax.lax.while_loop(lambda state: jnp.any(_wants_refill(state)), turn, state)
+
+
+def refill(config: GaxConfig, state: State, *, most: int) -> State:
+    """Move ended lanes to their parked places and give free lanes their next image.
+
+    Without a loop, whose length only the device would know and the host of a GPU wait for: rows of
+    so many slots are gathered and scattered, used or not. What is left over has its turn later.
+
+    Args:
+        config: of new lanes.
+        state: of a device.
+        most: slots to refill, at most.
+    """
+    slots = state.lanes.status.shape[0]
+    slot = jnp.nonzero(_wants_refill(state), size=most, fill_value=slots)[0]
+
+    rows = partial(jax.tree.map, lambda leaf: jnp.take(leaf, slot, axis=0, mode="clip"))
+    lane, parked, queue = rows(state.lanes), rows(state.parked), state.queue
+    comes_back = parked.status == RUNNING
+    wants = (slot < slots) & ~comes_back
+    position = queue.head + jnp.cumsum(wants) - wants
+    admits = wants & (position < queue.tail)
+    entry = position % queue.image_index.shape[0]
+    fresh = jax.vmap(partial(new_lane, config))(
+        queue.image[entry], queue.image_index[entry], queue.label[entry], queue.baseline[entry]
+    )
+    fresh = fresh._replace(status=jnp.where(admits, RUNNING, EMPTY).astype(jnp.int32))
+    vacated = parked._replace(status=jnp.where(comes_back, EMPTY, parked.status))
+    taken_up = jax.vmap(where)(comes_back, parked, fresh)
+    put_by = jax.vmap(where)(lane.status > RUNNING, lane, vacated)
+
+    write = partial(jax.lax.platform_dependent, slot, cpu=_write_by_row, default=_write_at_once)
+    lanes, parked = write((state.lanes, state.parked), (taken_up, put_by))
+    head = queue.head + jnp.sum(admits).astype(jnp.int32)
+    return State(lanes=lanes, parked=parked, queue=queue._replace(head=head))
+
+
+def _write_at_once(slot: Array, trees: _T, rows: _T) -> _T:
+    """Scatter rows to their slots; a slot that is out of range is left out."""
+    rows = jax.lax.optimization_barrier(rows)  # read before anything is written, or XLA copies all
+
+    def write(leaf: Array, values: Array) -> Array:
+        values = values.astype(leaf.dtype)
+        return leaf.at[slot].set(values, mode="drop", unique_indices=True, indices_are_sorted=True)
+
+    return jax.tree.map(write, trees, rows)
+
+
+def _write_by_row(slot: Array, trees: _T, rows: _T) -> _T:
+    """Do the same in a loop, which is what keeps XLA's CPU backend from copying all."""
+
+    def write(row: Array, trees: _T) -> _T:
+        return jax.tree.map(
+            lambda leaf, values: jax.lax.dynamic_update_index_in_dim(
+                leaf, values[row].astype(leaf.dtype), slot[row], axis=0
+            ),
+            trees,
+            rows,
+        )
+
+    num_slots = jax.tree.leaves(trees)[0].shape[0]
+    return jax.lax.fori_loop(0, jnp.sum(slot < num_slots), write, trees)
+
+
+def _wants_refill(state: State) -> Bool[Array, " slots"]:
+    """Tell which slots have an ended lane to put by, or a free one that an image can go to."""
     ended = state.lanes.status > RUNNING
     free = state.lanes.status == EMPTY
     pending = state.parked.status > RUNNING
     returned = state.parked.status == RUNNING
     waiting = state.queue.head < state.queue.tail
-    needed: Bool[Array, " slots"] = (ended & ~pending) | (free & (returned | waiting))
-    order = jnp.argsort(~needed)  # stable: needed slots first, in slot order
-    count = jnp.sum(needed)
-    chunk = min(_REFILL_CHUNK, order.shape[0])
-
-    def refill_chunk(turn: Array, state: State) -> State:
-        turns = turn * chunk + jnp.arange(chunk)
-        slot = order[jnp.minimum(turns, order.shape[0] - 1)]
-        rows = partial(jax.tree.map, lambda leaf: leaf[slot])
-        lane, parked, queue = rows(state.lanes), rows(state.parked), state.queue
-        comes_back = parked.status == RUNNING
-        wants = (turns < count) & ~comes_back
-        position = queue.head + jnp.cumsum(wants) - wants
-        admits = wants & (position < queue.tail)
-        entry = position % queue.image_index.shape[0]
-        fresh = jax.vmap(partial(new_lane, config))(
-            queue.image[entry], queue.image_index[entry], queue.label[entry], queue.baseline[entry]
-        )
-        fresh = fresh._replace(status=jnp.where(admits, RUNNING, EMPTY).astype(jnp.int32))
-        vacated = parked._replace(status=jnp.where(comes_back, EMPTY, parked.status))
-        lane, parked = (
-            jax.vmap(where)(comes_back, parked, fresh),
-            jax.vmap(where)(lane.status > RUNNING, lane, vacated),
-        )
-
-        # Writing must not read the state: within one loop XLA would copy every lane to be safe.
-        def write(row: Array, written: tuple[Lane, Lane]) -> tuple[Lane, Lane]:
-            return (
-                _set_row(written[0], slot[row], _row(lane, row)),
-                _set_row(written[1], slot[row], _row(parked, row)),
-            )
-
-        filled = jnp.minimum(count - turn * chunk, chunk)
-        lanes, parked = jax.lax.fori_loop(0, filled, write, (state.lanes, state.parked))
-        head = queue.head + jnp.sum(admits).astype(jnp.int32)
-        return State(lanes=lanes, parked=parked, queue=queue._replace(head=head))
-
-    return jax.lax.fori_loop(0, (count + chunk - 1) // chunk, refill_chunk, state)
+    return (ended & ~pending) | (free & (returned | waiting))
 
 
 def collect(state: State, *, size: int, dtype: jnp.dtype) -> Finished:
@@ -279,19 +320,3 @@ def shrink(state: State, *, slots: int) -> State:
     kept = jnp.argsort(idle)[:slots]
     take = partial(jax.tree.map, lambda leaf: jnp.take(leaf, kept, axis=0))
     return state._replace(lanes=take(state.lanes), parked=take(state.parked))
-
-
-def _row(tree: _T, slot: Array) -> _T:
-    return jax.tree.map(
-        lambda leaf: jax.lax.dynamic_index_in_dim(leaf, slot, axis=0, keepdims=False), tree
-    )
-
-
-def _set_row(tree: _T, slot: Array, row: _T) -> _T:
-    return jax.tree.map(
-        lambda leaf, value: jax.lax.dynamic_update_index_in_dim(
-            leaf, value.astype(leaf.dtype), slot, axis=0
-        ),
-        tree,
-        row,
-    )
