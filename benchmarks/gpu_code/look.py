@@ -150,8 +150,12 @@ def _row(command: GpuCode, program: Program, target: Target, memory: Any) -> Row
     images = command.slots // 4 if command.executable == "rescore" else command.slots
     forward = [k for k in once if k.is_convolution and "Backward" not in k.kind and k.flops]
     mib = 2**20 * command.slots
+    program_key = f"{command.executable}/{command.model}-{command.size}/{precision}"
     return {
         "workload": "gpu_code",
+        "suite": "gpu_code",
+        "key": f"{program_key}/{command.slots}/{command.target}/{commit()}",
+        "device": f"{command.target}, described",
         "target": command.target,
         "model": command.model,
         "size": command.size,

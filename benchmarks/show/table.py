@@ -34,6 +34,7 @@ from benchmarks.show.comparison import (
     ratio,
     unit_of,
 )
+from benchmarks.show.gpu_code import gpu_code, gpu_code_history
 from benchmarks.show.summary import summary
 
 Column = tuple[str, Callable[[Row], str]]
@@ -258,6 +259,8 @@ def _noise(rows: list[Row]) -> str:
 TABLES: dict[str, Callable[[list[Row]], str]] = {
     "summary": summary,
     "device_check": _device_check,
+    "gpu_code": gpu_code,
+    "gpu_code_history": gpu_code_history,
     "fixed_steps": _fixed_steps,
     "to_target": _to_target,
     "end_to_end": _end_to_end,

@@ -29,9 +29,10 @@ from gaxjax.config import EngineConfig
 from gaxjax.gax.heatmap import initial_weights
 from gaxjax.gax.lane import Lane, new_lane
 from gaxjax.gax.objective import Objective
+from gaxjax.gax.program import Plan
 from gaxjax.models import as_unit_range
 
-__all__ = ["bytes_per_slot", "choose_slots", "swept_slots"]
+__all__ = ["bytes_per_slot", "choose_slots", "compiled_bytes", "swept_slots"]
 
 _CPU_SLOTS = 16  # past this, more images a step no longer raise a CPU's rate
 _ACCELERATOR_SLOTS = 512
@@ -43,6 +44,8 @@ _FEWEST = 4
 _GOOD_ENOUGH = 0.98  # of the best rate: of equal counts the smaller drains sooner
 _HOPELESS = 0.9  # of the best rate: larger counts are not tried
 _CALLS = 3
+
+_MEASURED = 4, 8  # slots of the programs whose memory the compiler tells
 
 
 def choose_slots(
@@ -77,16 +80,57 @@ def choose_slots(
 def _fitting_slots(
     objective: Objective, image: jax.ShapeDtypeStruct, devices: list[jax.Device], most: int
 ) -> int:
-    """Return the largest power of two up to `most` that fits the memory."""
-    one, free = bytes_per_slot(objective, image), free_bytes(devices)
-    if one > free:
-        raise UserError(
-            f"one image of {image.shape[0]} × {image.shape[1]} with --max-steps "
-            f"{objective.config.max_steps} needs about {one / 2**30:,.1f} GiB and "
-            f"{free / 2**30:,.1f} GiB are free: give a smaller --size or --max-steps"
-        )
-    slots = max(1, min(most, int(_SHARE * free / one)))
+    """Return the largest power of two up to `most` that fits the memory.
+
+    The compiler is asked only where a rough figure, which is more than it takes, does not fit.
+    """
+    free = free_bytes(devices)
+    slots = most
+    if most * bytes_per_slot(objective, image) > _SHARE * free:
+        fixed, each = compiled_bytes(objective, image, devices[0])
+        if fixed + each > free:
+            raise UserError(
+                f"one image of {image.shape[0]} × {image.shape[1]} with --max-steps "
+                f"{objective.config.max_steps} needs about {(fixed + each) / 2**30:,.1f} GiB and "
+                f"{free / 2**30:,.1f} GiB are free: give a smaller --size or --max-steps"
+            )
+        slots = max(1, min(most, int((_SHARE * free - fixed) / each)))
     return int(2 ** (slots.bit_length() - 1))
+
+
+def compiled_bytes(
+    objective: Objective, image: jax.ShapeDtypeStruct, device: jax.Device
+) -> tuple[int, int]:
+    """Return a program's memory by the compiler's own figures: whatever the slots, and each slot.
+
+    A line through two small programs; cuDNN's scratch memory is in neither. The most is held while
+    a step runs, or while as many images as there are slots are classified beside the same state.
+
+    Args:
+        objective: what is optimised.
+        image: one image as it is given.
+        device: a device, which may be one that is only described.
+    """
+    totals = []
+    for slots in _MEASURED:
+        plan = Plan(
+            objective,
+            devices=[device],
+            slots=slots,
+            drain=False,
+            image=image,
+            heatmap_dtype=jnp.float32,
+        )
+        step, baseline = (
+            plan.compiled(name).memory_analysis()  # type: ignore[attr-defined]
+            for name in ("step", "baseline")
+        )
+        state = step.argument_size_in_bytes + step.output_size_in_bytes - step.alias_size_in_bytes
+        beside = baseline.argument_size_in_bytes + baseline.output_size_in_bytes
+        totals.append(state + max(step.temp_size_in_bytes, beside + baseline.temp_size_in_bytes))
+    few, many = _MEASURED
+    each = (totals[1] - totals[0]) // (many - few)
+    return max(0, totals[0] - few * each), max(1, each)
 
 
 def swept_slots(
@@ -180,9 +224,10 @@ _RESIDUAL_FACTOR = 2.0  # XLA's peak over the residuals of jax.vjp: convolution 
 
 
 def bytes_per_slot(objective: Objective, image: jax.ShapeDtypeStruct) -> int:
-    """Estimate the device memory of one slot: activations kept for the gradient, and state.
+    """Estimate the memory of one slot in no time: activations kept for the gradient, and state.
 
-    Nothing is computed: shapes are traced. The lane counts twice, for its parked place.
+    More than a GPU needs, by two or three times: see `compiled_bytes`. Shapes are traced. The lane
+    counts twice, for its parked place.
     """
     objective = dataclasses.replace(objective, fast=None)  # it keeps no other activations
     network = jax.eval_shape(objective.fast_weights)

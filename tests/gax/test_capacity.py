@@ -8,11 +8,13 @@ import pytest
 import tiny
 
 from gaxjax.cli.main import parse
+from gaxjax.common.errors import UserError
 from gaxjax.config.base import from_dict, to_dict
 from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig
 from gaxjax.gax import capacity as slots
 from gaxjax.gax.objective import Objective
+from gaxjax.gax.program import Plan
 
 OBJECTIVE = Objective(tiny.classifier(), GaxConfig(), "float32")
 IMAGE = jax.ShapeDtypeStruct((tiny.SIZE, tiny.SIZE, 3), np.uint8)
@@ -81,6 +83,41 @@ def test_a_count_that_does_not_fit_ends_the_sweep(monkeypatch, tried):
 
     monkeypatch.setattr(slots, "_rate", rate)
     assert swept() == 8
+
+
+def test_the_compilers_line_holds_for_more_slots_than_it_was_drawn_through():
+    fixed, each = slots.compiled_bytes(OBJECTIVE, IMAGE, CPU)
+    plan = Plan(
+        OBJECTIVE,
+        devices=[CPU],
+        slots=32,
+        drain=False,
+        image=IMAGE,
+        heatmap_dtype=np.float32,
+    )
+    step = plan.compiled("step").memory_analysis()
+    held = step.argument_size_in_bytes + step.temp_size_in_bytes
+    # Measured 1.00: each slot has buffers of its own, in multiples of 64 bytes.
+    assert held == pytest.approx(fixed + 32 * each, rel=0.1)
+
+
+@pytest.mark.parametrize(("room", "expected"), [(64.5, 64), (63.5, 32), (1.2, 1)])
+def test_as_many_slots_are_chosen_as_the_compiler_says_fit(monkeypatch, room, expected):
+    fixed, each = 1 << 20, 1 << 22
+    monkeypatch.setattr(slots, "bytes_per_slot", lambda *_: 1 << 40)  # a rough figure is no reason
+    monkeypatch.setattr(slots, "compiled_bytes", lambda *_: (fixed, each))
+    free = int((fixed + room * each) / slots._SHARE) + 1
+    monkeypatch.setattr(slots, "free_bytes", lambda _: free)
+    monkeypatch.setattr(slots, "_CPU_SLOTS", 256)
+    assert slots.choose_slots(OBJECTIVE, EngineConfig(), IMAGE, [CPU]) == expected
+
+
+def test_an_image_that_does_not_fit_is_one_clear_line(monkeypatch):
+    monkeypatch.setattr(slots, "bytes_per_slot", lambda *_: 1 << 40)
+    monkeypatch.setattr(slots, "compiled_bytes", lambda *_: (1 << 30, 1 << 30))
+    monkeypatch.setattr(slots, "free_bytes", lambda _: 1 << 30)
+    with pytest.raises(UserError, match=r"needs about 2\.0 GiB and 1\.0 GiB are free: give a smal"):
+        slots.choose_slots(OBJECTIVE, EngineConfig(), IMAGE, [CPU])
 
 
 @pytest.mark.slow
