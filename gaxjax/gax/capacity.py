@@ -103,15 +103,16 @@ def compiled_bytes(
 ) -> tuple[int, int]:
     """Return a program's memory by the compiler's own figures: whatever the slots, and each slot.
 
-    A line through two small programs; cuDNN's scratch memory is in neither. The most is held while
-    a step runs, or while as many images as there are slots are classified beside the same state.
+    Lines through two small programs of each kind; cuDNN's scratch memory is in none. The most is
+    held while a step runs, beside the weights of verification, or while as many images as there are
+    slots are classified, beside the state.
 
     Args:
         objective: what is optimised.
         image: one image as it is given.
         device: a device, which may be one that is only described.
     """
-    totals = []
+    totals = []  # of a step and of a classification, by slots
     for slots in _MEASURED:
         plan = Plan(
             objective,
@@ -125,12 +126,21 @@ def compiled_bytes(
             plan.compiled(name).memory_analysis()  # type: ignore[attr-defined]
             for name in ("step", "baseline")
         )
-        state = step.argument_size_in_bytes + step.output_size_in_bytes - step.alias_size_in_bytes
-        beside = baseline.argument_size_in_bytes + baseline.output_size_in_bytes
-        totals.append(state + max(step.temp_size_in_bytes, beside + baseline.temp_size_in_bytes))
+        exact = _nbytes(objective.classifier.weights)
+        totals.append(
+            (
+                exact + step.argument_size_in_bytes + step.temp_size_in_bytes,
+                baseline.argument_size_in_bytes
+                + baseline.temp_size_in_bytes
+                + step.argument_size_in_bytes,
+            )
+        )
     few, many = _MEASURED
-    each = (totals[1] - totals[0]) // (many - few)
-    return max(0, totals[0] - few * each), max(1, each)
+    lines = []
+    for low, high in zip(*totals, strict=True):
+        each = (high - low) // (many - few)
+        lines.append((low - few * each, each))
+    return max(0, *(fixed for fixed, _ in lines)), max(1, *(each for _, each in lines))
 
 
 def swept_slots(
