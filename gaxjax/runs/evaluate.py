@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any
 
 import jax
@@ -98,11 +97,11 @@ def baselines(
     """
     check_image_size(classifier, images.size)
     require_room(classifier, images.size, _BATCH)
-    one = jax.vmap(partial(classify, classifier, GAX_SPACES[score_space]), in_axes=(None, 0, 0))
+    space = GAX_SPACES[score_space]
 
     @jax.jit
     def readings(weights: Any, pixels: Any, labels: Any) -> Reading:
-        return one(weights, as_unit_range(pixels), labels)
+        return classify(classifier, space, weights, as_unit_range(pixels), labels)
 
     read = batches(images, batch_size=_BATCH, threads=threads)
     seen = 0

@@ -207,7 +207,7 @@ def test_batches_hold_all_numbers_in_order_and_images_begin_again(problem):
 # --- Contestants of ours -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("contender", ["ours", "bare"])
 def test_ours_and_the_bare_step_reach_torchs_scores_before_they_are_timed(
     problem, contender, precision

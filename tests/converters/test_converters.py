@@ -96,7 +96,7 @@ def released(backbone, features):
 @pytest.mark.parametrize(
     ("architecture", "features", "head"),
     [
-        ("resnet18", 512, "fc"),
+        pytest.param("resnet18", 512, "fc", marks=pytest.mark.slow),
         pytest.param("alexnet", 4096, "classifier.6", marks=pytest.mark.slow),
         pytest.param("resnet34", 512, "fc", marks=pytest.mark.slow),
     ],

@@ -144,6 +144,7 @@ def test_real_weights_give_captums_heatmaps_in_float64(real_data):
     assert abs(theirs["captum"]["deep_lift", None].sum() - rise) > 0.1 * abs(rise)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_scores_in_float32_are_captums(real_data, tmp_path):
     """Every stored score is that of its own heatmap; heatmaps differ where a ReLU's or a max
