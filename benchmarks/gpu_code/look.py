@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from benchmarks.gpu_code.hlo import Kernel, Program
 from benchmarks.gpu_code.targets import TARGETS, Target, TargetName
-from benchmarks.measure.machine import commit
+from benchmarks.measure.machine import commit, version
 from benchmarks.measure.rows import Row, append_row, rounded
 from benchmarks.measure.run import BENCHMARKS
 from gaxjax.common import UserError
@@ -122,9 +122,8 @@ def compile_for(command: GpuCode, devices: list[Any]) -> Any:
         classifier = as_classifier(network, num_classes=1000, **normalization)
         config = AxConfig()
         wanted = wanted_of(config, classifier, image)
-        precision = "highest" if command.precision == "bfloat16" else command.precision
         plan = AxPlan(
-            AxObjective(classifier, config, wanted, precision, np.dtype(np.float16)),
+            AxObjective(classifier, config, wanted, _arithmetic(command), np.dtype(np.float16)),
             devices=devices,
             batch_size=command.slots,
             image=image,
@@ -150,11 +149,12 @@ def _row(command: GpuCode, program: Program, target: Target, memory: Any) -> Row
     images = command.slots // 4 if command.executable == "rescore" else command.slots
     forward = [k for k in once if k.is_convolution and "Backward" not in k.kind and k.flops]
     mib = 2**20 * command.slots
+    made_at = commit()
     program_key = f"{command.executable}/{command.model}-{command.size}/{precision}"
     return {
         "workload": "gpu_code",
         "suite": "gpu_code",
-        "key": f"{program_key}/{command.slots}/{command.target}/{commit()}",
+        "key": f"{program_key}/{command.slots}/{command.target}/{made_at}",
         "device": f"{command.target}, described",
         "target": command.target,
         "model": command.model,
@@ -178,11 +178,9 @@ def _row(command: GpuCode, program: Program, target: Target, memory: Any) -> Row
         "temporary_mib_per_slot": memory.temp_size_in_bytes / mib,
         "argument_mib_per_slot": memory.argument_size_in_bytes / mib,
         "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("jax", "jaxlib", "jax-cuda13-pjrt")
-            if _installed(name)
+            name: version(name) for name in ("jax", "jaxlib", "jax-cuda13-pjrt") if version(name)
         },
-        "commit": commit(),
+        "commit": made_at,
     }
 
 
@@ -271,10 +269,3 @@ def _print_issue(dump: Path, target: Target) -> None:
             if lines
             else f"unknown  {name}: this version of XLA dumps no PTX"
         )
-
-
-def _installed(name: str) -> bool:
-    try:
-        return bool(importlib.metadata.version(name))
-    except importlib.metadata.PackageNotFoundError:
-        return False

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
 from gaxjax.ax.objective import AxObjective, Explained
-from gaxjax.common import compiled_once, compiler_options, weight_places
+from gaxjax.common import compiled_once, compiler_options, placed_shapes, weight_places
 from gaxjax.config import Operation
 from gaxjax.models import as_unit_range
 from gaxjax.score import Scored
@@ -90,11 +90,7 @@ class AxPlan:
             normalization = classifier.mean, classifier.std
             settings = objective.config, objective.wanted, objective.precision, name
             same = classifier.structure, normalization, settings, str(objective.heatmap_dtype)
-        weights = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            classifier.weights,
-            self.places,
-        )
+        weights = placed_shapes(classifier.weights, self.places)
         return compiled_once(
             jax.jit(mapped), *(weights, *arguments), same=same, options=self._options
         )

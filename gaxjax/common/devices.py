@@ -31,6 +31,7 @@ __all__ = [
     "no_devices",
     "num_cores",
     "pad_rows",
+    "placed_shapes",
     "processor",
     "same_bits_at_any_count",
     "weight_places",
@@ -203,6 +204,17 @@ def weight_places(weights: PyTree, sharding: Sharding, *, kernels: bool) -> PyTr
         return Format(Layout((3, 0, 1, 2)), sharding) if is_kernel else sharding
 
     return jax.tree.map(place, weights)
+
+
+def placed_shapes(arrays: PyTree, places: PyTree) -> PyTree:
+    """Return the shapes of arrays, or of their shapes, at the places of `weight_places`."""
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+            leaf.shape, leaf.dtype, sharding=place
+        ),
+        arrays,
+        places,
+    )
 
 
 def matmul_precision(precision: str) -> AbstractContextManager[None]:

@@ -20,7 +20,13 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from gaxjax.common import compiled_once, compiler_options, lowered_digest, weight_places
+from gaxjax.common import (
+    compiled_once,
+    compiler_options,
+    lowered_digest,
+    placed_shapes,
+    weight_places,
+)
 from gaxjax.gax import slots as device
 from gaxjax.gax.heatmap import initial_weights
 from gaxjax.gax.objective import Objective
@@ -92,12 +98,12 @@ class Plan:
         """
         size = self.slots[0] if slots is None else slots
         state = self._state(size)
-        verified = partial(self._rows, self.verify_size)
         match name:
             case "empty":
                 return self._compile(self._empty(size), None)
             case "enqueue":
-                block = self._rows(size, *self._queued)
+                # What the queue has of an image: itself, its index, label and baseline.
+                block = self._rows(size, self._image, jnp.int32, jnp.int32, jnp.float32)
                 count = self._shapes(jax.ShapeDtypeStruct((), jnp.int32))
                 return self._compile(device.enqueue, None, state, *block, count, donate=True)
             case "baseline":
@@ -105,9 +111,8 @@ class Plan:
                 baseline = partial(_baseline, self.objective)
                 return self._compile(baseline, self._weights, images, labels)
             case "refill":
-                in_turns = self._platform == "cpu" and most == size
                 refill = partial(device.refill, self.objective.config, most=most)
-                if in_turns:
+                if self._platform == "cpu" and most == size:
                     refill = partial(device.refill_in_turns, self.objective.config)
                 return self._compile(refill, None, state, donate=True)
             case "step":
@@ -120,7 +125,7 @@ class Plan:
                 rescore = partial(device.rescore, self.objective)
                 return self._compile(rescore, self._weights, finished)
             case "resolve":
-                pair = verified(jnp.int32, jnp.bool_)
+                pair = self._rows(self.verify_size, jnp.int32, jnp.bool_)
                 return self._compile(device.resolve, None, state, *pair, donate=True)
             case "shrink":
                 larger = self._state(self.slots[self.slots.index(size) - 1])
@@ -128,11 +133,6 @@ class Plan:
         raise AssertionError(f"no device function {name!r}")
 
     # -- shapes ------------------------------------------------------------------------------------
-
-    @property
-    def _queued(self) -> tuple[Any, ...]:
-        """What the queue has of an image: itself, its index, label and baseline."""
-        return self._image, jnp.int32, jnp.int32, jnp.float32
 
     def _empty(self, slots: int) -> partial[device.State]:
         config, capacity = self.objective.config, QUEUE_BLOCKS * self.slots[0]
@@ -165,11 +165,7 @@ class Plan:
 
     def _whole(self, weights: PyTree) -> PyTree:
         """Return the shapes of a network's weights, which every device has whole."""
-        return jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            weights,
-            self.places(weights),
-        )
+        return placed_shapes(weights, self.places(weights))
 
     def places(self, weights: PyTree) -> PyTree:
         """Return where, and in which order of bytes, a network's weights lie on the devices."""
