@@ -63,7 +63,7 @@ class CheckpointMetadata:
     """What a classifier's weights mean."""
 
     architecture: str
-    """A name of `gaxjax.models.architectures`."""
+    """A name of `gaxjax.models.architectures`; of an imported network, any name."""
     num_classes: int
     """Length of the logits."""
     head_bias: bool = True
@@ -74,6 +74,14 @@ class CheckpointMetadata:
     """RGB standard deviation, likewise."""
     input_size: int = 256
     """Height and width of its images, in pixels, unless told otherwise."""
+    decoding: dict[str, int | str] = field(default_factory=dict)
+    """How its images are made of files, where that is known: `resize`, `resize_size` and
+    `interpolation`, as in `gaxjax.config.DataConfig`."""
+    imported: bool = False
+    """Whether it is a graph of torch's operations; else a network of `architectures`."""
+    origin: dict[str, str] = field(default_factory=dict)
+    """Of an imported network, what builds it in torch again: `kind` (torchvision, timm, file or
+    module) and what that needs, as in `converters.torch_module`."""
     class_names: tuple[str, ...] | None = None
     """One name per class, in the order of the logits."""
     validation_accuracy: float | None = None
@@ -307,6 +315,7 @@ def load_classifier(
         class_names=metadata.class_names,
         input_size=metadata.input_size,
         validation_accuracy=metadata.validation_accuracy,
+        decoding=metadata.decoding,
         assumptions=metadata.assumptions,
         name=metadata.architecture,
     )

@@ -30,6 +30,8 @@ class Classifier:
         mean, std: per-channel normalisation in [0, 1] pixel units, or None where there is none.
         class_names: one name per class, or None.
         input_size: height and width of the images it was made for, in pixels, where known.
+        decoding: how its images are made of files, where known: `resize`, `resize_size` and
+            `interpolation`, as in `gaxjax.config.DataConfig`.
         validation_accuracy: share of its validation images classified correctly, where known.
         assumptions: what results rest on that nobody declared, by topic: a sentence for people.
             `normalization` where the mean and std were guessed, `weights` where a file held
@@ -49,6 +51,7 @@ class Classifier:
     std: tuple[float, ...] | None = None
     class_names: tuple[str, ...] | None = None
     input_size: int | None = None
+    decoding: Mapping[str, int | str] = field(default_factory=dict)
     validation_accuracy: float | None = None
     assumptions: Mapping[str, str] = field(default_factory=dict)
     name: str = "classifier"

@@ -7,7 +7,7 @@ far edge first at stride 2, and torch does not. All arrays are NHWC and keep the
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ __all__ = [
     "adaptive_average_pool",
     "backward_rules",
     "convolution",
+    "curve",
     "global_average_pool",
     "max_pool",
     "relu",
@@ -46,6 +47,11 @@ class BackwardRules:
     def relu(self, x: Array) -> Array:
         """Return ``max(x, 0)``."""
         return _relu(x)
+
+    def curve(self, name: str, function: Callable[[Array], Array], x: Array) -> Array:
+        """Return ``function(x)``, a nonlinear function of each element by itself."""
+        del name
+        return function(x)
 
     def max_pool(self, x: Array, window: _Pair, strides: _Pair, padding: Padding) -> Array:
         """Take the maximum of each window of ``x``, padded with -inf."""
@@ -121,6 +127,23 @@ def backward_rules(rules: BackwardRules) -> Iterator[None]:
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Return ``max(x, 0)``; its derivative at 0 is 0, as in torch."""
     return _rules.value.relu(x)
+
+
+def curve(
+    name: str, function: Callable[[Array], Array], x: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Return ``function(x)``, whose backward rule may be replaced: any nonlinearity but ReLU.
+
+    Args:
+        name: torch's name of the function, such as ``gelu``; rules go by it.
+        function: of each element by itself, differentiable in JAX.
+        x: Any array.
+
+    Example:
+        >>> curve("tanh", jnp.tanh, jnp.zeros(2)).tolist()
+        [0.0, 0.0]
+    """
+    return _rules.value.curve(name, function, x)
 
 
 def convolution(
