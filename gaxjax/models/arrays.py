@@ -2,7 +2,7 @@
 
 ```
 FOLDER/
-  DESCRIPTION.json   what the arrays mean, and the SHA-256 of each file in weights/
+  DESCRIPTION.json   what the arrays mean, and the SHA-256 of every other file
   weights/           Orbax: one array per name, such as layer1.0.conv1.kernel
 ```
 
@@ -23,13 +23,17 @@ from orbax.checkpoint import v1 as ocp
 
 from gaxjax.common import cannot_read, file_sha256, one_line, replacing_folder
 
-__all__ = ["read_arrays", "read_description", "write_arrays"]
+__all__ = ["read_arrays", "read_description", "read_text", "write_arrays"]
 
 _WEIGHTS = "weights"
 
 
 def write_arrays(
-    path: Path, arrays: Mapping[str, jax.Array], description: str, about: Mapping[str, Any]
+    path: Path,
+    arrays: Mapping[str, jax.Array],
+    description: str,
+    about: Mapping[str, Any],
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write arrays and what they mean, whole or not at all; what was at `path` is replaced.
 
@@ -38,15 +42,18 @@ def write_arrays(
         arrays: by name.
         description: name of the JSON file beside them.
         about: what that file holds; the hashes join it as `files`.
+        texts: further files beside it, by name; hashed as well.
 
     Raises:
         OSError, ValueError: it cannot be written. TensorStore says ValueError for a full disk.
     """
     with replacing_folder(path) as folder:
         ocp.save(folder / _WEIGHTS, dict(arrays))
+        for name, text in (texts or {}).items():
+            (folder / name).write_text(text, encoding="utf-8")
         files = {
             file.relative_to(folder).as_posix(): file_sha256(file)
-            for file in sorted((folder / _WEIGHTS).rglob("*"))
+            for file in sorted(folder.rglob("*"))
             if file.is_file()
         }
         text = json.dumps({**about, "files": files}, indent=1)
@@ -69,6 +76,28 @@ def read_description(path: Path, description: str) -> dict[str, Any]:
     if not isinstance(about, dict):
         raise ValueError(f"{description} holds no object")
     return about
+
+
+def read_text(path: Path, about: Mapping[str, Any], name: str) -> str:
+    """Read a further file that `write_arrays` wrote, once it is as it was written.
+
+    Args:
+        path: the folder, absolute.
+        about: from `read_description`.
+        name: of the file.
+
+    Raises:
+        ValueError: it is missing or altered; in one line.
+        UserError: the system does not let it be read.
+    """
+    files = about.get("files")
+    if not isinstance(files, dict) or name not in files:
+        raise ValueError(f"it lists no {name}")
+    try:
+        _check_files(path, {name: files[name]})
+        return (path / name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise cannot_read(path / name, error) from error
 
 
 def read_arrays(

@@ -2,8 +2,9 @@
 
 ```
 CHECKPOINT/
-  gaxjax.json   format, CheckpointMetadata, SHA-256 of each file in weights/, parity report
+  gaxjax.json   format, CheckpointMetadata, SHA-256 of every other file, parity report
   weights/      Orbax: one array per dotted name, such as layer1.0.conv1.kernel
+  graph.json    of an imported network alone: its operations, as `gaxjax.models.Graph`
 ```
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -29,8 +31,10 @@ from gaxjax.common import (
 )
 from gaxjax.config import require_types
 from gaxjax.models import registry
-from gaxjax.models.arrays import read_arrays, read_description, write_arrays
+from gaxjax.models.arrays import read_arrays, read_description, read_text, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
+from gaxjax.models.graph.form import Graph
+from gaxjax.models.graph.network import GraphNetwork
 from gaxjax.models.rewriting import fold_batch_norm
 
 __all__ = [
@@ -48,8 +52,8 @@ __all__ = [
     "with_normalization",
 ]
 
-_FORMAT = 1
-_DESCRIPTION = "gaxjax.json"
+_FORMAT, _FORMAT_WITH_GRAPH = 1, 2
+_DESCRIPTION, _GRAPH = "gaxjax.json", "graph.json"
 
 Triple = tuple[float, float, float]
 
@@ -141,7 +145,7 @@ def save(
 
     Args:
         path: Folder to make. An earlier checkpoint there is replaced, an empty folder is used.
-        model: What `gaxjax.models.build` returns, batch norm not folded.
+        model: What `gaxjax.models.build` returns, or a `GraphNetwork`; batch norm not folded.
         metadata: What the weights mean.
         parity: Report of the comparison with torch, kept for the reader.
 
@@ -152,13 +156,22 @@ def save(
     path = path_to_write(path, "the checkpoint").absolute()
     check_destination(path)
     weights = {name: jnp.asarray(array) for name, array in named_weights(model).items()}
-    expected = named_weights(_abstract_model(metadata))
-    assert {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in expected.items()}, (
-        f"the model is no {metadata.architecture} with {metadata.num_classes} classes"
-    )
     about = {"format": _FORMAT, "metadata": dataclasses.asdict(metadata), "parity": parity}
+    texts = {}
+    assert metadata.imported == isinstance(model, GraphNetwork)
+    if isinstance(model, GraphNetwork):
+        about["format"] = _FORMAT_WITH_GRAPH
+        about["arrays"] = {
+            name: [str(array.dtype), list(array.shape)] for name, array in weights.items()
+        }
+        texts[_GRAPH] = model.graph.to_json()
+    else:
+        like = named_weights(_abstract_model(metadata))
+        assert {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in like.items()}, (
+            f"the model is no {metadata.architecture} with {metadata.num_classes} classes"
+        )
     try:
-        write_arrays(path, weights, _DESCRIPTION, about)
+        write_arrays(path, weights, _DESCRIPTION, about, texts)
     except (OSError, ValueError) as error:
         raise cannot_write(f"the checkpoint {path}", error) from error
 
@@ -184,6 +197,8 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
     path = path_to_read(path, "the checkpoint").absolute()
     description = _read_description(path)
     metadata = _metadata(path, description)
+    if metadata.imported:
+        return _load_graph(path, description), metadata
     model = _abstract_model(metadata)
     try:
         arrays = read_arrays(path, description, named_weights(model))
@@ -194,6 +209,20 @@ def load(path: Path | str) -> tuple[nnx.Module, CheckpointMetadata]:
         variable.set_value(arrays[_dotted(keys)])
     nnx.update(model, state)
     return model, metadata
+
+
+def _load_graph(path: Path, description: dict[str, Any]) -> GraphNetwork:
+    try:
+        graph = Graph.from_json(read_text(path, description, _GRAPH))
+        like = {
+            name: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+            for name, (dtype, shape) in description["arrays"].items()
+        }
+        if like.keys() != set(graph.weights):
+            raise ValueError(f"{_GRAPH} and {_DESCRIPTION} name other weights")
+        return GraphNetwork(graph, read_arrays(path, description, like))
+    except (ValueError, TypeError, KeyError, RecursionError, OSError, MemoryError) as error:
+        raise _damaged(path, error) from error
 
 
 def check_destination(path: Path | str) -> None:
@@ -218,6 +247,8 @@ def read_parity(path: Path | str) -> dict[str, Any] | None:
 def fingerprint(model: nnx.Module) -> str:
     """Return the SHA-256 of all weights with their names, shapes and types, in hexadecimal."""
     digest = hashlib.sha256()
+    if isinstance(model, GraphNetwork):
+        digest.update(f"{model.graph.digest}\n".encode())
     for name, array in sorted(named_weights(model).items()):
         host = np.ascontiguousarray(array)
         digest.update(f"{name} {host.shape} {host.dtype}\n".encode())
@@ -231,6 +262,8 @@ def _dotted(keys: tuple[Any, ...]) -> str:
 
 def named_weights(model: nnx.Module) -> dict[str, Any]:
     """Return a model's arrays (or shapes) by dotted name; random streams are not weights."""
+    if isinstance(model, GraphNetwork):
+        return {name: variable[...] for name, variable in model.weights.items()}
     state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
     return {_dotted(keys): leaf.get_value() for keys, leaf in nnx.to_flat_state(state)}
 
@@ -255,10 +288,10 @@ def _read_description(path: Path) -> dict[str, Any]:
         description = read_description(path, _DESCRIPTION)
     except ValueError as error:
         raise _damaged(path, error) from error
-    if description.get("format") != _FORMAT:
+    if description.get("format") not in (_FORMAT, _FORMAT_WITH_GRAPH):
         raise UserError(
             f"the checkpoint {path} has format {description.get('format')!r}, this gaxjax reads "
-            f"{_FORMAT}; convert the weights again"
+            f"{_FORMAT} and {_FORMAT_WITH_GRAPH}; convert the weights again"
         )
     return description
 

@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from gaxjax.common import Images, Logits, UserError, at_least_float32, described, own_numbers
+from gaxjax.models.graph.network import GraphNetwork
 from gaxjax.models.strangers import check_arrays, check_callable
 
 
@@ -147,6 +148,7 @@ def as_classifier(
         else getattr(model, "__name__", type(model).__name__)
     )
     check_arrays(weights)
+    digest = model.graph.digest if isinstance(model, GraphNetwork) else ""
     # Scores are verified in float32, so that is what weights are kept in.
     weights = jax.tree.map(
         lambda leaf: (
@@ -164,7 +166,7 @@ def as_classifier(
         mean=mean,
         std=std,
         name=str(name),
-        fingerprint=fingerprint or _fingerprint(weights, mean, std),
+        fingerprint=fingerprint or _fingerprint(weights, mean, std, digest),
         module=module,
         structure=structure,
     )
@@ -239,13 +241,14 @@ _LARGEST = 2.0  # of a mean or std in units of pixels in [0, 1]; in units of 0â€
 def _is_ours(model: nnx.Module) -> bool:
     """Tell whether a network has no layer but those of `gaxjax.models`, whose code is known."""
     return all(
-        type(layer) in (nnx.List, nnx.Dropout) or type(layer).__module__.startswith("gaxjax.models")
+        type(layer) in (nnx.Dict, nnx.List, nnx.Dropout)
+        or type(layer).__module__.startswith("gaxjax.models")
         for _, layer in nnx.iter_modules(model)
     )
 
 
-def _fingerprint(weights: PyTree, mean: Any, std: Any) -> str:
-    digest = hashlib.sha256(repr((mean, std)).encode())
+def _fingerprint(weights: PyTree, mean: Any, std: Any, graph: str) -> str:
+    digest = hashlib.sha256((repr((mean, std)) + graph).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
         is_key = jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
         array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)

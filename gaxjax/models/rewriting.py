@@ -9,6 +9,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from gaxjax.models.classifier import Classifier, as_classifier
+from gaxjax.models.graph import rewriting as graph_rewriting
+from gaxjax.models.graph.network import GraphNetwork
 from gaxjax.models.layers import BatchNorm, Conv, Identity
 from gaxjax.ops import WINDOW, transformed_kernel, winograd_convolution
 
@@ -26,13 +28,16 @@ def fold_batch_norm(model: nnx.Module) -> nnx.Module:
         model: Any model of `gaxjax.models`. It is left as it is.
 
     Returns:
-        The copy, in inference mode; each `BatchNorm` became an `Identity`, so layer names stay.
+        The copy, in inference mode; each `BatchNorm` became an `Identity`, so layer names stay. Of
+        an imported network, batch norms with no convolution of their own before them stay.
 
     Example:
         >>> from gaxjax.models.registry import build
         >>> net = build("small_resnet", num_classes=10, rngs=nnx.Rngs(0))
         >>> folded = fold_batch_norm(net)
     """
+    if isinstance(model, GraphNetwork):
+        return GraphNetwork(*graph_rewriting.fold_batch_norm(model.graph, _host(model)))
     folded = nnx.clone(model)
     folded.eval()
     for holder, conv_name, norm_name in list(_pairs(folded)):
@@ -48,6 +53,10 @@ def fold_batch_norm(model: nnx.Module) -> nnx.Module:
     left = [path for path, module in nnx.iter_modules(folded) if isinstance(module, BatchNorm)]
     assert not left, f"batch norm without a convolution before it: {left}"
     return folded
+
+
+def _host(model: GraphNetwork) -> dict[str, np.ndarray]:
+    return {name: np.asarray(variable[...]) for name, variable in model.weights.items()}
 
 
 def _folded(conv: Conv, norm: BatchNorm) -> tuple[np.ndarray, np.ndarray]:
@@ -89,6 +98,8 @@ def use_winograd(model: nnx.Module) -> nnx.Module:
         >>> from gaxjax.models.checkpoint import load
         >>> fast = use_winograd(fold_batch_norm(load("model.ckpt")[0]))
     """
+    if isinstance(model, GraphNetwork):
+        return GraphNetwork(*graph_rewriting.use_winograd(model.graph, _host(model)))
     copy = nnx.clone(model)
     for _, holder in list(nnx.iter_modules(copy)):
         if isinstance(holder, nnx.List):

@@ -1,6 +1,6 @@
 """The whole table of operations; importing it fills it."""
 
-from gaxjax.models.graph import elementwise, moving, products, reductions, spatial
+from gaxjax.models.graph import elementwise, moving, products, reductions, rewriting, spatial
 from gaxjax.models.graph.table import OPERATIONS
 
-__all__ = ["OPERATIONS", "elementwise", "moving", "products", "reductions", "spatial"]
+__all__ = ["OPERATIONS", "elementwise", "moving", "products", "reductions", "rewriting", "spatial"]

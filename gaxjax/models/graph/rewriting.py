@@ -1,0 +1,144 @@
+"""Faster graphs of the same function: batch norm folded, 3 × 3 convolutions by Winograd."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gaxjax import ops
+from gaxjax.models.graph.form import Graph, Node, Value, Weight, replaced
+from gaxjax.models.graph.table import operation
+from gaxjax.models.graph.tensor import Tensor, of_last
+
+__all__ = ["fold_batch_norm", "use_winograd"]
+
+Weights = dict[str, Any]
+"""Arrays by name."""
+
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+
+
+def fold_batch_norm(graph: Graph, weights: Mapping[str, Any]) -> tuple[Graph, Weights]:
+    """Fold each batch norm into the convolution before it, where nothing else reads that.
+
+    ``kernel' = kernel * f`` and ``bias' = (bias - mean) * f + shift``, where
+    ``f = scale / sqrt(var + eps)`` per output channel: computed in float64 and rounded once.
+
+    Args:
+        graph: as it was imported; the weights of its convolutions have the output channels last.
+        weights: by name.
+
+    Returns:
+        The graph, in which the name of a folded norm's layer means the convolution, and its weights
+        alone.
+    """
+    rewritten = dict(weights)
+    changed: dict[str, Node] = {}
+    renamed: dict[str, str] = {}
+    for norm in graph.nodes:
+        conv = _convolution_before(graph, norm)
+        if conv is None:
+            continue
+        scale, shift, mean, var = (
+            None if leaf is None else np.asarray(weights[leaf.name]).astype(np.float64)
+            for leaf in norm.arguments[1:5]
+        )
+        assert mean is not None
+        assert var is not None
+        kernel = np.asarray(weights[conv.arguments[1].name])
+        factor = (1.0 if scale is None else scale) / np.sqrt(var + norm.arguments[5])
+        old = conv.arguments[2] if len(conv.arguments) > 2 else None
+        bias = 0.0 if old is None else np.asarray(weights[old.name]).astype(np.float64)
+        new = (bias - mean) * factor + (0.0 if shift is None else shift)
+        names = f"{conv.name}.folded_kernel", f"{conv.name}.folded_bias"
+        rewritten[names[0]] = (kernel.astype(np.float64) * factor).astype(kernel.dtype)
+        rewritten[names[1]] = new.astype(kernel.dtype)
+        taken = (conv.arguments[0], *map(Weight, names), *conv.arguments[3:])
+        changed[conv.name] = dataclasses.replace(conv, arguments=taken)
+        renamed[norm.name] = conv.name
+    return _rewritten(graph, rewritten, changed, renamed)
+
+
+def _convolution_before(graph: Graph, norm: Node) -> Node | None:
+    """Return the convolution that a node, being its batch norm, can be folded into."""
+    if norm.operation != "batch_norm" or not isinstance(norm.arguments[0], Value):
+        return None
+    conv = graph.by_name.get(norm.arguments[0].node)
+    if conv is None or conv.operation not in _CONVOLUTIONS or conv.keywords:
+        return None
+    kernel = conv.arguments[1]
+    if not isinstance(kernel, Weight) or graph.users[conv.name] != (norm,):
+        return None
+    bias = conv.arguments[2] if len(conv.arguments) > 2 else None
+    known = [leaf is None or isinstance(leaf, Weight) for leaf in (bias, *norm.arguments[1:5])]
+    return conv if all(known) and conv.name != graph.output else None
+
+
+_FEWEST_CHANNELS = 48  # with fewer, transforming takes longer than the multiplications it saves
+
+
+def use_winograd(graph: Graph, weights: Mapping[str, Any]) -> tuple[Graph, Weights]:
+    """Compute wide 3 × 3 convolutions of stride 1 by `gaxjax.ops.winograd_convolution`.
+
+    It is for input gradients of frozen weights: every such kernel is kept twice, transformed, at
+    eight times the memory.
+
+    Args:
+        graph: as it was imported, or folded.
+        weights: by name.
+    """
+    rewritten = dict(weights)
+    changed: dict[str, Node] = {}
+    for node in graph.nodes:
+        if not _pays(node, weights):
+            continue
+        kernel = np.asarray(weights[node.arguments[1].name])
+        bias = node.arguments[2] if len(node.arguments) > 2 else None
+        names = f"{node.name}.winograd", f"{node.name}.winograd_flipped"
+        rewritten[names[0]] = ops.transformed_kernel(kernel)
+        rewritten[names[1]] = ops.transformed_kernel(kernel[::-1, ::-1].swapaxes(2, 3))
+        taken = (node.arguments[0], *map(Weight, names), bias)
+        changed[node.name] = dataclasses.replace(node, operation="winograd", arguments=taken)
+    return _rewritten(graph, rewritten, changed, {})
+
+
+def _pays(node: Node, weights: Mapping[str, Any]) -> bool:
+    if node.operation != "conv2d" or node.keywords or not isinstance(node.arguments[1], Weight):
+        return False
+    defaults = (None, 1, 0, 1, 1)  # bias, stride, padding, dilation, groups
+    given: tuple[Any, ...] = node.arguments[2:]
+    stride, padding, dilation, groups = (given + defaults[len(given) :])[1:]
+    same = padding == "same" or _pair(padding) == (1, 1)
+    plain = _pair(stride) == (1, 1) and _pair(dilation) == (1, 1) and groups == 1 and same
+    shape = weights[node.arguments[1].name].shape
+    return plain and shape[:2] == (ops.WINDOW,) * 2 and min(shape[2:]) >= _FEWEST_CHANNELS
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    return (value, value) if not isinstance(value, tuple) else (value[0], value[-1])
+
+
+@operation("winograd")
+def _winograd(x: Tensor, kernel: Tensor, flipped: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve by kernels that `use_winograd` transformed; an operation of gaxjax's own."""
+    y = ops.winograd_convolution(x.last(), kernel.array, flipped.array)
+    return of_last(y if bias is None else y + bias.array)
+
+
+def _rewritten(
+    graph: Graph, weights: Weights, changed: Mapping[str, Node], renamed: Mapping[str, str]
+) -> tuple[Graph, Weights]:
+    """Return a graph with nodes changed in place, others left out for those that they became."""
+    nodes = tuple(
+        replaced(changed.get(node.name, node), renamed)
+        for node in graph.nodes
+        if node.name not in renamed
+    )
+    new = dataclasses.replace(
+        graph,
+        nodes=nodes,
+        output=renamed.get(graph.output, graph.output),
+        layers={path: renamed.get(name, name) for path, name in graph.layers.items()},
+    )
+    return new, {name: weights[name] for name in new.weights}
