@@ -75,7 +75,9 @@ def load_network(problem: Problem) -> nn.Module:
 
 def fold(network: nn.Module) -> nn.Module:
     """Fold batch norms, lay weights out channels_last, and free them of gradients."""
-    folded = fuse(network.requires_grad_(False))
+    network = network.requires_grad_(False)
+    norms = any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+    folded = fuse(network) if norms else network
     return folded.to(memory_format=torch.channels_last)
 
 

@@ -27,6 +27,9 @@ CHECKED_IMAGES, CHECKED_UPDATES = 2, 3
 OTHER_MODELS = ("squeezenet1_0", "alexnet", "resnet50", "vgg16")
 """What the suites measure beside ResNet34."""
 
+IMPORTED_MODELS = ("mobilenet_v2", "efficientnet_b0", "convnext_tiny", "vit_b_16", "densenet121")
+"""What is imported from torch as a graph of its operations."""
+
 TARGET, UNREACHABLE = 48.0, 1e9
 """The score that ends an image in `to_target`, and one that none reaches."""
 
@@ -38,7 +41,7 @@ class Measurement:
     Attributes:
         workload: what is done; see benchmarks/README.md.
         contender: who does it.
-        model: a name of `gaxjax.models.architectures`.
+        model: a name of `gaxjax.models.architectures`, or of `IMPORTED_MODELS`.
         size: height and width of the images.
         precision: of the network; tf32 is torch's alone, highest JAX's.
         slots: images side by side, per device.

@@ -110,12 +110,13 @@ def make_problem(folder: Path, model: str, size: int) -> None:
 
     from converters import (
         convert_state_dict,
+        import_module,
         mean_and_std,
         random_state_dict,
         read_state_dict,
         torch_model,
     )
-    from gaxjax.models import CheckpointMetadata, checkpoint
+    from gaxjax.models import CheckpointMetadata, GraphNetwork, architectures, checkpoint
     from gaxjax.reference import reference_gax
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,19 +132,25 @@ def make_problem(folder: Path, model: str, size: int) -> None:
         else random_state_dict(model, num_classes=num_classes, size=min(size, 64))
     )
     torch.save({name: torch.as_tensor(v) for name, v in state_dict.items()}, folder / "weights.pth")
+    network = torch_model(model, num_classes, True, state_dict).requires_grad_(False)
     if not (folder / "model.ckpt").exists():
+        imported = model not in architectures()
         metadata = CheckpointMetadata(
             architecture=model,
             num_classes=num_classes,
-            head_bias=True,
             mean=mean,
             std=std,
             input_size=size,
+            imported=imported,
         )
-        checkpoint.save(folder / "model.ckpt", convert_state_dict(state_dict, model), metadata)
+        if imported:
+            found = import_module(network, size=size)
+            converted: Any = GraphNetwork(found.graph, found.weights)
+        else:
+            converted = convert_state_dict(state_dict, model)
+        checkpoint.save(folder / "model.ckpt", converted, metadata)
 
     images, labels = _images(size, _NUM_IMAGES if model in _QUICK else _FEWER_IMAGES)
-    network = torch_model(model, num_classes, True, state_dict).requires_grad_(False)
     if not real:
         labels = _predictions(network, images, mean, std)
     order = _correct_first(network, images, labels, mean, std)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 from benchmarks.measure.gpu_stages import GPU_STAGES
-from benchmarks.measure.measurement import OTHER_MODELS, Measurement
+from benchmarks.measure.measurement import IMPORTED_MODELS, OTHER_MODELS, Measurement
 from gaxjax.common import UserError
 
 Suite = Literal["quick", "cpu", "gpu"]
@@ -118,6 +118,12 @@ def _cpu() -> Iterator[Measurement]:
         yield replace(other, contender="torch-eager")
         yield replace(other, contender="torch-eager", precision="bfloat16")
         yield replace(other, contender="torch-compile")
+
+    for model in IMPORTED_MODELS:
+        imported = replace(fixed, model=model, size=224, slots=4, num_images=4, max_steps=5)
+        yield imported
+        for contender in ("torch-eager", "torch-compile"):
+            yield replace(imported, contender=contender)
 
     target = Measurement(
         "to_target", "ours", "squeezenet1_0", slots=8, num_images=64, max_steps=200, turns=2
