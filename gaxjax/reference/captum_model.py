@@ -7,6 +7,7 @@ without any of these and proves that its logits stay; `layer` finds the model's 
 """
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -14,13 +15,18 @@ from torch import fx, nn
 
 from gaxjax.common import UserError, nearest
 from gaxjax.reference.captum_graph import at_rest, rebuild
+from gaxjax.reference.torch_graph import TorchGraph
 
 __all__ = ["Normalized", "first_convolution", "layer", "separate_nonlinearities", "separated_part"]
 
 
+Separated = fx.GraphModule | TorchGraph
+"""A network in which every nonlinearity is a module of its own: rebuilt, or imported so."""
+
+
 def separate_nonlinearities(
     model: nn.Module, example: Float[torch.Tensor, "B ..."] | None = None
-) -> fx.GraphModule:
+) -> Separated:
     """Rebuild a classifier so that each use of a nonlinearity is its own module, not in place.
 
     Every call of a leaf module gets a module of its own (`relu`, used twice, becomes `relu_1` and
@@ -35,7 +41,7 @@ def separate_nonlinearities(
 
     Returns:
         The same function in eval mode. Where a module is used once, its name is the model's. A
-        separated network is returned as it is.
+        separated network is returned as it is, and so is an imported one.
 
     Raises:
         UserError: `torch.fx` cannot trace the model, no hook can reach a nonlinearity in it, or
@@ -48,7 +54,7 @@ def separate_nonlinearities(
         >>> network.get_submodule("layer1.0.relu_2")
         ReLU()
     """
-    if isinstance(model, fx.GraphModule) and "layers" in model.meta:
+    if _is_separated(model):
         return model
     images = _random_images(model) if example is None else example
     with torch.no_grad():
@@ -65,6 +71,11 @@ def separate_nonlinearities(
             "under another name, or have hooks that change its values? Mend that, and try again"
         )
     return separated
+
+
+def _is_separated(model: nn.Module) -> TypeGuard[Separated]:
+    rebuilt = isinstance(model, fx.GraphModule) and "layers" in model.meta
+    return rebuilt or isinstance(model, TorchGraph)
 
 
 def _random_images(model: nn.Module) -> torch.Tensor:
@@ -127,14 +138,14 @@ class Normalized(nn.Module):
         return self.network((z - self.mean.to(z)) / self.std.to(z))
 
 
-def separated_part(network: nn.Module) -> fx.GraphModule:
+def separated_part(network: nn.Module) -> Separated:
     """Return what `separate_nonlinearities` made: the network itself, or the one in `Normalized`.
 
     Raises:
         UserError: it is neither.
     """
     part = network.network if isinstance(network, Normalized) else network
-    if not isinstance(part, fx.GraphModule) or "layers" not in part.meta:
+    if not _is_separated(part):
         raise UserError(
             f"{type(part).__name__} has not been separated, and Captum could answer wrongly "
             "without a word; pass separate_nonlinearities(model), bare or inside Normalized"
@@ -157,6 +168,8 @@ def layer(network: nn.Module, name: str) -> nn.Module:
         UserError: no module of this name runs, or it runs several times.
     """
     part = separated_part(network)
+    if isinstance(part, TorchGraph):
+        return part.layer(name)
     layers: dict[str, list[str]] = part.meta["layers"]
     if name not in layers:
         raise UserError(f"no layer {name!r} runs in {type(part).__name__}{nearest(name, layers)}")
@@ -178,6 +191,8 @@ def first_convolution(model: nn.Module) -> str:
         UserError: there is none, or `torch.fx` cannot trace the model.
     """
     part = model.network if isinstance(model, Normalized) else model
+    if isinstance(part, TorchGraph):
+        return part.first_convolution()
     if not isinstance(part, fx.GraphModule) or "layers" not in part.meta:
         part = rebuild(part)
     name = part.meta["first_convolution"]
