@@ -1,7 +1,7 @@
 """Which of a file's tensors are the network: wrappers, averaged copies and strangers beside it."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,19 +48,24 @@ class Network:
     note: str = ""
 
 
-def choose(loaded: Any, *, ema: bool) -> Network:
+def choose(loaded: Any, *, ema: bool, names: Collection[str] = ()) -> Network:
     """Find the network in what a file holds.
 
     Args:
         loaded: what the file holds.
         ema: take averaged weights; plain ones where they are when not.
+        names: the keys of the network that is looked for; without them it is one of ours.
 
     Raises:
         UserError: none, several that nothing tells apart, or no averaged one where it was asked.
     """
     states = list(_states(loaded, (), set()))
-    found = [network for path, state in states for network in _networks(path, state, loaded)]
-    known = [network for network in found if any(stem in network.tensors for stem in _STEMS)]
+    found = [
+        network
+        for path, state in states
+        for network in _networks(path, state, loaded, frozenset(names))
+    ]
+    known = [network for network in found if _is_known(network.tensors, names)]
     found = known or found
     if not found:
         raise UserError(_what_it_holds(loaded))
@@ -116,9 +121,21 @@ def _refuse_quantised() -> None:
     )
 
 
-def _networks(path: tuple[str, ...], state: Tensors, loaded: Any) -> list[Network]:
-    """Split a dictionary by the prefixes under which a network of ours stands."""
-    roots = sorted(dict.fromkeys(root for key in state for root in _roots_of(key)), key=len)
+def _is_known(tensors: Tensors, names: Collection[str]) -> bool:
+    if names:
+        return 2 * sum(name in tensors for name in names) >= len(names)
+    return any(stem in tensors for stem in _STEMS)
+
+
+def _networks(
+    path: tuple[str, ...], state: Tensors, loaded: Any, names: frozenset[str]
+) -> list[Network]:
+    """Split a dictionary by the prefixes under which the network stands."""
+    if names:
+        roots = _roots_by_names(state, names)
+    else:
+        roots = sorted(dict.fromkeys(root for key in state for root in _roots_of(key)), key=len)
+    own = names or _STEMS
     if not roots:
         prefix = _common_prefix(state)
         inside = {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}
@@ -131,7 +148,7 @@ def _networks(path: tuple[str, ...], state: Tensors, loaded: Any) -> list[Networ
         for key, tensor in state.items():
             name = key.removeprefix(root)
             ours = key.startswith(root) and not any(key.startswith(other) for other in deeper)
-            if ours and (not _is_beside(name) or name in _STEMS):
+            if ours and (not _is_beside(name) or name in own):
                 inside[name] = tensor
             elif not any(other != root and key.startswith(other) for other in roots):
                 outside[key] = tensor
@@ -154,6 +171,20 @@ def _roots_of(key: str) -> Iterator[str]:
         root = key.removesuffix(stem)
         if root != key and (not root or root.endswith(".")):
             yield root
+
+
+def _roots_by_names(state: Tensors, names: frozenset[str]) -> list[str]:
+    """Return the prefixes under which most of a network's keys stand, shortest first."""
+    counts: dict[str, int] = {}
+    for key in state:
+        words = key.split(".")
+        for start in range(len(words)):
+            if ".".join(words[start:]) in names:
+                root = "".join(f"{word}." for word in words[:start])
+                counts[root] = counts.get(root, 0) + 1
+    # One layer's key may be another's end: `0.weight` that of `1.0.weight`.
+    most = max(counts.values(), default=0)
+    return sorted((root for root, count in counts.items() if 2 * count >= most), key=len)
 
 
 def _common_prefix(state: Tensors) -> str:

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from converters.choice import choose, harmless
+from converters.shards import file_of
 from converters.tensors import to_arrays
 from converters.torch_file import load_tensors
 from gaxjax.common import UserError, path_to_read
 from gaxjax.models import Triple
 
-__all__ = ["TorchWeights", "read_state_dict", "read_weights", "weights_of"]
+__all__ = ["TorchWeights", "normalise_layer", "read_state_dict", "read_weights", "weights_of"]
 
 Tensors = dict[str, torch.Tensor]
 
@@ -57,7 +58,7 @@ def read_weights(path: Path | str, *, ema: bool = False, binary: bool = False) -
     network: the backbone's own head, which that network never computes, is left out.
 
     Args:
-        path: the file.
+        path: the file; or the index of sharded weights, or the folder that these lie in.
         ema: take the averaged weights of a file that holds both; plain ones when not.
         binary: make two logits, [0, z], of a head with one logit z.
 
@@ -73,10 +74,9 @@ def read_weights(path: Path | str, *, ema: bool = False, binary: bool = False) -
         >>> read_weights("model.pth").notes
         ()
     """
-    path = path_to_read(path, "the state dict")
+    path = file_of(path_to_read(path, "the state dict"))
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"the state dict {path} {what}; give a .pth or .safetensors file")
+        raise UserError(f"the state dict {path} does not exist; give a .pth or .safetensors file")
     loaded = load_tensors(path)
     try:
         return weights_of(loaded, ema=ema, binary=binary)
@@ -95,7 +95,7 @@ def weights_of(loaded: Any, *, ema: bool = False, binary: bool = False) -> Torch
     notes = [network.note] if network.note else []
     if ema:
         notes.append(f"the averaged weights ({network.place}) were taken, as told")
-    mean, std, outside = _normalise_layer(network.outside, assumptions)
+    mean, std, outside = normalise_layer(network.outside, assumptions)
     tensors, outside = _with_its_head(network.tensors, outside)
     head = _head(tensors)
     left = harmless(outside)
@@ -119,7 +119,7 @@ def weights_of(loaded: Any, *, ema: bool = False, binary: bool = False) -> Torch
     return TorchWeights(arrays, mean, std, assumptions, tuple(notes))
 
 
-def _normalise_layer(
+def normalise_layer(
     outside: Tensors, assumptions: dict[str, str]
 ) -> tuple[Triple | None, Triple | None, Tensors]:
     """Take the mean and std out that a layer in front of the network keeps, three of each."""

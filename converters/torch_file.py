@@ -5,7 +5,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from converters.file_kinds import refuse_other_kinds, weights_format
 from converters.inert_pickle import as_pickle_module
+from converters.shards import is_index, read_index
 from gaxjax.common import UserError, one_line, ran_out
 
 __all__ = ["load_tensors"]
@@ -23,10 +24,15 @@ _SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt", ".safetensors")
 def load_tensors(path: Path) -> Any:
     """Return what a file of torch or safetensors holds, classes that are not torch's as strangers.
 
+    Args:
+        path: the file; or the index of sharded weights, whose tensors come as one dictionary.
+
     Raises:
         UserError: it is of another kind, truncated, or damaged: a record's bytes are not those
-            whose checksum it keeps.
+            whose checksum it keeps; or a shard lacks what the index says of it.
     """
+    if is_index(path):
+        return _load_shards(path)
     with _said_in_a_line(path):
         kind = weights_format(path)
         if kind is None and path.suffix.lower() not in _SUFFIXES:
@@ -44,6 +50,26 @@ def load_tensors(path: Path) -> Any:
         if kind == "torch":
             _check_records(path)
         return _load(path, mmap=kind == "torch")
+
+
+def _load_shards(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    index = read_index(path)
+    for name in sorted(set(index.values())):
+        shard = load_tensors(path.parent / name)
+        wanted = [key for key, file in index.items() if file == name]
+        missing = [
+            key
+            for key in wanted
+            if not isinstance(shard, Mapping) or not isinstance(shard.get(key), torch.Tensor)
+        ]
+        if missing:
+            raise UserError(
+                f"{path.parent / name} lacks {len(missing)} of the {len(wanted)} tensors that "
+                f"{path.name} says it holds ({missing[0]}, …); copy or download it again"
+            )
+        found |= {key: shard[key] for key in wanted}
+    return found
 
 
 def _load(path: Path, *, mmap: bool) -> Any:

@@ -1,7 +1,10 @@
 """torchvision's published weights: their names, files, normalisation and class names."""
 
+import functools
+import importlib.util
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -9,11 +12,12 @@ import torch
 import torchvision
 
 from gaxjax.common import UserError, nearest
-from gaxjax.models import architectures
 
 __all__ = [
     "PublishedWeights",
+    "architecture_of_file",
     "check_promised_hash",
+    "classifiers",
     "download",
     "find_weights",
     "imagenet_class_names",
@@ -41,11 +45,27 @@ class PublishedWeights:
     """RGB standard deviation, likewise."""
     class_names: tuple[str, ...]
     """In the order of the logits."""
+    size: int = 224
+    """Height and width of the images that they were measured on, in pixels."""
+    decoding: Mapping[str, int | str] = field(default_factory=dict)
+    """How those are made of files, as `gaxjax.models.CheckpointMetadata.decoding`."""
 
 
 def is_torchvision_name(source: str) -> bool:
     """Tell whether ``source`` reads as a torchvision name (``resnet34``, ``resnet50:…``)."""
-    return source.partition(":")[0] in _published_architectures()
+    return source.partition(":")[0] in classifiers()
+
+
+@functools.cache
+def classifiers() -> tuple[str, ...]:
+    """Return the names of torchvision's classifiers, sorted."""
+    return tuple(sorted(torchvision.models.list_models(module=torchvision.models)))
+
+
+def architecture_of_file(path: Path) -> str | None:
+    """Return the architecture of one of torchvision's own files, by its name."""
+    published = published_file(path)
+    return None if published is None else published.architecture
 
 
 def find_weights(name: str) -> PublishedWeights:
@@ -55,20 +75,10 @@ def find_weights(name: str) -> PublishedWeights:
         UserError: unknown model or weights; the nearest name is suggested.
     """
     architecture, _, version = name.partition(":")
-    known = _published_architectures()
-    if architecture not in known:
-        if architecture in torchvision.models.list_models():
-            raise UserError(
-                f"torchvision has {architecture}, but gaxjax does not have that network yet; it "
-                f"has: {', '.join(known)}"
-            )
-        # Only what is nearly the same: a densenet121 is no misspelt resnet152.
-        close = nearest(architecture.lower(), known, cutoff=0.8)
-        raise UserError(
-            f"no torchvision model {architecture!r}{close}; gaxjax has: {', '.join(known)}"
-        )
+    if architecture not in classifiers():
+        raise UserError(f"no torchvision model {architecture!r}{_meant(architecture)}")
     members = torchvision.models.get_model_weights(architecture).__members__
-    version = version or _DEFAULT
+    version = version or (_DEFAULT if _DEFAULT in members else next(iter(members)))
     if version not in members:
         raise UserError(
             f"torchvision has no weights {version!r} for {architecture}"
@@ -83,6 +93,12 @@ def find_weights(name: str) -> PublishedWeights:
         mean=_triple(preset.mean),
         std=_triple(preset.std),
         class_names=tuple(member.meta["categories"]),
+        size=int(preset.crop_size[0]),
+        decoding={
+            "resize": "crop",
+            "resize_size": int(preset.resize_size[0]),
+            "interpolation": str(preset.interpolation.value),
+        },
     )
 
 
@@ -113,7 +129,7 @@ def published_file(path: Path) -> PublishedWeights | None:
     """Return torchvision's weights whose file has this name, such as ``resnet34-b627a593.pth``."""
     if not re.search(r"-[0-9a-f]{8}$", path.stem):
         return None
-    for architecture in _published_architectures():
+    for architecture in classifiers():
         for version, member in torchvision.models.get_model_weights(
             architecture
         ).__members__.items():
@@ -141,8 +157,26 @@ def imagenet_class_names() -> tuple[str, ...]:
     return tuple(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _published_architectures() -> tuple[str, ...]:
-    return tuple(name for name in architectures() if name != "small_resnet")
+def _meant(name: str) -> str:
+    """Say which network a misspelt name may mean, or where names come from.
+
+    Only what is nearly the same is meant: a densenet999 is no misspelt resnet152.
+    """
+    close = nearest(name.lower(), classifiers(), cutoff=0.8)
+    if close:
+        return close
+    if importlib.util.find_spec("timm") is None:
+        return (
+            f"; torchvision has: {', '.join(classifiers())}; with the extra timm installed "
+            "timm:NAME takes timm's too"
+        )
+    import timm
+
+    known = timm.list_models()
+    if name.lower() in known:
+        return f"; timm has it: timm:{name.lower()}"
+    close = nearest(name.lower(), known, cutoff=0.8).replace("'", "'timm:", 1)
+    return close or f"; torchvision has: {', '.join(classifiers())}; timm's are named timm:NAME"
 
 
 def _triple(values: list[float]) -> tuple[float, float, float]:
