@@ -31,7 +31,12 @@ class Evaluate(Command):
         """Classify all images, print the figures and write them."""
         from gaxjax.data import open_images
         from gaxjax.report import TABLE_1_FORMATS, table_1, table_1_text
-        from gaxjax.runs import evaluate_classifier, open_classifier, say_what_it_rests_on
+        from gaxjax.runs import (
+            decoded_as_made_for,
+            evaluate_classifier,
+            open_classifier,
+            say_what_it_rests_on,
+        )
 
         output = self.output and checked_output(self.output, (".json", *TABLE_1_FORMATS))
         classifier = open_classifier(self.model)
@@ -40,8 +45,9 @@ class Evaluate(Command):
                 f"--output {output}: Table 1 is of two classes, the model has "
                 f"{classifier.num_classes}; give a .json file"
             )
+        data = decoded_as_made_for(self.data, classifier, note)
         images = open_images(
-            self.data, num_classes=classifier.num_classes, class_names=classifier.class_names
+            data, num_classes=classifier.num_classes, class_names=classifier.class_names
         )
         say_what_it_rests_on(classifier, images, note)
         result = evaluate_classifier(
@@ -49,7 +55,7 @@ class Evaluate(Command):
         )
         if not result.num_images:
             raise UserError(f"none of the images of {self.data.data} could be read")
-        made_for, size = classifier.input_size, self.data.size
+        made_for, size = classifier.input_size, images.size
         if made_for not in (None, size):
             note(
                 f"the model was made for images of {made_for} × {made_for}; these are "

@@ -34,10 +34,8 @@ class Gax(Command):
     def execute(self, given: Sequence[str]) -> int:
         """Run GAX, and print the outcomes and how fast it was."""
         from gaxjax.gax import EngineStats
-        from gaxjax.runs import describe_disk, explain_nothing_correct, run_gax
+        from gaxjax.runs import explain_nothing_correct, run_gax
 
-        if self.run.snapshots.most_images:
-            note(describe_disk(self.run))
         summary = run_gax(self.run, self.output, note=note)
         if summary.resumed:
             say(f"{summary.resumed:,} images were done before")

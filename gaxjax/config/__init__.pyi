@@ -13,6 +13,7 @@ from .base import (
     require_types,
     to_dict,
 )
+from .decoding import PAPERS, Decoding, Interpolation, Resize
 from .finetune import FinetuneConfig
 from .inputs import DataConfig, ModelConfig, require_normalization
 from .methods import AX_PRESETS, GAX_PRESETS, AxConfig, GaxConfig
@@ -23,20 +24,24 @@ __all__ = [
     "GAX_PRESETS",
     "METHODS",
     "MOST_PIXELS",
+    "PAPERS",
     "AxConfig",
     "AxRunConfig",
     "BatchConfig",
     "DataConfig",
+    "Decoding",
     "EngineConfig",
     "FinetuneConfig",
     "GaxConfig",
     "GaxRunConfig",
+    "Interpolation",
     "Method",
     "ModelConfig",
     "Operation",
     "Pooling",
     "Precision",
     "Preset",
+    "Resize",
     "ScoreSpace",
     "SnapshotConfig",
     "StoreConfig",

@@ -1,13 +1,14 @@
 """Which model, and which images."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gaxjax.common import UserError, spelt_out
 from gaxjax.config.base import MOST_PIXELS, require, require_types
+from gaxjax.config.decoding import Decoding, Interpolation, Resize, chosen_decoding, require_cut
 
 Triple = tuple[float, float, float]
 
@@ -102,9 +103,6 @@ def require_normalization(normalization: str, mean: Triple | None, std: Triple |
 def _spoken(values: Sequence[float]) -> str:
     return " ".join(f"{value:.6g}" for value in values)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "model", spelt_out(self.model, "--model"))
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -123,11 +121,14 @@ class DataConfig:
         label_by: How labels become classes. names: by the model's class names. indices: as the
             numbers they are, from 0. order: in sorted order, as torchvision's ImageFolder numbers
             class folders. auto: whichever fits alone; where two readings differ, one must be named.
-        size: Height and width of the decoded image, in pixels.
+        size: Height and width of the decoded image, in pixels; what the model was made for when
+            not given, else 256.
         resize: squash: resize to size × size, as the paper does. crop: resize the short
-            side to --resize-size, then cut the centre.
-        resize_size: Length of the short side before the centre crop, in pixels; --size when not
-            given.
+            side to --resize-size, then cut the centre. The model's own when not given, else squash.
+        resize_size: Side before the centre is cut, in pixels: of crop the short one, of squash
+            both. The model's own when not given, else --size.
+        interpolation: Filter of resizing, as Pillow has it. The model's own when not given, else
+            bilinear.
         pixel_max: Value that is white in grey images of 16 or 32 bits, such as 4095 for X-rays of
             12 bits; 65535 for 16 bits when not given.
         num_images: Draw this many images at random; all when not given.
@@ -140,9 +141,10 @@ class DataConfig:
     classes: tuple[str, ...] = ()
     labels: Path | None = None
     label_by: Literal["auto", "names", "indices", "order"] = "auto"
-    size: int = 256
-    resize: Literal["squash", "crop"] = "squash"
+    size: int | None = None
+    resize: Resize | None = None
     resize_size: int | None = None
+    interpolation: Interpolation | None = None
     pixel_max: int | None = None
     num_images: int | None = None
     seed: int = 0
@@ -160,20 +162,13 @@ class DataConfig:
             "without repetition",
         )
         require(
-            1 <= self.size <= MOST_PIXELS, "size", self.size, f"from 1 to {MOST_PIXELS:,} pixels"
+            self.size is None or 1 <= self.size <= MOST_PIXELS,
+            "size",
+            self.size,
+            f"from 1 to {MOST_PIXELS:,} pixels",
         )
-        require(
-            self.resize_size is None or self.resize == "crop",
-            "resize_size",
-            self.resize_size,
-            "used together with --resize crop",
-        )
-        require(
-            self.resize_size is None or self.resize_size >= self.size,
-            "resize_size",
-            self.resize_size,
-            f"at least --size ({self.size}), or the crop would leave the image",
-        )
+        if self.resize_size is not None:
+            require_cut(self.size or 1, self.resize_size)
         require(
             self.pixel_max is None or 1 <= self.pixel_max < 2**31,
             "pixel_max",
@@ -188,3 +183,34 @@ class DataConfig:
         )
         require(self.seed >= 0, "seed", self.seed, "at least 0")
         require(self.decode_threads >= 1, "decode_threads", self.decode_threads, "at least 1")
+
+    @property
+    def decoding(self) -> Decoding:
+        """Every setting of decoding, with the paper's where none is given."""
+        return self._chosen(None, {})
+
+    def resolved(self, input_size: int | None, decoding: Mapping[str, Any]) -> "DataConfig":
+        """Return a config whose decoding is whole: as given, else the model's, else the paper's.
+
+        Args:
+            input_size: height and width of the images that the model was made for, where known.
+            decoding: the model's own `resize`, `resize_size` and `interpolation`, where known.
+
+        Raises:
+            UserError: a `resize_size` that was given is below the model's size.
+
+        Example:
+            >>> DataConfig(data="d").resolved(224, {"interpolation": "bicubic"}).size
+            224
+        """
+        return replace(self, **asdict(self._chosen(input_size, decoding)))
+
+    def _chosen(self, input_size: int | None, own: Mapping[str, Any]) -> Decoding:
+        return chosen_decoding(
+            size=self.size,
+            resize=self.resize,
+            resize_size=self.resize_size,
+            interpolation=self.interpolation,
+            input_size=input_size,
+            own=own,
+        )

@@ -1,6 +1,6 @@
 """From an image file to pixels: uint8 RGB of one fixed size, exactly as torchvision makes them.
 
-Pillow opens the file, `convert("RGB")` and a bilinear, antialiased resize follow. EXIF orientation
+Pillow opens the file, `convert("RGB")` and a resize by one of its filters follow. EXIF orientation
 is left alone, as torchvision's image folders leave it. Only the formats of a list are opened:
 Pillow would start Ghostscript for a PostScript file, whatever its name.
 """
@@ -11,12 +11,13 @@ import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from gaxjax.config import Interpolation, Resize
 from gaxjax.data.decoding_memory import Budget, TooLargeError
 
 HostImage = UInt8[np.ndarray, "S S 3"]
@@ -48,8 +49,9 @@ def decode_file(
     path: Path,
     *,
     size: int,
-    resize: Literal["squash", "crop"] = "squash",
+    resize: Resize = "squash",
     resize_size: int | None = None,
+    interpolation: Interpolation = "bilinear",
     pixel_max: int | None = None,
 ) -> HostImage:
     """Decode one image file to `size × size` RGB.
@@ -57,9 +59,10 @@ def decode_file(
     Args:
         path: the file, in any usual format, whatever its name; of several frames the first counts.
         size: height and width of the result, in pixels.
-        resize: `squash` resizes both sides to `size`; `crop` resizes the short side to
-            `resize_size` and cuts the centre.
-        resize_size: the short side before the cut, in pixels, at least `size` (the default).
+        resize: `squash` resizes both sides to `resize_size`, `crop` the short one; the centre is
+            cut then.
+        resize_size: the side before the cut, in pixels, at least `size` (the default).
+        interpolation: Pillow's filter.
         pixel_max: as for `to_rgb`.
 
     Returns:
@@ -79,9 +82,17 @@ def decode_file(
             if resize == "crop":
                 short, long = _grown(image.size, resize_size or size)
                 grown = 4 * short * long
+            elif resize_size is not None and resize_size > size:
+                grown = 4 * resize_size**2
             with _BUDGET.taking(image, grown):
                 rgb = to_rgb(image, pixel_max=pixel_max)
-                return fit(rgb, size=size, resize=resize, resize_size=resize_size)
+                return fit(
+                    rgb,
+                    size=size,
+                    resize=resize,
+                    resize_size=resize_size,
+                    interpolation=interpolation,
+                )
     except UnreadableImageError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly every built-in type on bad bytes
@@ -192,19 +203,23 @@ def fit(
     image: Image.Image,
     *,
     size: int,
-    resize: Literal["squash", "crop"] = "squash",
+    resize: Resize = "squash",
     resize_size: int | None = None,
+    interpolation: Interpolation = "bilinear",
 ) -> HostImage:
     """Resize an RGB image to `size × size` pixels, bit for bit as torchvision does.
 
-    `squash` is torchvision's `Resize((size, size))`; `crop` is `Resize(resize_size)` followed by
-    `CenterCrop(size)`, including its rounding. Pillow's bilinear filter always antialiases.
+    `squash` is torchvision's `Resize((resize_size, resize_size))` and `crop` `Resize(resize_size)`,
+    both with `CenterCrop(size)` after it, including its rounding; timm's evaluation does the same.
+    Pillow's filters antialias, all but `nearest`.
 
     Args:
         image: 8-bit RGB of any size.
         size: height and width of the result, in pixels.
         resize: how the aspect ratio is met.
-        resize_size: the short side before the cut, in pixels, at least `size` (the default).
+        resize_size: the side before the cut, in pixels, at least `size` (the default): of `crop`
+            the short one, of `squash` both.
+        interpolation: Pillow's filter.
 
     Returns:
         uint8 `[size, size, 3]`, 0 to 255; the caller may write to it.
@@ -216,13 +231,14 @@ def fit(
         >>> fit(Image.new("RGB", (400, 300)), size=224, resize="crop", resize_size=256).shape
         (224, 224, 3)
     """
-    bilinear = Image.Resampling.BILINEAR
-    if resize == "squash":
-        return np.array(image.resize((size, size), bilinear))
-    width, height = image.size
-    short, long = _grown(image.size, size if resize_size is None else resize_size)
-    new_width, new_height = (short, long) if width <= height else (long, short)
-    image = image.resize((new_width, new_height), bilinear)
+    side = size if resize_size is None else resize_size
+    new_width = new_height = side
+    if resize == "crop":
+        short, long = _grown(image.size, side)
+        new_width, new_height = (short, long) if image.width <= image.height else (long, short)
+    image = image.resize((new_width, new_height), Image.Resampling[interpolation.upper()])
+    if (new_width, new_height) == (size, size):
+        return np.array(image)
     # round() to even, as torchvision's center_crop: 0.5 goes to 0 and 1.5 to 2.
     left, top = round((new_width - size) / 2), round((new_height - size) / 2)
     return np.array(image.crop((left, top, left + size, top + size)))

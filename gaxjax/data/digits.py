@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
+from gaxjax.config import Interpolation
 from gaxjax.data.decode import HostImage, fit
 
 NUM_CLASSES = 10
@@ -61,10 +62,12 @@ def load_digits_arrays(
     return images(train), labels[train], images(test), labels[test]
 
 
-def digit_image(position: int, *, size: int) -> HostImage:
-    """Return one digit as RGB, enlarged bilinearly to `size × size`, 0 to 255."""
+def digit_image(
+    position: int, *, size: int, interpolation: Interpolation = "bilinear"
+) -> HostImage:
+    """Return one digit as RGB, enlarged to `size × size`, 0 to 255; a square is never cropped."""
     grey = Image.fromarray(grey_digits()[0][position])
-    return fit(grey.convert("RGB"), size=size)
+    return fit(grey.convert("RGB"), size=size, interpolation=interpolation)
 
 
 @functools.cache

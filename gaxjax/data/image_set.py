@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +122,7 @@ def image_set(
         label_names=space.names,
         fingerprint=_fingerprint(records, config, file_size),
         name=f"{count} {arrangement}" + (f", only {', '.join(class_names)}" if class_names else ""),
-        size=config.size,
+        size=config.decoding.size,
         labels_from=space.labels_from,
         notes=(*space.notes, *notes),
         read=read,
@@ -142,15 +142,10 @@ def file_set(
     Raises:
         UserError: as for `image_set`; or one file is there twice, by a link, with two labels.
     """
+    settings = asdict(config.decoding)
 
     def read(image_id: str) -> HostImage:
-        return decode_file(
-            root / image_id,
-            size=config.size,
-            resize=config.resize,
-            resize_size=config.resize_size,
-            pixel_max=config.pixel_max,
-        )
+        return decode_file(root / image_id, **settings, pixel_max=config.pixel_max)
 
     kind = f" ({space.kind})" if space.kind != "names" else ""
     files = _Files(root)
@@ -215,12 +210,16 @@ def _status(root: Path, image_id: str) -> os.stat_result | None:
 def _fingerprint(
     records: Sequence[ImageRecord], config: DataConfig, file_size: Callable[[str], int]
 ) -> str:
-    # The default is spelled out, so that `--resize-size 256` and its absence agree at size 256.
-    short_side = (config.resize_size or config.size) if config.resize == "crop" else None
-    digest = hashlib.sha256()
-    decode_settings = [config.size, config.resize, short_side]
+    decoding = config.decoding
+    cut = decoding.resize == "crop" or decoding.resize_size != decoding.size
+    decode_settings: list[int | str | None] = [decoding.size, decoding.resize]
+    decode_settings.append(decoding.resize_size if cut else None)
+    # What came later is left out at its old value: older runs resume.
     if config.pixel_max is not None:
         decode_settings.append(config.pixel_max)
+    if decoding.interpolation != "bilinear":
+        decode_settings.append(decoding.interpolation)
+    digest = hashlib.sha256()
     # JSON lines, so that no two different lists of records give the same bytes.
     for row in (decode_settings, *([r.image_id, r.label, file_size(r.image_id)] for r in records)):
         digest.update(json.dumps(row).encode() + b"\n")

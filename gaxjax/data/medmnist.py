@@ -7,6 +7,7 @@ The file brings its split along. PneumoniaMNIST is the chest X-rays of Kermany e
 small: https://doi.org/10.1038/s41597-022-01721-8.
 """
 
+import dataclasses
 import math
 import threading
 import zipfile
@@ -73,15 +74,11 @@ def open_medmnist(path: Path, config: DataConfig, model: ModelClasses, by: Label
         for position, label in enumerate(labels[split])
     ]
     pixels = _read_once(path, f"{split}_images")
+    settings = dataclasses.asdict(config.decoding)
 
     def read(image_id: str) -> HostImage:
         image = Image.fromarray(pixels()[int(image_id.rpartition("/")[2])])
-        return fit(
-            image.convert("RGB"),
-            size=config.size,
-            resize=config.resize,
-            resize_size=config.resize_size,
-        )
+        return fit(image.convert("RGB"), **settings)
 
     return image_set(
         labelled,

@@ -236,9 +236,13 @@ def _digits(config: DataConfig, model: ModelClasses, by: LabelBy) -> ImageSet:
     names = tuple(str(digit) for digit in range(digits.NUM_CLASSES))
     space = numbered_space(names, model, noun="digit", source="the built-in digits", by=by)
     labelled = [(f"digits/{i:04d}", names[labels[i]]) for i in digits.digits_split()[1]]
+    decoding = config.decoding
 
     def read(image_id: str) -> HostImage:
-        return digits.digit_image(int(image_id.removeprefix("digits/")), size=config.size)
+        position = int(image_id.removeprefix("digits/"))
+        return digits.digit_image(
+            position, size=decoding.size, interpolation=decoding.interpolation
+        )
 
     return image_set(
         labelled,

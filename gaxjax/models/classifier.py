@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from gaxjax.common import Images, Logits, UserError, at_least_float32, described, own_numbers
+from gaxjax.models.graph.form import Graph
 from gaxjax.models.graph.network import GraphNetwork
 from gaxjax.models.strangers import check_arrays, check_callable
 
@@ -78,6 +79,14 @@ class Classifier:
         if self.mean is None or self.std is None:
             return images
         return (images - jnp.asarray(self.mean, images.dtype)) / jnp.asarray(self.std, images.dtype)
+
+    @property
+    def graph(self) -> Graph | None:
+        """The operations of an imported network; None of any other."""
+        if self.structure is None or self.module is None:
+            return None
+        network = self.module(self.weights)
+        return network.graph if isinstance(network, GraphNetwork) else None
 
 
 @own_numbers()
@@ -255,6 +264,30 @@ def _fingerprint(weights: PyTree, mean: Any, std: Any, graph: str) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def require_image_size(classifier: Classifier, shape: tuple[int, ...], mend: str) -> None:
+    """Hold images against the size that an imported network takes; any other classifier passes.
+
+    Args:
+        classifier: the model.
+        shape: (H, W, …) of an image.
+        mend: what to do where the size may stay the network's.
+
+    Raises:
+        UserError: it was imported for another size.
+    """
+    graph = classifier.graph
+    if graph is None or graph.image[1:] == shape[:2]:
+        return
+    height, width = shape[:2]
+    again = f"convert again with --input-size {height}"
+    if height != width:
+        again = f"import it again for {height} × {width}"
+    raise UserError(
+        f"{classifier.name} was imported for images of {graph.image[1]} × {graph.image[2]}: "
+        f"{mend}, or {again}"
+    )
 
 
 def as_unit_range(pixels: Any) -> Float[Array, "..."]:

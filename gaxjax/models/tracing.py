@@ -21,7 +21,7 @@ from gaxjax.common import (
     one_line,
     own_numbers,
 )
-from gaxjax.models.classifier import Classifier, network_logits
+from gaxjax.models.classifier import Classifier, network_logits, require_image_size
 
 __all__ = [
     "check_classifier",
@@ -64,6 +64,7 @@ def count_classes(classifier: Classifier, image_shape: tuple[int, ...], num_imag
         return returned[-1] if isinstance(returned[-1], jax.Array) else None
 
     shape = (1, *image_shape)
+    require_image_size(classifier, image_shape, "give images of that size")
     try:
         logits = jax.eval_shape(call, classifier.weights, _floats(shape))
     except UserError:
@@ -121,8 +122,10 @@ def check_image_size(classifier: Classifier, size: int) -> None:
     """Trace the classifier and its input gradient at an image size; nothing is computed.
 
     Raises:
-        UserError: its layers leave nothing of an image that small; or it is no classifier at all.
+        UserError: its layers leave nothing of an image that small; it was imported for another
+            size; or it is no classifier at all.
     """
+    require_image_size(classifier, (size, size), "leave --size out")
     if classifier.structure is None:
         check_differentiable(classifier, (size, size, 3))
         return

@@ -142,7 +142,8 @@ def _facts(run: Run, session: dict[str, Any]) -> Iterator[tuple[str, str]]:
         "Normalisation",
         f"mean {scale}, std {model.get('std')}" if scale else "none: pixels in [0, 1]",
     )
-    yield "Images", f"{data['name']}, {run.config.data.size} × {run.config.data.size}"
+    size = run.config.data.decoding.size
+    yield "Images", f"{data['name']}, {size} × {size}"
     for text in model.get("assumptions", {}).values():
         yield "Assumed", text
     if data.get("labels_from"):

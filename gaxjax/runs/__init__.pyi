@@ -3,7 +3,7 @@ from .ax import explain_nothing_scored, run_ax
 from .evaluate import baselines, evaluate_classifier
 from .finetune import run_finetune
 from .gax import explain_nothing_correct, run_gax
-from .opening import open_classifier, say_what_it_rests_on
+from .opening import decoded_as_made_for, open_classifier, say_what_it_rests_on
 from .shell import Engine, RunSummary
 from .snapshots import describe_disk
 
@@ -12,6 +12,7 @@ __all__ = [
     "RunSummary",
     "attribute",
     "baselines",
+    "decoded_as_made_for",
     "describe_disk",
     "evaluate_classifier",
     "explain",

@@ -1,6 +1,7 @@
 """AX over an image set into a store."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from gaxjax.common import (
 from gaxjax.config import AxRunConfig, require_config, to_dict
 from gaxjax.models import Classifier, check_classifier, gradient_bytes
 from gaxjax.results import Outcome
-from gaxjax.runs.opening import chosen_images, open_classifier, place_for
+from gaxjax.runs.opening import (
+    chosen_images,
+    decoded_as_made_for,
+    open_classifier,
+    place_for,
+)
 from gaxjax.runs.shell import Engine, RunSummary, heatmap_dtype, run_engine
 
 
@@ -46,10 +52,11 @@ def run_ax(
     if classifier is None:
         classifier = open_classifier(config.model, fold=False)
     check_classifier(classifier)
+    config = replace(config, data=decoded_as_made_for(config.data, classifier, note))
     images = chosen_images(config, classifier, note)
     engine: Any
     if config.ax.backend == "captum":
-        shape = (config.data.size, config.data.size, 3)
+        shape = (images.size, images.size, 3)
         count = config.batch.batch_size or 1
         each, free = gradient_bytes(classifier, shape), host_free_bytes()
         affordable(count, each, free, "--batch-size", shape, halves=False)
@@ -59,7 +66,7 @@ def run_ax(
             classifier,
             config.ax,
             config.batch,
-            image_shape=(config.data.size, config.data.size, 3),
+            image_shape=(images.size, images.size, 3),
             heatmap_dtype=heatmap_dtype(config),
             keep_heatmaps=config.store.heatmaps != "none",
         )

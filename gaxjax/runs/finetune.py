@@ -257,6 +257,11 @@ def _model_to_start_from(config: FinetuneConfig, num_classes: int) -> tuple[nnx.
         given = open_classifier(named, fold=False)
     except UserError as error:
         raise UserError(f"--weights {config.weights}: {error}") from None
+    if given.graph is not None:
+        raise UserError(
+            f"--weights {config.weights} is an imported {given.name}, which explains and does not "
+            f"train: give one of {', '.join(models.architectures())}"
+        )
     if given.name != config.architecture:
         raise UserError(
             f"--weights {config.weights} is a {given.name}, not a {config.architecture}: give "

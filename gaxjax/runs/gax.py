@@ -10,9 +10,14 @@ from gaxjax.data import find_image
 from gaxjax.gax import GaxEngine
 from gaxjax.models import Classifier, check_classifier
 from gaxjax.results import Outcome
-from gaxjax.runs.opening import chosen_images, open_classifier, place_for
+from gaxjax.runs.opening import (
+    chosen_images,
+    decoded_as_made_for,
+    open_classifier,
+    place_for,
+)
 from gaxjax.runs.shell import RunSummary, heatmap_dtype, run_engine
-from gaxjax.runs.snapshots import take_snapshots
+from gaxjax.runs.snapshots import describe_disk, take_snapshots
 
 
 @own_numbers()
@@ -33,7 +38,8 @@ def run_gax(
         output: the run's folder.
         classifier: a model that is open already, in place of `config.model`.
         make_engine: makes the engine, with the arguments of `GaxEngine`.
-        note: is told, before the work, what the run rests on: labels, and what was assumed.
+        note: is told, before the work, what the run rests on: how images are decoded where that is
+            the model's own, labels, what was assumed; and the disk that snapshots take.
 
     Raises:
         UserError: bad input; the output folder holds another run or is in use; nothing was
@@ -44,6 +50,9 @@ def run_gax(
     if classifier is None:
         classifier = open_classifier(config.model)
     check_classifier(classifier)
+    config = replace(config, data=decoded_as_made_for(config.data, classifier, note))
+    if config.snapshots.most_images:
+        note(describe_disk(config))
     images = chosen_images(config, classifier, note)
     for name in config.snapshots.snapshot_images:  # a wrong name is said before hours of work
         find_image(name, [record.image_id for record in images.records], config.data.data)
@@ -51,7 +60,7 @@ def run_gax(
         classifier,
         config.gax,
         config.engine,
-        image_shape=(config.data.size, config.data.size, 3),
+        image_shape=(images.size, images.size, 3),
         heatmap_dtype=heatmap_dtype(config),
         num_images=len(images.records),
     )

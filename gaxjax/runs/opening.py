@@ -17,7 +17,7 @@ from gaxjax.common import (
     ran_out,
     refuse_foreign_converters,
 )
-from gaxjax.config import AxRunConfig, GaxRunConfig, ModelConfig
+from gaxjax.config import PAPERS, AxRunConfig, DataConfig, Decoding, GaxRunConfig, ModelConfig
 from gaxjax.data import ImageSet, batches, open_images
 from gaxjax.models import (
     Classifier,
@@ -119,15 +119,57 @@ def say_what_it_rests_on(
         note(text)
 
 
+def decoded_as_made_for(
+    data: DataConfig, classifier: Classifier, note: Callable[[str], None]
+) -> DataConfig:
+    """Fill in how images are decoded, from the model where it was not asked for; tell what is new.
+
+    Args:
+        data: as the user gave it.
+        classifier: the model.
+        note: is told of what is the model's own and not the paper's.
+
+    Returns:
+        The config with every setting of decoding.
+
+    Raises:
+        UserError: as `DataConfig.resolved`.
+    """
+    whole = data.resolved(classifier.input_size, classifier.decoding)
+    own, flags = _not_the_papers(data, whole.decoding)
+    if own:
+        note(f"images are decoded as the model wants them: {own} ({flags} to differ)")
+    return whole
+
+
+def _not_the_papers(asked: DataConfig, found: Decoding) -> tuple[str, str]:
+    """Say what of a decoding is the model's own and not the paper's, and by which flags it goes."""
+    side, said, flags = found.resize_size, [], []
+    if asked.size is None and found.size != PAPERS.size:
+        said.append(f"{found.size} × {found.size}")
+        flags.append("--size")
+    if asked.resize is None and found.resize != PAPERS.resize:
+        flags.append("--resize")
+    if asked.resize_size is None and side != found.size:
+        flags.append("--resize-size")
+    if {"--resize", "--resize-size"} & {*flags}:
+        of = f"the short side made {side}" if found.resize == "crop" else f"made {side} × {side}"
+        said.append(f"{of}, the centre cut")
+    if asked.interpolation is None and found.interpolation != PAPERS.interpolation:
+        said.append(found.interpolation)
+        flags.append("--interpolation")
+    return ", ".join(said), ", ".join(flags)
+
+
 def chosen_images(
     config: GaxRunConfig | AxRunConfig, classifier: Classifier, note: Callable[[str], None]
 ) -> ImageSet:
     """Open the images, which fit the classifier; only the first ones with `first_correct`."""
+    check_image_size(classifier, config.data.decoding.size)
     images = open_images(
         config.data, num_classes=classifier.num_classes, class_names=classifier.class_names
     )
     say_what_it_rests_on(classifier, images, note)
-    check_image_size(classifier, config.data.size)
     for doubt in _doubts(classifier, images):
         note(doubt)
     wanted = config.first_correct

@@ -113,13 +113,14 @@ def run_engine(
         UserError: the folder holds another run or is in use; results cannot be written.
     """
     stored = None if config.store.heatmaps == "none" else config.store.heatmaps
+    decoding = config.data.decoding
     identity = {
         "command": command,
         **{name.replace("_", " "): value for name, value in method.items()},
         "heatmaps": config.store.heatmaps,
         "model": f"{classifier.name} {classifier.fingerprint[:16]}",
-        "size": config.data.size,
-        "resize": config.data.resize,
+        "size": decoding.size,
+        "resize": decoding.resize,
         "data": f"{images.name} {images.fingerprint[:16]}",
     }
     if config.first_correct is not None:
@@ -143,7 +144,7 @@ def run_engine(
         output,
         identity=identity,
         header=header,
-        image_shape=(config.data.size, config.data.size, 3),
+        image_shape=(images.size, images.size, 3),
         heatmap_dtype=stored,
         num_heatmaps=len(images.records) * engine.heatmaps_per_image,
     ) as store:

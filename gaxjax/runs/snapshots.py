@@ -96,7 +96,7 @@ def describe_disk(config: GaxRunConfig) -> str:
     """
     wanted, every = config.snapshots.most_images, config.snapshots.snapshot_every
     count = min(wanted, config.data.num_images or wanted)
-    heatmap = 2 * 3 * config.data.size**2
+    heatmap = 2 * 3 * config.data.decoding.size**2
     longest = config.gax.max_steps
     most = min(longest // every + 3 + len(config.snapshots.snapshot_scores), longest + 1)
     return (

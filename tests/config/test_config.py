@@ -78,7 +78,7 @@ def test_an_unknown_setting_suggests_the_nearest():
         (lambda: GaxConfig(similarity_eps=0.0), "--similarity-eps must be above 0; got 0.0"),
         (lambda: DataConfig(data="d", size=0), "--size must be from 1 to 65,536 pixels; got 0"),
         (lambda: DataConfig(data="d", num_images=0), "--num-images must be at least 1; got 0"),
-        (lambda: DataConfig(data="d", resize_size=300), "together with --resize crop; got 300"),
+        (lambda: DataConfig(data="d", resize_size=0), r"--resize-size must be at least .*; got 0"),
         (
             lambda: DataConfig(data="d", size=224, resize="crop", resize_size=200),
             r"at least --size \(224\), or the crop would leave the image; got 200",
@@ -128,6 +128,10 @@ def test_numbers_of_other_libraries_become_pythons(as_outside_tests):
         (lambda: EngineConfig(precision="float64"), "--precision must be one of auto, float32"),
         (lambda: DataConfig(data=None), "--data must be a text; got None"),
         (lambda: DataConfig(data="d", resize="stretch"), "--resize must be one of squash, crop"),
+        (
+            lambda: DataConfig(data="d", interpolation="cubic"),
+            "must be one of bilinear, bicubic, nearest, lanczos, box, hamming",
+        ),
         (
             lambda: GaxRunConfig(model="m", data=DataConfig(data="d")),
             r"--model must be a ModelConfig; got 'm' \(str\)",
