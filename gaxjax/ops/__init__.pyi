@@ -7,6 +7,7 @@ from .operations import (
     curve,
     global_average_pool,
     max_pool,
+    overhang,
     relu,
 )
 from .pooling import pool_winners, unpool
@@ -22,6 +23,7 @@ __all__ = [
     "curve",
     "global_average_pool",
     "max_pool",
+    "overhang",
     "pool_winners",
     "relu",
     "transformed_kernel",

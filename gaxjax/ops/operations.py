@@ -27,6 +27,7 @@ __all__ = [
     "curve",
     "global_average_pool",
     "max_pool",
+    "overhang",
     "relu",
 ]
 
@@ -153,6 +154,7 @@ def convolution(
     *,
     strides: tuple[int, int] = (1, 1),
     padding: Padding = ((0, 0), (0, 0)),
+    dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
 ) -> Float[Array, "B P Q O"]:
     """Cross-correlate ``x`` with ``kernel``, as ``torch.nn.functional.conv2d`` does.
@@ -163,6 +165,7 @@ def convolution(
         bias: One number per output channel, or None.
         strides: Steps down and across.
         padding: Zeros around ``x``.
+        dilation: Steps down and across from one cell of a window to the next.
         groups: Input and output channels are split into this many independent groups.
 
     Returns:
@@ -176,9 +179,10 @@ def convolution(
         >>> convolution(jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 8))).shape
         (1, 2, 2, 8)
     """
-    if x.shape[-1] <= _FEW_CHANNELS and groups == 1 and strides[0] == strides[1] > 1:
+    plain = groups == 1 and dilation == (1, 1)
+    if x.shape[-1] <= _FEW_CHANNELS and plain and strides[0] == strides[1] > 1:
         y = _rules.value.image_convolution(x, kernel, strides[0], padding)
-    elif groups == 1 and (x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]):
+    elif plain and (x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]):
         y = _convolution_cell_by_cell(x, kernel, strides, padding)
     else:
         y = lax.conv_general_dilated(
@@ -186,6 +190,7 @@ def convolution(
             kernel,
             window_strides=strides,
             padding=padding,
+            rhs_dilation=dilation,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
         )
@@ -246,7 +251,7 @@ def max_pool(
         (1, 2, 2, 3)
     """
     top, left = (
-        (near, far + (_overhang(size, length, stride, near, far) if ceil_mode else 0))
+        (near, far + (overhang(size, length, stride, near, far) if ceil_mode else 0))
         for size, length, stride, (near, far) in zip(
             x.shape[1:3], window, strides, padding, strict=True
         )
@@ -262,7 +267,7 @@ def _not_empty(y: Array, x: Array) -> Array:
     return y
 
 
-def _overhang(size: int, window: int, stride: int, near: int, far: int) -> int:
+def overhang(size: int, window: int, stride: int, near: int, far: int) -> int:
     """Cells that torch's ceil_mode adds beyond the far padding, along one axis."""
     padded = size + near + far
     num_windows = -(-(padded - window) // stride) + 1
