@@ -76,7 +76,11 @@ def agree(
     for each, wanted in zip(inputs, differentiable, strict=True):
         each.requires_grad_(wanted)
     given, named = _filled((arguments, keywords), iter(inputs), torch_types=True)
-    expected = _results((theirs or _of_torch(name))(*given, **named))
+    torch.set_default_dtype(torch.float64)  # what integers become, as under `enable_x64`
+    try:
+        expected = _results((theirs or _of_torch(name))(*given, **named))
+    finally:
+        torch.set_default_dtype(torch.float32)
 
     with jax.enable_x64(True):
         draw = random.Random(f"{name} {seed}")
