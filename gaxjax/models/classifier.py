@@ -278,7 +278,7 @@ def require_image_size(classifier: Classifier, shape: tuple[int, ...], mend: str
         UserError: it was imported for another size.
     """
     graph = classifier.graph
-    if graph is None or graph.image[1:] == shape[:2]:
+    if graph is None or graph.image[1:] == tuple(shape[:2]):
         return
     height, width = shape[:2]
     again = f"convert again with --input-size {height}"

@@ -131,6 +131,7 @@ def run_finetune(
             mean=mean,
             std=std,
             input_size=config.size,
+            decoding={} if config.resize == "squash" else {"resize": config.resize},
             class_names=train.label_names,
             validation_accuracy=accuracy,
             source="gaxjax finetune",

@@ -137,12 +137,15 @@ def decoded_as_made_for(
     """
     whole = data.resolved(classifier.input_size, classifier.decoding)
     own, flags = _not_the_papers(data, whole.decoding)
+    if classifier.graph is not None:
+        flags = [flag for flag in flags if flag != "--size"]  # it takes no other
     if own:
-        note(f"images are decoded as the model wants them: {own} ({flags} to differ)")
+        differ = f" ({', '.join(flags)} to differ)" if flags else ""
+        note(f"images are decoded as the model wants them: {own}{differ}")
     return whole
 
 
-def _not_the_papers(asked: DataConfig, found: Decoding) -> tuple[str, str]:
+def _not_the_papers(asked: DataConfig, found: Decoding) -> tuple[str, list[str]]:
     """Say what of a decoding is the model's own and not the paper's, and by which flags it goes."""
     side, said, flags = found.resize_size, [], []
     if asked.size is None and found.size != PAPERS.size:
@@ -158,7 +161,7 @@ def _not_the_papers(asked: DataConfig, found: Decoding) -> tuple[str, str]:
     if asked.interpolation is None and found.interpolation != PAPERS.interpolation:
         said.append(found.interpolation)
         flags.append("--interpolation")
-    return ", ".join(said), ", ".join(flags)
+    return ", ".join(said), flags
 
 
 def chosen_images(

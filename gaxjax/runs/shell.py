@@ -123,6 +123,8 @@ def run_engine(
         "resize": decoding.resize,
         "data": f"{images.name} {images.fingerprint[:16]}",
     }
+    if decoding.interpolation != "bilinear":  # runs of before there were others have no word of it
+        identity["interpolation"] = decoding.interpolation
     if config.first_correct is not None:
         identity["first correct"] = config.first_correct
     header = {
