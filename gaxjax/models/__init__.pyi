@@ -8,6 +8,9 @@ from .checkpoint import (
     named_weights,
 )
 from .classifier import Classifier, as_classifier, as_unit_range, network_logits, renormalized
+from .graph.form import IMAGE, Graph, Node, Value, Weight, replaced
+from .graph.network import GraphNetwork
+from .graph.operations import OPERATIONS
 from .layers import Conv
 from .memory import forward_bytes, gradient_bytes
 from .registry import abstract, architectures, build, head_name
@@ -24,14 +27,21 @@ from .tracing import (
 from .training import Trainer, TrainState, batch_rows
 
 __all__ = [
+    "IMAGE",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "OPERATIONS",
     "CheckpointMetadata",
     "Classifier",
     "Conv",
+    "Graph",
+    "GraphNetwork",
+    "Node",
     "TrainState",
     "Trainer",
     "Triple",
+    "Value",
+    "Weight",
     "abstract",
     "architectures",
     "as_classifier",
@@ -56,5 +66,6 @@ __all__ = [
     "read_arrays",
     "read_description",
     "renormalized",
+    "replaced",
     "write_arrays",
 ]
