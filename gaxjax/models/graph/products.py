@@ -92,7 +92,7 @@ def _attention(
     scores = jnp.matmul(q * factor, jnp.swapaxes(k, -1, -2))
     mask = None if attn_mask is None else attn_mask.plain()
     if is_causal:
-        mask = jnp.tri(*scores.shape[-2:], dtype=bool)
+        mask = jnp.tri(scores.shape[-2], scores.shape[-1], dtype=bool)
     return tensor(jnp.matmul(_shares(scores, mask).astype(v.dtype), v))
 
 

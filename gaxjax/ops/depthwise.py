@@ -1,0 +1,180 @@
+"""Depthwise convolutions: on a CPU sums of shifted products, elsewhere XLA's own.
+
+XLA's CPU backend computes a grouped convolution by a plain loop, one number at a time.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+__all__ = ["depthwise_convolution"]
+
+_Pair = tuple[int, int]
+_Padding = tuple[_Pair, _Pair]
+_Tap = tuple[int, int]
+"""A shift of the features, and the place in the kernel that they are multiplied by there."""
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def depthwise_convolution(
+    x: Float[Array, "B H W I"],
+    kernel: Float[Array, "h w 1 O"],
+    strides: _Pair,
+    padding: _Padding,
+    dilation: _Pair,
+) -> Float[Array, "B P Q O"]:
+    """Cross-correlate every channel by itself, with O / I kernels each.
+
+    Args:
+        x: Features, NHWC.
+        kernel: HWIO; output channels of one input channel lie side by side. Same dtype as ``x``.
+        strides: Steps down and across.
+        padding: Zeros around ``x``.
+        dilation: Steps from one cell of a window to the next.
+
+    Returns:
+        Features in the dtype of ``x``; of bfloat16 the products are added up in float32.
+    """
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, kernel: _by_shifts(x, kernel, strides, padding, dilation),
+        default=lambda x, kernel: _by_xla(x, kernel, strides, padding, dilation),
+    )
+
+
+def _forward(
+    x: Array, kernel: Array, strides: _Pair, padding: _Padding, dilation: _Pair
+) -> tuple[Array, tuple[Array, Array]]:
+    return depthwise_convolution(x, kernel, strides, padding, dilation), (x, kernel)
+
+
+def _backward(
+    strides: _Pair,
+    padding: _Padding,
+    dilation: _Pair,
+    kept: tuple[Array, Array],
+    gradient: Array,
+) -> tuple[Array, Array]:
+    x, kernel = kept
+    _, by_both = jax.vjp(lambda *both: _by_xla(*both, strides, padding, dilation), x, kernel)
+    by_x = lax.platform_dependent(
+        gradient,
+        kernel,
+        cpu=lambda gradient, kernel: _input_gradient(
+            gradient, kernel, x.shape, strides, padding, dilation
+        ),
+        default=lambda gradient, _: by_both(gradient)[0],
+    )
+    return by_x, by_both(gradient)[1]
+
+
+depthwise_convolution.defvjp(_forward, _backward)
+
+
+def _by_xla(x: Array, kernel: Array, strides: _Pair, padding: _Padding, dilation: _Pair) -> Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        padding,
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[3],
+    )
+
+
+def _by_shifts(
+    x: Array, kernel: Array, strides: _Pair, padding: _Padding, dilation: _Pair
+) -> Array:
+    if kernel.shape[3] != x.shape[3]:  # several outputs a channel, side by side
+        x = jnp.repeat(x, kernel.shape[3] // x.shape[3], axis=3)
+    padded = lax.pad(
+        x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*side, 0) for side in padding), (0, 0, 0)]
+    )
+    padded = lax.optimization_barrier(padded)  # or XLA compares addresses for every value it reads
+    counts = [
+        (size - step * (length - 1) - 1) // stride + 1
+        for size, step, length, stride in zip(
+            padded.shape[1:3], dilation, kernel.shape[:2], strides, strict=True
+        )
+    ]
+    taps = [
+        [(step * i, i) for i in range(length)]
+        for step, length in zip(dilation, kernel.shape[:2], strict=True)
+    ]
+    return _sum_of_products(padded, kernel, taps, counts, strides)
+
+
+def _input_gradient(
+    gradient: Array,
+    kernel: Array,
+    shape: tuple[int, ...],
+    strides: _Pair,
+    padding: _Padding,
+    dilation: _Pair,
+) -> Array:
+    """Return the gradient by phases: cells at equal places modulo the stride see equal taps."""
+    size = shape[1:3]
+    counts = [-(-length // stride) for length, stride in zip(size, strides, strict=True)]
+    taps = [
+        [
+            [
+                ((phase + near - step * i) // stride, i)
+                for i in range(length)
+                if (phase + near - step * i) % stride == 0
+            ]
+            for phase in range(stride)
+        ]
+        for stride, (near, _), step, length in zip(
+            strides, padding, dilation, kernel.shape[:2], strict=True
+        )
+    ]
+    shifts = [[shift for phase in phases for shift, _ in phase] for phases in taps]
+    sides = [
+        (-min(found), max(found) + count - length, 0)
+        for found, count, length in zip(shifts, counts, gradient.shape[1:3], strict=True)
+    ]
+    padded = lax.pad(gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
+    padded = lax.optimization_barrier(padded)
+    moved = [
+        [[(shift - min(found), i) for shift, i in phase] for phase in phases]
+        for phases, found in zip(taps, shifts, strict=True)
+    ]
+    grid = [
+        [_sum_of_products(padded, kernel, (down, across), counts, (1, 1)) for across in moved[1]]
+        for down in moved[0]
+    ]
+    if strides == (1, 1):
+        by_x = grid[0][0]
+    else:
+        by_x = jnp.stack([jnp.stack(row, 3) for row in grid], 2)
+        lengths = [count * stride for count, stride in zip(counts, strides, strict=True)]
+        by_x = by_x.reshape(len(gradient), *lengths, -1)[:, : size[0], : size[1]]
+    if by_x.shape == shape:
+        return by_x
+    return by_x.reshape(*shape, -1).sum(-1)  # of the outputs of one channel
+
+
+def _sum_of_products(
+    padded: Array,
+    kernel: Array,
+    taps: Sequence[Sequence[_Tap]],
+    counts: Sequence[int],
+    strides: _Pair,
+) -> Array:
+    """Return the sum of shifted features times the kernel's numbers, at so many places."""
+    rows, columns = (
+        [(slice(shift, shift + stride * (count - 1) + 1, stride), i) for shift, i in each]
+        for each, count, stride in zip(taps, counts, strides, strict=True)
+    )
+    wide = jnp.promote_types(padded.dtype, jnp.float32)
+    total = jnp.zeros((len(padded), *counts, padded.shape[3]), wide)
+    for row, i in rows:
+        for column, j in columns:
+            total = total + padded[:, row, column].astype(wide) * kernel[i, j, 0].astype(wide)
+    return total.astype(padded.dtype)
