@@ -34,7 +34,7 @@ class GpuCode:
     """See what XLA makes of a program for a GPU that need not be here; needs gaxjax[gpu-code].
 
     Attributes:
-        model: Architecture, with random weights.
+        model: Architecture, with random weights; or the folder of a checkpoint.
         size: Height and width of the images.
         slots: Images side by side.
         precision: bfloat16, float32 (TF32 on a GPU) or highest; of ax highest or float32.
@@ -113,13 +113,18 @@ def compile_for(command: GpuCode, devices: list[Any]) -> Any:
     from gaxjax.gax import make_objective
     from gaxjax.gax.program import Plan
     from gaxjax.gax.slots import refill_sizes
-    from gaxjax.models import as_classifier, build, fold_batch_norm
+    from gaxjax.models import as_classifier, build, checkpoint, fold_batch_norm
 
-    network = build(command.model, num_classes=1000, rngs=nnx.Rngs(0))
+    num_classes = 1000
+    if Path(command.model).is_dir():
+        network, metadata = checkpoint.load(command.model)
+        num_classes = metadata.num_classes
+    else:
+        network = build(command.model, num_classes=num_classes, rngs=nnx.Rngs(0))
     image = jax.ShapeDtypeStruct((command.size, command.size, 3), np.uint8)
     normalization: Any = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
     if command.executable.startswith("ax"):
-        classifier = as_classifier(network, num_classes=1000, **normalization)
+        classifier = as_classifier(network, num_classes=num_classes, **normalization)
         config = AxConfig()
         wanted = wanted_of(config, classifier, image)
         plan = AxPlan(
@@ -129,7 +134,8 @@ def compile_for(command: GpuCode, devices: list[Any]) -> Any:
             image=image,
         )
         return plan.explain() if command.executable == "ax" else plan.score("sum")
-    classifier = as_classifier(fold_batch_norm(network), num_classes=1000, **normalization)
+    folded = fold_batch_norm(network)
+    classifier = as_classifier(folded, num_classes=num_classes, **normalization)
     objective = make_objective(classifier, GaxConfig(), command.precision, devices[0])
     most = refill_sizes(command.slots, devices[0].platform)[0]
     return Plan(
@@ -149,15 +155,15 @@ def _row(command: GpuCode, program: Program, target: Target, memory: Any) -> Row
     images = command.slots // 4 if command.executable == "rescore" else command.slots
     forward = [k for k in once if k.is_convolution and "Backward" not in k.kind and k.flops]
     mib = 2**20 * command.slots
-    made_at = commit()
-    program_key = f"{command.executable}/{command.model}-{command.size}/{precision}"
+    made_at, model = commit(), Path(command.model).name.removesuffix(".ckpt")
+    program_key = f"{command.executable}/{model}-{command.size}/{precision}"
     return {
         "workload": "gpu_code",
         "suite": "gpu_code",
         "key": f"{program_key}/{command.slots}/{command.target}/{made_at}",
         "device": f"{command.target}, described",
         "target": command.target,
-        "model": command.model,
+        "model": model,
         "size": command.size,
         "executable": command.executable,
         "precision": precision,

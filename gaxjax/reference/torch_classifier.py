@@ -1,11 +1,13 @@
 """The classifier of a run in torch, and the logits behind its CO scores.
 
-Weights come from a torch state dict, read straight, or from a checkpoint, converted back. What is
-computed with them here is torch's alone.
+Weights come from a torch state dict, read straight, or from a checkpoint, converted back; an
+imported network is its own module again, or its graph run by torch's operations. What is computed
+with them here is torch's alone.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +15,25 @@ from jaxtyping import Float, Float16, Float32, Float64, Int
 from torch import nn
 
 import converters
-from converters import download, find_weights, torch_model
+from converters import (
+    download,
+    find_weights,
+    import_module,
+    kept_conversion,
+    rebuild,
+    torch_model,
+    way_of,
+)
 from gaxjax.common import HostImages, UserError, path_to_read
 from gaxjax.config import ModelConfig, Operation, ScoreSpace
-from gaxjax.models import as_classifier, checkpoint
+from gaxjax.models import (
+    CheckpointMetadata,
+    GraphNetwork,
+    as_classifier,
+    checkpoint,
+    named_weights,
+)
+from gaxjax.reference.torch_graph import TorchGraph
 
 __all__ = [
     "TorchClassifier",
@@ -51,6 +68,8 @@ class TorchClassifier:
         mean, std: per-channel normalisation in [0, 1] pixel units, or None where there is none.
         name: the architecture.
         provenance: one line for people: where the weights come from.
+        fingerprint: of an imported network, that of its graph and weights in JAX; of a
+            hand-written one "", and `flax_fingerprint` tells it.
     """
 
     network: nn.Module
@@ -59,11 +78,12 @@ class TorchClassifier:
     std: tuple[float, ...] | None
     name: str
     provenance: str
+    fingerprint: str = ""
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of the weights, in which everything is computed."""
-        return next(self.network.parameters()).dtype
+        return next(p.dtype for p in self.network.parameters() if p.is_floating_point())
 
     def normalize(self, images: TorchImages) -> TorchImages:
         """Return (x - mean) / std per channel, or x where no normalisation is declared."""
@@ -96,8 +116,15 @@ def open_torch_classifier(config: ModelConfig, weights: Path | None = None) -> T
         'weights of model.ckpt, converted back'
     """
     path = path_to_read(config.model, "--model")
-    if path.is_dir():
+    if checkpoint.is_checkpoint(path) or (path.is_dir() and not (path / "config.json").exists()):
         return _from_checkpoint(path, config, weights)
+    if way_of(config.model, config.architecture) == "graph":
+        kept = kept_conversion(config)
+        model, metadata = checkpoint.load(kept)
+        own = (config.mean, config.std) if config.mean else (metadata.mean, metadata.std)
+        file = weights or (path if path.exists() else None)
+        assert isinstance(model, GraphNetwork)
+        return _imported(kept, model, metadata, own, file, original=True)
     if path.exists():
         if weights is not None:
             _refuse_another(weights, converters.file_sha256(path), config.model)
@@ -116,12 +143,14 @@ def open_torch_classifier(config: ModelConfig, weights: Path | None = None) -> T
 def flax_fingerprint(classifier: TorchClassifier) -> str:
     """Return the fingerprint that a run records for these weights and this normalisation.
 
-    The weights that torch computes with are converted to Flax for it, so where it equals a run's,
-    torch computes with the run's weights.
+    What torch computes with is converted to JAX for it, so where it equals a run's, torch computes
+    with the run's weights, and of an imported network by the run's graph.
 
     Args:
         classifier: in float32.
     """
+    if classifier.fingerprint:
+        return classifier.fingerprint
     state_dict = {name: value.numpy() for name, value in classifier.network.state_dict().items()}
     return as_classifier(
         converters.convert_state_dict(state_dict, classifier.name),
@@ -134,15 +163,59 @@ def flax_fingerprint(classifier: TorchClassifier) -> str:
 def _from_checkpoint(path: Path, config: ModelConfig, weights: Path | None) -> TorchClassifier:
     config.refuse_file_flags(f"{path} is a checkpoint and")
     model, metadata = checkpoint.load(path)
+    own = (config.mean, config.std) if config.mean else (metadata.mean, metadata.std)
+    if isinstance(model, GraphNetwork):
+        return _imported(path, model, metadata, own, weights)
+    if weights is not None:
+        _refuse_another(weights, metadata.source_sha256, str(path))
     if weights is None:
         state_dict = converters.torch_state_dict(model, metadata.architecture)
         provenance = f"weights of {path}, converted back"
     else:
-        _refuse_another(weights, metadata.source_sha256, str(path))
         read = converters.read_weights(weights, ema=metadata.ema, binary=metadata.binary)
         state_dict, provenance = read.arrays, _provenance(weights)
-    own = (config.mean, config.std) if config.mean else (metadata.mean, metadata.std)
     return _with_weights(state_dict, metadata.architecture, *own, provenance)
+
+
+def _imported(
+    path: Path,
+    model: GraphNetwork,
+    metadata: CheckpointMetadata,
+    normalization: tuple[Any, Any],
+    weights: Path | None,
+    *,
+    original: bool = False,
+) -> TorchClassifier:
+    """Open an imported network: its graph run by torch, or the network itself.
+
+    Args:
+        path: the checkpoint, with the model and metadata that were read from it.
+        model: likewise.
+        metadata: likewise.
+        normalization: mean and std.
+        weights: the torch file that it was converted from; then it is the network itself.
+        original: take that also without a file, where it knows where its weights are.
+    """
+    if weights is None and not original:
+        network: nn.Module = TorchGraph(model.graph, named_weights(model))
+        provenance = f"graph and weights of {path}, run by torch's operations"
+    else:
+        network = rebuild(metadata.origin, weights)
+        # Imported anew: where its fingerprint is the run's, so are its graph and its weights.
+        imported = import_module(
+            network.network,
+            size=model.graph.image[1:],
+            logits=network.output or None,
+            binary=network.binary,
+        )
+        model = GraphNetwork(imported.graph, imported.weights)
+        provenance = f"{metadata.architecture} itself"
+        provenance += f" with {_provenance(weights)}" if weights else ""
+    mean, std = normalization
+    num_classes = metadata.num_classes
+    fingerprint = as_classifier(model, num_classes=num_classes, mean=mean, std=std).fingerprint
+    name = metadata.architecture
+    return TorchClassifier(network, num_classes, mean, std, name, provenance, fingerprint)
 
 
 def _from_file(path: Path, config: ModelConfig) -> TorchClassifier:

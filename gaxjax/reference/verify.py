@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from converters import is_torchvision_name
+from converters import is_published
 from gaxjax.common import UserError, interruption, own_numbers, path_to_read
 from gaxjax.config import DataConfig, ModelConfig
 from gaxjax.data import Batch, ImageSet, batches, reopen_images
@@ -266,7 +266,7 @@ def _open_model(run: Run, model: str | None, weights: Path | None) -> TorchClass
         known = ModelConfig(model=model, mean=config.mean, std=config.std)
         folder = path_to_read(model, "--model").is_dir()
         config = known if folder else dataclasses.replace(config, model=model)
-    elif not Path(config.model).exists() and not is_torchvision_name(config.model):
+    elif not Path(config.model).exists() and not is_published(config.model):
         raise UserError(
             f"{run.path} was made with the model {config.model}, which is not there: give its new "
             "place by --model"

@@ -1,6 +1,5 @@
 """Opens what a user named: a classifier, and the images that are wanted."""
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +12,6 @@ from gaxjax.common import (
     own_numbers,
     path_to_read,
     path_to_write,
-    place_in_cache,
     ran_out,
     refuse_foreign_converters,
 )
@@ -27,9 +25,6 @@ from gaxjax.models import (
     load_classifier,
 )
 from gaxjax.runs.evaluate import baselines, require_room
-
-_CACHED = "conversion 2"
-"""Part of a kept conversion's name: raised when what a conversion keeps changes."""
 
 
 @own_numbers()
@@ -46,53 +41,20 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
         UserError: no such model, one that does not convert, or torch is missing for it.
     """
     path = path_to_read(config.model, "--model")
-    given: dict[str, Any] = {"mean": config.mean, "std": config.std}
-    if path.is_dir():
+    if checkpoint.is_checkpoint(path) or (path.is_dir() and not (path / "config.json").exists()):
         config.refuse_file_flags(f"{path} is a checkpoint and")
-        return load_classifier(path, fold=fold, **given)
+        return load_classifier(path, fold=fold, mean=config.mean, std=config.std)
     refuse_foreign_converters()
     try:
-        import converters
+        from converters import kept_conversion
     except ModuleNotFoundError as error:
         raise UserError(
             f"{config.model} is no checkpoint folder, and converting torch weights needs "
             f"{error.name}: install the torch extra, or run `gaxjax convert` where it is"
         ) from None
-    if not path.exists():
-        if converters.is_torchvision_name(config.model):
-            config.refuse_file_flags(f"torchvision's {config.model}")
-        if (path.suffix or path.name != config.model) and not converters.is_torchvision_name(
-            config.model
-        ):
-            raise UserError(
-                f"--model {config.model}: no such file or checkpoint folder, and no torchvision "
-                "model either"
-            )
-        return _load_or_rebuild(lambda: converters.pretrained(config.model), fold, **given)
-    settings = (
-        _CACHED,
-        converters.file_sha256(path),
-        sorted((name, value) for name, value in vars(config).items() if name != "model"),
-    )
-    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
-    cached = converters.cache_folder() / f"{path.stem}-{key}"
-
-    def converted() -> Path:
-        if not checkpoint.is_checkpoint(cached):
-            place_in_cache(cached.name)
-            converters.convert(
-                config.model,
-                cached,
-                architecture=config.architecture,
-                normalization=config.normalization,
-                mean=config.mean,
-                std=config.std,
-                ema=config.ema,
-                binary=config.binary,
-            )
-        return cached
-
-    return _load_or_rebuild(converted, fold)
+    named = not path.exists()  # else a mean and std are part of the conversion
+    given: dict[str, Any] = {"mean": config.mean, "std": config.std} if named else {}
+    return _load_or_rebuild(lambda: kept_conversion(config), fold, **given)
 
 
 def place_for(output: Path | str, config: GaxRunConfig | AxRunConfig) -> Path:
