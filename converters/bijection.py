@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from converters.rules import IGNORED, rules
-from converters.unsupported import family_of, our_families
+from converters.unsupported import family_of, named_by_user, our_families
 from gaxjax import models
 from gaxjax.common import UserError
 from gaxjax.models import named_weights
@@ -130,16 +130,14 @@ def guess_architecture(state_dict: Mapping[str, np.ndarray]) -> str:
         return best
     family = family_of(state_dict)
     if family is not None:
-        raise UserError(
-            f"these are the weights of a network that gaxjax does not have yet ({family}, by its "
-            f"keys); it has {our_families()}"
-        )
+        raise UserError(named_by_user(family))
     if scores[best] >= _ALIKE:
         convert_state_dict(state_dict, best)  # raises, with all differences
     shown = ", ".join(list(state_dict)[:3])
     raise UserError(
-        f"no network that gaxjax has fits these {len(state_dict)} keys ({shown}, …); it has "
-        f"{our_families()}; another goes as a JAX function, see docs/your-model.md"
+        f"the network is not known by its {len(state_dict)} keys ({shown}, …), as "
+        f"{our_families()} are: name it, --architecture NAME (torchvision's) or timm:NAME, or give "
+        "the module itself, mynet.py:build --weights FILE"
     )
 
 
@@ -219,7 +217,7 @@ def _report(faults: list[str], state_dict: Mapping[str, np.ndarray], architectur
     best = max(scores, key=lambda name: scores[name])
     family = family_of(state_dict)
     if family is not None:
-        faults = [f"its keys are those of a {family}, which gaxjax does not have yet", *faults]
+        faults = [f"its keys are those of a network of the kind {family}", *faults]
     noun = "fault" if len(faults) == 1 else "faults"
     if best != architecture and scores[best] > max(0.5, scores[architecture]):
         lead = f"this is no {architecture} state dict; it looks like {best}: --architecture {best}"

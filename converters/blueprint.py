@@ -65,8 +65,10 @@ class Blueprint:
     @property
     def spoken(self) -> str:
         """The network for people: ``timm's convnext_tiny``."""
-        return f"{self.kind}'s {self.name}" if self.name != "small_resnet" else "gaxjax's " + (
-            self.name
+        return (
+            f"{self.kind}'s {self.name}"
+            if self.name != "small_resnet"
+            else "gaxjax's " + (self.name)
         )
 
 
@@ -100,9 +102,9 @@ def build_with(
     module = built(blueprint, shapes=shapes, **settings)
     for name in heads:
         layer = module.get_submodule(name)
-        if f"{name}.bias" not in arrays and getattr(layer, "bias", None) is not None:
-            if f"{name}.weight" in arrays:
-                layer.register_parameter("bias", None)
+        without = f"{name}.weight" in arrays and f"{name}.bias" not in arrays
+        if without and getattr(layer, "bias", None) is not None:
+            layer.register_parameter("bias", None)
     fill(module, arrays, blueprint.spoken)
     return module, weights
 
@@ -166,5 +168,3 @@ def scaled_decoding(preset: Preset, size: int) -> dict[str, int | str]:
 def shape_of(shapes: Mapping[str, tuple[int, ...]], ending: str) -> tuple[int, ...] | None:
     """Return the shape of the weight whose key ends so."""
     return next((shape for key, shape in shapes.items() if key.endswith(ending)), None)
-
-

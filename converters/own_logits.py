@@ -139,18 +139,18 @@ def _checked(inputs: Any, logits: Any, where: str, name: str, sha256: str) -> Ow
 def prove(
     own: OwnLogits,
     model: nnx.Module,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray] | None,
     architecture: str,
     *,
-    head_bias: bool,
-    inside: tuple[Triple, Triple] | None,
+    head_bias: bool = True,
+    inside: tuple[Triple, Triple] | None = None,
 ) -> dict[str, Any]:
     """Compare the converted network with the one that was trained.
 
     Args:
         own: what that one gives.
         model: the converted network, NNX, batch norm folded or not.
-        arrays: its weights by torch key.
+        arrays: its weights by torch key, for finding out why it differs; None: of a graph.
         architecture: its name.
         head_bias: whether its last layer has a bias.
         inside: mean and std of a normalise layer that belongs to the network; None: none does.
@@ -221,7 +221,7 @@ def _explanation(
     ours: np.ndarray,
     wanted: np.ndarray,
     inputs: np.ndarray,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray] | None,
     architecture: str,
     head_bias: bool,
 ) -> str:
@@ -235,7 +235,14 @@ def _explanation(
         if _difference(values.numpy(), wanted) < _MAX_DIFFERENCE:
             return f"they are the {name} of this network's: give the logits, from before the {name}"
 
+    if arrays is None:
+        return (
+            "were they computed by this network with these weights, in eval mode and in float32 "
+            "(no TF32)?"
+        )
+
     def network() -> nn.Module:
+        assert arrays is not None
         return torch_model(architecture, len(arrays[_head(arrays)]), head_bias, arrays)
 
     def agrees(net: nn.Module, images: np.ndarray) -> bool:

@@ -12,7 +12,10 @@ from flax import nnx
 from converters.torch_models import torch_model
 from gaxjax.models import fold_batch_norm
 
-__all__ = ["parity_report"]
+__all__ = ["check_parity", "module_parity", "parity_report"]
+
+_MAX_LOGIT_DIFFERENCE = 1e-3
+"""Relative; float32 rounding stays a hundred times below it, a wrong conversion far above."""
 
 Values = tuple[np.ndarray, np.ndarray]
 
@@ -60,23 +63,62 @@ def parity_report(
         or off, which shows as up to a few percent at the pixels it sees. In float64 such inputs
         are too rare to meet, so there the gradients agree or the conversion is wrong.
     """
+    reference = torch_model(architecture, num_classes, head_bias, state_dict)
+    return {"architecture": architecture} | module_parity(
+        model,
+        reference,
+        num_classes=num_classes,
+        mean=mean,
+        std=std,
+        size=size,
+        num_images=num_images,
+        seed=seed,
+        dtype=dtype,
+        forms=forms,
+    )
+
+
+def module_parity(
+    model: nnx.Module,
+    reference: torch.nn.Module,
+    *,
+    num_classes: int,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    size: int = 256,
+    num_images: int = 2,
+    seed: int = 0,
+    dtype: Literal["float32", "float64"] = "float32",
+    forms: tuple[str, ...] = ("unfolded", "folded"),
+) -> dict[str, Any]:
+    """Compare ``model`` with a torch module: see `parity_report`, whose settings these are.
+
+    Args:
+        model: the converted network, batch norm not folded.
+        reference: [B, 3, H, W] → logits [B, C], in eval mode; it is brought to ``dtype``.
+        num_classes: length of the logits.
+        mean: as for `parity_report`.
+        std: likewise.
+        size: likewise.
+        num_images: likewise.
+        seed: likewise.
+        dtype: likewise.
+        forms: likewise.
+    """
     rng = np.random.default_rng(seed)
     images = rng.random((num_images, size, size, 3)).astype(dtype)
     if mean is not None and std is not None:
         images = (images - np.asarray(mean, dtype)) / np.asarray(std, dtype)
     projection = rng.standard_normal((num_images, num_classes)).astype(dtype)
-    reference = torch_model(architecture, num_classes, head_bias, state_dict)
     expected = _torch_values(reference.to(getattr(torch, dtype)), images, projection)
     report: dict[str, Any] = {
-        "architecture": architecture,
         "images": num_images,
         "size": size,
         "seed": seed,
         "precision": f"{dtype}, highest",
     }
     with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
-        ours = nnx.clone(model)
-        nnx.update(ours, jax.tree.map(lambda w: w.astype(dtype), nnx.state(ours)))
+        ours = _in_dtype(model, dtype)
         for name in forms:
             form = fold_batch_norm(ours) if name == "folded" else ours
             values = _jax_values(form, images, projection)
@@ -87,6 +129,34 @@ def parity_report(
                 )
             }
     return report
+
+
+def check_parity(report: Mapping[str, Any], name: str, against: str) -> None:
+    """Refuse a network whose logits are not torch's.
+
+    Raises:
+        RuntimeError: they differ by more than float32's rounding explains.
+    """
+    for form in ("unfolded", "folded"):
+        worst = report[form]["logits"]["max_rel"]
+        if not worst < _MAX_LOGIT_DIFFERENCE:
+            raise RuntimeError(
+                f"the converted {name} ({form}) disagrees with {against}: logits differ by "
+                f"{worst:.1e} of the largest; nothing was written"
+            )
+
+
+def _in_dtype(model: nnx.Module, dtype: str) -> nnx.Module:
+    """Return a copy whose weights, but for whole numbers and truth values, are of a type."""
+    ours = nnx.clone(model)
+    state = nnx.state(ours)
+    nnx.update(
+        ours,
+        jax.tree.map(
+            lambda w: w.astype(dtype) if jnp.issubdtype(w.dtype, jnp.floating) else w, state
+        ),
+    )
+    return ours
 
 
 def _torch_values(model: torch.nn.Module, images: np.ndarray, projection: np.ndarray) -> Values:

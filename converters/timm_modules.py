@@ -148,9 +148,7 @@ def _blueprint(
         own = _configured(module, "first_conv")
         return own if isinstance(own, str) else None
 
-    return Blueprint(
-        kind="timm", name=name, build=build, heads=heads, first=first, preset=preset
-    )
+    return Blueprint(kind="timm", name=name, build=build, heads=heads, first=first, preset=preset)
 
 
 def _configured(module: nn.Module, name: str) -> Any:

@@ -4,7 +4,7 @@ Only ``mynet.py:build`` runs code, the user's own; weights are read as data alon
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,11 @@ from converters.torchvision_weights import (
     find_weights,
     published_file,
 )
-from converters.unsupported import family_of
 from converters.user_code import build_from_file, resting, split_python_source
 from converters.way import is_python_source, is_timm_name
 from gaxjax.common import UserError, described, file_sha256, path_to_read
 
-__all__ = ["TorchSource", "open_source", "rebuild"]
+__all__ = ["TorchSource", "blueprint_of", "existing", "of_file", "of_python", "open_source"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +44,8 @@ class TorchSource:
         sha256: of the file of its weights; empty where there is none.
         origin: what `rebuild` makes it from again.
         preset: what its makers say of its weights; None: nothing is known.
+        likely: what they say of their own weights of this network, where these are others.
+        normalises: whether the module normalises its pixels itself.
         weights: what a file tells of its weights; without arrays.
         notes: what was left aside, or run, in sentences.
         assumptions: what is taken for granted, by topic.
@@ -57,6 +58,8 @@ class TorchSource:
     sha256: str = ""
     origin: dict[str, str]
     preset: Preset | None = None
+    likely: Preset | None = None
+    normalises: bool = False
     weights: TorchWeights = field(default_factory=lambda: TorchWeights({}))
     notes: tuple[str, ...] = ()
     assumptions: Mapping[str, str] = field(default_factory=dict)
@@ -95,16 +98,16 @@ def open_source(
     source = str(source)
     if is_python_source(source):
         _refuse_architecture(architecture, source)
-        return _of_python(source, weights, ema)
+        return of_python(source, weights, ema)
     named = is_timm_name(source) or not Path(source).exists()
     if named:
         _refuse_architecture(architecture, source)
-        blueprint = _blueprint_of(source)
+        blueprint = blueprint_of(source)
         if weights is None:
             if ema:
                 raise UserError(f"--ema is for a torch file; {source} needs none")
             return _published(source, blueprint, size)
-        return _of_file(weights, blueprint, ema, size)
+        return of_file(weights, blueprint, ema, size)
     if weights is not None:
         raise UserError(
             f"{source} is a file of weights itself: leave out --weights, or name the network "
@@ -112,60 +115,19 @@ def open_source(
         )
     path = path_to_read(source, "the model")
     if path.is_dir() and architecture is None:
-        return _of_file(path, folder_blueprint(path), ema, size, known=True)
-    return _of_file(path, _blueprint_for(path, architecture, ema), ema, size)
-
-
-def rebuild(origin: Mapping[str, str], weights: Path | None = None) -> nn.Module:
-    """Build the torch module again that a checkpoint was imported from.
-
-    Args:
-        origin: as `gaxjax.models.CheckpointMetadata.origin` keeps it.
-        weights: the file of its weights; where it is known, in its place.
-
-    Raises:
-        UserError: something that it was made from is missing, or another than it was.
-
-    Example:
-        >>> origin = TorchSource.origin  # doctest: +SKIP
-        >>> rebuild({"kind": "torchvision", "name": "resnet18"}, Path("w.pth"))  # doctest: +SKIP
-    """
-    kind, name = origin.get("kind", ""), origin.get("name", "")
-    if kind == "module":
-        raise UserError(
-            f"it was imported from a module in Python ({name}), which no file keeps: import it by "
-            "gaxjax convert mynet.py:build --weights FILE, to have it built again"
-        )
-    if kind not in ("torchvision", "timm", "python"):
-        raise UserError(f"the checkpoint does not say how its network is built ({dict(origin)})")
-    size = int(origin["size"]) if "size" in origin else None
-    ema = origin.get("ema") == "yes"
-    if origin.get("weights") and weights is None and not origin.get("published"):
-        raise UserError(
-            f"its weights come from {origin['weights']} (sha256 {origin.get('sha256', '')[:12]}…): "
-            "give that file, --weights FILE"
-        )
-    if weights is not None:
-        _check_same(weights, origin.get("sha256", ""))
-    if kind == "python":
-        path = Path(origin["path"])
-        if not path.is_file():
-            raise UserError(f"{path}, which builds its network, is not there")
-        if file_sha256(path) != origin.get("code_sha256"):
-            raise UserError(f"{path}, which builds its network, has changed since: convert again")
-        return _of_python(f"{path}:{origin['function']}", weights, ema).module
-    told = f"timm:{name}" if kind == "timm" else name
-    if weights is None:
-        return open_source(origin.get("published") or told, size=size).module
-    if origin.get("config") == "yes" and weights.is_dir():
-        return open_source(str(weights), ema=ema, size=size).module
-    return _of_file(weights, _blueprint_of(told), ema, size).module
+        return of_file(path, folder_blueprint(path), ema, size, known=True)
+    return of_file(path, _blueprint_for(path, architecture, ema), ema, size)
 
 
 # --- Each kind -----------------------------------------------------------------------------------
 
 
-def _blueprint_of(name: str) -> Blueprint:
+def blueprint_of(name: str) -> Blueprint:
+    """Return the network that a name of torchvision or timm stands for.
+
+    Raises:
+        UserError: none has it.
+    """
     if is_timm_name(name):
         return timm_blueprint(name.removeprefix("timm:"))
     if name == "small_resnet":
@@ -177,28 +139,12 @@ def _blueprint_of(name: str) -> Blueprint:
 def _blueprint_for(path: Path, architecture: str | None, ema: bool) -> Blueprint:
     """Return the network of a file: as it was named, by the file's name, or by its keys."""
     if architecture is not None:
-        return _blueprint_of(architecture)
+        return blueprint_of(architecture)
     published = published_file(path)
     if published is not None:
         version = published.name.rpartition(".")[2]
         return torchvision_blueprint(published.architecture, version)
-    arrays = read_weights(path, ema=ema).arrays
-    try:
-        return torchvision_blueprint(guess_architecture(arrays))
-    except UserError as error:
-        family = family_of(arrays)
-        if family is None:
-            raise
-        raise UserError(f"{path}: {named_by_user(family)}") from error
-
-
-def named_by_user(family: str) -> str:
-    """Say what a file needs whose keys tell its family and not its network."""
-    return (
-        f"its keys are those of a network of the kind {family}: name it, --architecture NAME "
-        "(torchvision's, such as efficientnet_b0) or --architecture timm:NAME, or give the module "
-        "itself, mynet.py:build --weights FILE"
-    )
+    return torchvision_blueprint(guess_architecture(read_weights(path, ema=ema).arrays))
 
 
 def _published(source: str, blueprint: Blueprint, size: int | None) -> TorchSource:
@@ -232,7 +178,7 @@ def _published(source: str, blueprint: Blueprint, size: int | None) -> TorchSour
     )
 
 
-def _of_file(
+def of_file(
     path: Path, blueprint: Blueprint, ema: bool, size: int | None, *, known: bool = False
 ) -> TorchSource:
     """Open weights for a network that a library builds.
@@ -244,7 +190,7 @@ def _of_file(
         size: likewise.
         known: whether the weights' makers speak for these weights, as a folder's config.json does.
     """
-    file = _existing(path)
+    file = existing(path)
     sha256 = weights_sha256(file)
     published = published_file(file) if blueprint.kind == "torchvision" else None
     if published is not None:
@@ -271,13 +217,21 @@ def _of_file(
         sha256=sha256,
         origin=origin,
         preset=blueprint.preset if known else _of_others(blueprint.preset),
+        likely=None if known else blueprint.preset,
         weights=_without_arrays(weights),
         notes=weights.notes,
         assumptions=assumptions,
     )
 
 
-def _of_python(source: str, weights: Path | None, ema: bool) -> TorchSource:
+def of_python(source: str, weights: Path | None, ema: bool) -> TorchSource:
+    """Open what a user's own file builds: ``mynet.py:build``.
+
+    Args:
+        source: the file, and the function or class in it.
+        weights: a file for it; without one it has its own.
+        ema: as for `open_source`.
+    """
     path, name = split_python_source(source)
     module = resting(build_from_file(path, name))
     called = f"{path.name}:{name}"
@@ -293,66 +247,62 @@ def _of_python(source: str, weights: Path | None, ema: bool) -> TorchSource:
     notes = (f"{path} was run, which builds the network", *opened.notes)
     if weights is None:
         notes = (*notes, f"{called} gives its weights itself: no --weights was given")
-    return TorchSource(
-        module=module,
+    return replace(
+        opened,
         name=called,
         spoken=called,
-        source=called if weights is None else Path(weights).name,
-        sha256=opened.sha256,
+        source=opened.source if weights else called,
         origin=origin | opened.origin,
-        weights=opened.weights,
         notes=notes,
-        assumptions=opened.assumptions,
     )
 
 
 def _of_module(module: nn.Module, weights: Path | None, ema: bool) -> TorchSource:
     name = type(module).__name__
     opened = _with_weights(module, f"the torch module {name}", weights, ema)
-    return TorchSource(
-        module=module,
+    return replace(
+        opened,
         name=name,
-        spoken=f"the torch module {name}",
-        source=f"torch module {name}",
-        sha256=opened.sha256,
+        source=opened.source if weights else f"torch module {name}",
         origin={"kind": "module", "name": name} | opened.origin,
-        weights=opened.weights,
-        notes=opened.notes,
-        assumptions=opened.assumptions,
     )
 
 
-def _with_weights(
-    module: nn.Module, what: str, weights: Path | None, ema: bool
-) -> TorchSource:
+def _with_weights(module: nn.Module, what: str, weights: Path | None, ema: bool) -> TorchSource:
     """Fill a module from a file, where one is given; and see whether it normalises by itself."""
-    inside = normalise_layer(
-        {k: v for k, v in module.state_dict().items() if v.numel() == 3}, scales := {}
-    )
+    units: dict[str, str] = {}
+    triples = {key: value for key, value in module.state_dict().items() if value.numel() == 3}
+    normalises = normalise_layer(triples, units)[0] is not None
     notes: tuple[str, ...] = ()
-    if inside[0] is not None:
-        notes = (
-            f"{what} normalises by itself, by its own mean and std: its pixels enter as they are",
+    if normalises:
+        told = f"{what} normalises by itself, by its own mean and std: its pixels enter as they are"
+        mend = (
+            "; those are in units of 0 to 255: where it expects such pixels give --mean 0 0 0 "
+            "--std 0.00392157 0.00392157 0.00392157"
         )
-        if scales:
-            notes = (f"{notes[0]}; they are in units of 0 to 255: where it expects such pixels "
-                     "give --mean 0 0 0 --std 0.00392157 0.00392157 0.00392157",)
-    blank = TorchSource(module=module, name=what, spoken=what, source=what, origin={}, notes=notes)
+        notes = (told + mend * bool(units),)
+    blank = TorchSource(
+        module=module,
+        name=what,
+        spoken=what,
+        source=what,
+        origin={},
+        notes=notes,
+        normalises=normalises,
+    )
     if weights is None:
         if ema:
             raise UserError("--ema is for a file of weights: give --weights FILE")
         return blank
-    path = _existing(weights)
+    path = existing(weights)
     try:
         read = weights_among(load_tensors(path), module.state_dict().keys(), (), ema=ema)
         fill(module, read.arrays, what)
     except UserError as error:
         raise UserError(_once(path, error)) from None
     sha256 = weights_sha256(path)
-    return TorchSource(
-        module=module,
-        name=what,
-        spoken=what,
+    return replace(
+        blank,
         source=path.name,
         sha256=sha256,
         origin={"weights": path.name, "sha256": sha256} | ({"ema": "yes"} if ema else {}),
@@ -378,20 +328,16 @@ def _without_arrays(weights: TorchWeights) -> TorchWeights:
     return TorchWeights({}, weights.mean, weights.std, weights.assumptions, weights.notes)
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """Return the file of weights that a user named, of a folder the one in it.
+
+    Raises:
+        UserError: it is not there.
+    """
     path = file_of(path_to_read(path, "--weights"))
     if not path.is_file():
         raise UserError(f"the weights {path} do not exist; give a .pth or .safetensors file")
     return path
-
-
-def _check_same(weights: Path, sha256: str) -> None:
-    given = weights_sha256(_existing(weights))
-    if sha256 and given != sha256:
-        raise UserError(
-            f"{weights} (sha256 {given[:12]}…) is not the file that the checkpoint was made from "
-            f"(sha256 {sha256[:12]}…): give that file"
-        )
 
 
 def _once(path: Path, error: UserError) -> str:

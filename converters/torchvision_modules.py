@@ -9,7 +9,6 @@ from torch import nn
 from converters.blueprint import Blueprint, Preset, shape_of
 from converters.torch_models import SmallResNet
 from converters.torchvision_weights import find_weights
-from gaxjax.common import UserError, nearest
 
 __all__ = ["torchvision_blueprint"]
 
@@ -105,9 +104,11 @@ def _settings(
 
 
 def _heads(module: nn.Module) -> tuple[str, ...]:
-    layers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
-    convolutions = [name for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d)]
-    return (layers or convolutions)[-1:] and ((layers or convolutions)[-1],)  # SqueezeNet's
+    for kind in (nn.Linear, nn.Conv2d):  # SqueezeNet's last layer is a convolution
+        layers = [name for name, layer in module.named_modules() if isinstance(layer, kind)]
+        if layers:
+            return (layers[-1],)
+    return ()
 
 
 def _first(module: nn.Module) -> str | None:

@@ -1,9 +1,9 @@
-"""Networks that people have and gaxjax does not, known by keys that no other has."""
+"""Networks that are not written by hand here, known by keys that no other has."""
 
 import re
 from collections.abc import Iterable
 
-__all__ = ["family_of", "our_families"]
+__all__ = ["family_of", "named_by_user", "our_families"]
 
 _BY_KEY: tuple[tuple[str, str], ...] = (
     (r"denseblock1\.denselayer1\.|features\.denseblock1\.", "DenseNet"),
@@ -37,14 +37,23 @@ _BY_KEY: tuple[tuple[str, str], ...] = (
 
 
 def our_families() -> str:
-    """Return what gaxjax has, for people."""
+    """Return what is written by hand here, for people."""
     return "AlexNet, ResNet (18 to 152, wide, ResNeXt), SqueezeNet and VGG"
 
 
 def family_of(keys: Iterable[str]) -> str | None:
-    """Return the family of a state dict that gaxjax has no network for; None: not known either."""
+    """Return the family of a state dict of no hand-written network; None: not known either."""
     names = list(keys)
     for pattern, family in _BY_KEY:
         if any(re.search(pattern, key) for key in names):
             return family
     return None
+
+
+def named_by_user(family: str) -> str:
+    """Say what a file needs whose keys tell its family and not its network."""
+    return (
+        f"its keys are those of a network of the kind {family}: name it, --architecture NAME "
+        "(torchvision's, such as efficientnet_b0) or --architecture timm:NAME, or give the module "
+        "itself, mynet.py:build --weights FILE"
+    )

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from converters.resting_module import unwrapped
 from gaxjax.common import UserError, described, nearest, one_line, path_to_read
 
 __all__ = ["build_from_file", "resting", "split_python_source"]
@@ -77,15 +78,7 @@ def resting(module: nn.Module) -> nn.Module:
     Raises:
         UserError: it cannot be copied.
     """
-    for attribute in ("_orig_mod", "module"):  # torch.compile's, and DataParallel's
-        inner = getattr(module, attribute, None)
-        wraps = type(module).__name__ in (
-            "OptimizedModule",
-            "DataParallel",
-            "DistributedDataParallel",
-        )
-        if wraps and isinstance(inner, nn.Module):
-            return resting(inner)
+    module = unwrapped(module)
     try:
         return copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
     except Exception as error:  # of the user's own class
