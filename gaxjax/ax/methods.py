@@ -12,9 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from gaxjax import ops
+from gaxjax.ax.graph_rules import rescaled_curves
+from gaxjax.ax.pairs import PairedRescale, paired_multipliers
 from gaxjax.ax.rules import Deconvolution, GuidedBackprop, Recorder, Rescale
 from gaxjax.common import Image, Scalar, UserError
-from gaxjax.config import Pooling, Wanted
+from gaxjax.config import Curves, Pooling, Wanted
 
 __all__ = ["attributions", "divide_by_max_abs"]
 
@@ -36,6 +38,8 @@ def attributions(
     *,
     baseline: Image | float = 0.0,
     pooling: Pooling = "captum",
+    curves: Curves = "captum",
+    paired: bool = False,
 ) -> dict[Wanted, Image]:
     """Return each wanted attribution of the logit `target`, as Captum computes it.
 
@@ -54,6 +58,9 @@ def attributions(
         wanted: Methods; layers of layer_grad_cam must be known to `forward`.
         baseline: DeepLift's baseline image, or the value of all its pixels.
         pooling: DeepLift's rule for overlapping max pools; see `gaxjax.config.AxConfig`.
+        curves: The nonlinearities that DeepLift rescales; likewise.
+        paired: Whether DeepLift takes image and baseline back through the network side by side; see
+            `gaxjax.ax.graph_rules.needs_pairs`.
 
     Returns:
         Attributions [H, W, 3], not normalised.
@@ -86,10 +93,16 @@ def attributions(
         found[("guided_backprop", None)] = gradient(GuidedBackprop())
     if "deep_lift" in methods:
         plain = jnp.broadcast_to(jnp.asarray(baseline, image.dtype), image.shape)
-        recorder = Recorder()
-        with ops.backward_rules(recorder):
-            forward(plain, {})
-        multipliers = gradient(Rescale(recorder.inputs, pooling))
+        rescaled = rescaled_curves(curves)
+        if paired:
+            multipliers = paired_multipliers(
+                lambda z: logit(z, {})[0], image, plain, PairedRescale(pooling, rescaled)
+            )
+        else:
+            recorder = Recorder()
+            with ops.backward_rules(recorder):
+                forward(plain, {})
+            multipliers = gradient(Rescale(recorder.inputs, pooling, rescaled))
         found[("deep_lift", None)] = multipliers * (image - plain)
     return {key: found[key] for key in wanted}
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from gaxjax import ops
+from gaxjax.ax.graph_rules import needs_pairs, with_softmax_modules
 from gaxjax.ax.layers import check_layers, first_convolution, tap
 from gaxjax.ax.methods import Outputs, Probes, attributions, divide_by_max_abs
 from gaxjax.ax.nonlinearities import check_nonlinearities
@@ -19,6 +20,7 @@ from gaxjax.ax.rules import Winners
 from gaxjax.common import Image, Scalar, UserError, at_least_float32, matmul_precision
 from gaxjax.config import AxConfig, Operation, Wanted
 from gaxjax.models import Classifier
+from gaxjax.models.graph.network import GraphNetwork
 from gaxjax.score import AX_SPACES, Reading, Scored, ScoreSpace, augment, read, score
 
 __all__ = ["AxObjective", "Explained", "wanted_of"]
@@ -98,14 +100,18 @@ class AxObjective:
         with jax.default_matmul_precision("highest"), ops.backward_rules(Winners()):
             logits, _ = forward(z, {})
         reading = read(logits, label)
+        graph, config = self.classifier.graph, self.config
+        curves, pooling = config.deep_lift_curves, config.deep_lift_pooling
         with matmul_precision(self.precision):
             found = attributions(
                 forward,
                 z,
                 reading.prediction,
                 self.wanted,
-                baseline=self.config.deep_lift_baseline,
-                pooling=self.config.deep_lift_pooling,
+                baseline=config.deep_lift_baseline,
+                pooling=pooling,
+                curves=curves,
+                paired=graph is not None and needs_pairs(graph, curves, pooling),
             )
         divided = {key: divide_by_max_abs(value) for key, value in found.items()}
         return Explained(
@@ -143,11 +149,15 @@ class AxObjective:
         self, network: PyTree, z: Image, probes: Probes
     ) -> tuple[Float[Array, " C"], Outputs]:
         """Return f(z), with `probes` added to layers' outputs, and those outputs."""
-        if not probes:
-            return self.space.logits(self.classifier, network, z[None])[0], {}
-        assert self.classifier.module is not None
-        module = self.classifier.module(network)
-        outputs = tap(module, probes)
         # As in `network_logits`, to the order of operations, for XLA to see one forward pass.
         pixels = self.classifier.normalize(z[None]) if self.space.plain else z[None]
+        module = None if self.classifier.module is None else self.classifier.module(network)
+        if isinstance(module, GraphNetwork):
+            module.graph = with_softmax_modules(module.graph)
+            logits, outputs = module.run(pixels, probes)
+            return at_least_float32(logits)[0], outputs
+        if not probes:
+            return self.space.logits(self.classifier, network, z[None])[0], {}
+        assert module is not None
+        outputs = tap(module, probes)
         return at_least_float32(module(pixels))[0], outputs

@@ -3,7 +3,7 @@
 Each is a `gaxjax.ops.BackwardRules`: the network's values stay as they are, and its code too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import jax
@@ -14,7 +14,15 @@ from gaxjax import ops
 from gaxjax.config import Pooling
 from gaxjax.ops import pooling
 
-__all__ = ["Deconvolution", "GuidedBackprop", "Recorder", "Rescale", "Winners"]
+__all__ = [
+    "Deconvolution",
+    "GuidedBackprop",
+    "Recorder",
+    "Rescale",
+    "Winners",
+    "divided",
+    "rescaled",
+]
 
 _Pair = tuple[int, int]
 
@@ -79,6 +87,11 @@ class Recorder(Winners):
         self.inputs.append(x)
         return super().relu(x)
 
+    def curve(self, name: str, function: Callable[[Array], Array], x: Array) -> Array:
+        """Return ``function(x)``."""
+        self.inputs.append(x)
+        return super().curve(name, function, x)
+
     def max_pool(self, x: Array, window: _Pair, strides: _Pair, padding: ops.Padding) -> Array:
         """Take the maximum of each window."""
         self.inputs.append(x)
@@ -96,20 +109,33 @@ class Rescale(ops.BackwardRules):
         baseline: The inputs that a `Recorder` kept while the network saw the baseline image.
         pooling: Whether a cell's shares of several windows add up (complete), or the last
             window's counts alone (captum).
+        curves: Names of the curves that are rescaled; the others keep their gradients.
     """
 
-    def __init__(self, baseline: list[Array], pooling: Pooling) -> None:
+    def __init__(
+        self, baseline: Sequence[Array], pooling: Pooling, curves: frozenset[str] = frozenset()
+    ) -> None:
         self._baseline: Iterator[Array] = iter(baseline)
         self._pooling = pooling
+        self._curves = curves
+
+    def _at_baseline(self, x: Array) -> Array:
+        """Return the present operation's input while the network saw the baseline image."""
+        return next(self._baseline)
 
     def relu(self, x: Array) -> Array:
         """Return ``max(x, 0)``."""
-        return _rescaled_relu(x, next(self._baseline))
+        return _rescaled_relu(x, self._at_baseline(x))
+
+    def curve(self, name: str, function: Callable[[Array], Array], x: Array) -> Array:
+        """Return ``function(x)``."""
+        baseline = self._at_baseline(x)
+        return _rescaled_curve(function, x, baseline) if name in self._curves else function(x)
 
     def max_pool(self, x: Array, window: _Pair, strides: _Pair, padding: ops.Padding) -> Array:
         """Take the maximum of each window."""
         return _rescaled_max_pool(
-            x, next(self._baseline), window, strides, padding, self._pooling == "complete"
+            x, self._at_baseline(x), window, strides, padding, self._pooling == "complete"
         )
 
 
@@ -117,7 +143,8 @@ _SMALL = 1e-10
 """Captum's: a smaller difference from the baseline counts as none."""
 
 
-def _divided(numerator: Array, difference: Array, otherwise: Array) -> Array:
+def divided(numerator: Array, difference: Array, otherwise: Array) -> Array:
+    """Return the quotient, or `otherwise` where the difference counts as none."""
     small = jnp.abs(difference) < _SMALL
     return jnp.where(small, otherwise, numerator / jnp.where(small, 1, difference))
 
@@ -130,11 +157,35 @@ def _rescaled_relu(x: Array, baseline: Array) -> Array:
 def _rescaled_relu_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, baseline = kept
     rise = jax.nn.relu(x) - jax.nn.relu(baseline)
-    multiplied = _divided(gradient * rise, x - baseline, jnp.where(x > 0, gradient, 0))
+    multiplied = divided(gradient * rise, x - baseline, jnp.where(x > 0, gradient, 0))
     return multiplied, jnp.zeros_like(baseline)
 
 
 _rescaled_relu.defvjp(lambda x, baseline: (jax.nn.relu(x), (x, baseline)), _rescaled_relu_backward)
+
+
+def _rescaled_curve(function: Callable[[Array], Array], x: Array, baseline: Array) -> Array:
+    @jax.custom_vjp
+    def curve(x: Array, baseline: Array) -> Array:
+        return function(x)
+
+    def forward(x: Array, baseline: Array) -> tuple[Array, tuple[Array, Array]]:
+        return function(x), (x, baseline)
+
+    def backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+        x, baseline = kept
+        return rescaled(function, x, baseline, gradient), jnp.zeros_like(baseline)
+
+    curve.defvjp(forward, backward)
+    return curve(x, baseline)
+
+
+def rescaled(
+    function: Callable[[Array], Array], x: Array, baseline: Array, gradient: Array
+) -> Array:
+    """Return the gradient times ``(f(x) - f(x₀)) / (x - x₀)``, or ``f'(x)`` where x is x₀."""
+    y, pull_back = jax.vjp(function, x)
+    return divided(gradient * (y - function(baseline)), x - baseline, pull_back(gradient)[0])
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
@@ -190,7 +241,7 @@ def _rescaled_max_pool_backward(
     top = jnp.maximum(y, y0)
     shares = shared(gradient * (top - y0), winner) + shared(gradient * (y - top), winner0)
     plain = pooling.unpool(gradient, winner, size, window, strides, padding)
-    return _divided(shares, x - baseline, plain), jnp.zeros_like(baseline)
+    return divided(shares, x - baseline, plain), jnp.zeros_like(baseline)
 
 
 _rescaled_max_pool.defvjp(_rescaled_max_pool_forward, _rescaled_max_pool_backward)

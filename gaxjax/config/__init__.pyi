@@ -1,6 +1,7 @@
 from .base import (
     METHODS,
     MOST_PIXELS,
+    Curves,
     Method,
     Operation,
     Pooling,
@@ -28,6 +29,7 @@ __all__ = [
     "AxConfig",
     "AxRunConfig",
     "BatchConfig",
+    "Curves",
     "DataConfig",
     "Decoding",
     "EngineConfig",

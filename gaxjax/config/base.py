@@ -29,6 +29,7 @@ Wanted = tuple[Method, str | None]
 """A method, and the layer where it is layer_grad_cam."""
 
 Pooling = Literal["captum", "complete"]
+Curves = Literal["captum", "all"]
 
 MOST_PIXELS = 65_536
 """Height and width of the largest image: JPEG's limit, and 12 GB in one byte a channel."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from gaxjax.config.base import (
     METHODS,
+    Curves,
     Method,
     Operation,
     Pooling,
@@ -109,6 +110,9 @@ class AxConfig:
             convolution when not given.
         deep_lift_baseline: Value of every pixel of DeepLift's baseline image, in the units of the
             score space.
+        deep_lift_curves: What DeepLift rescales. captum: as Captum, ReLU, ELU, LeakyReLU, sigmoid,
+            tanh, softplus, max pools and nn.Softmax; all others keep their plain gradients. all:
+            every activation, such as ReLU6, GELU and SiLU too.
         deep_lift_pooling: DeepLift's rule for overlapping max pools. captum: Captum's, which drops
             shares where one cell wins several windows. complete: all shares count, so that
             attributions sum to f(x) - f(baseline).
@@ -120,6 +124,7 @@ class AxConfig:
     score_space: ScoreSpace = "normalized"
     layers: tuple[str, ...] = ()
     deep_lift_baseline: float = 0.0
+    deep_lift_curves: Curves = "captum"
     deep_lift_pooling: Pooling = "captum"
 
     def __post_init__(self) -> None:
@@ -139,6 +144,13 @@ class AxConfig:
             "deep_lift_baseline",
             self.deep_lift_baseline,
             "a finite number",
+        )
+
+        require(
+            self.backend == "jax" or self.deep_lift_curves == "captum",
+            "deep_lift_curves",
+            self.deep_lift_curves,
+            "captum with --backend captum, which knows no other",
         )
 
     @property
