@@ -1,6 +1,7 @@
 """Bytes that are nearly an image: pixels of the wanted size, or one line that says why not."""
 
 import io
+import typing
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from fuzzing import fuzz
 from hypothesis import strategies as st
 from PIL import Image
 
+from gaxjax.config import Interpolation
 from gaxjax.data import UnreadableImageError
 from gaxjax.data.decode import decode_file
 
@@ -75,12 +77,17 @@ def file(tmp_path_factory):
     data=st.one_of(damaged(), st.binary(max_size=40)),
     size=st.sampled_from([1, 8, 33]),
     resize=st.sampled_from(["squash", "crop"]),
+    grown=st.sampled_from([0, 5]),
+    interpolation=st.sampled_from(typing.get_args(Interpolation)),
 )
-def test_bytes_become_pixels_or_a_reason(file, data, size, resize):
+def test_bytes_become_pixels_or_a_reason(file, data, size, resize, grown, interpolation):
     file.write_bytes(data)
     reason = "none"
     try:
-        pixels = decode_file(file, size=size, resize=resize)
+        side = size + grown
+        pixels = decode_file(
+            file, size=size, resize=resize, resize_size=side, interpolation=interpolation
+        )
         assert (pixels.shape, pixels.dtype) == ((size, size, 3), np.uint8)
     except UnreadableImageError as error:
         reason = str(error)
