@@ -2,6 +2,7 @@
 
 from converters.bijection import convert_state_dict, guess_architecture, head_of, torch_state_dict
 from converters.conversion import convert, convert_module, pretrained
+from converters.direct import import_classifier
 from converters.exported import Imported, import_module, import_program
 from converters.graph_conversion import GraphConversion, convert_to_graph
 from converters.kept import is_published, kept_conversion
@@ -41,6 +42,7 @@ __all__ = [
     "find_weights",
     "guess_architecture",
     "head_of",
+    "import_classifier",
     "import_module",
     "import_program",
     "is_published",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -11,24 +11,36 @@ from gaxjax.cli.command import Command
 from gaxjax.cli.console import note, say, wrote
 from gaxjax.common import UserError, refuse_foreign_converters
 
+if TYPE_CHECKING:
+    from gaxjax.models import CheckpointMetadata
+
 __all__ = ["Convert"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convert(Command):
-    """Convert torch weights to a checkpoint, and prove it: logits and gradients against torch.
+    """Convert a torch network to a checkpoint, and prove it: logits and gradients against torch.
 
     Attributes:
-        source: A .pth, .pt or .safetensors state dict, or a torchvision name (resnet34, or
-            resnet50:IMAGENET1K_V2).
+        source: A torchvision name (resnet34, or efficientnet_b0:IMAGENET1K_V1), a timm name
+            (timm:convnext_tiny.fb_in1k), a .pth, .pt or .safetensors state dict or the index of a
+            sharded one, a folder as timm saves it, or mynet.py:build: a function or class that
+            gives the network, for which that file is run.
         output: Folder of the checkpoint.
-        architecture: Architecture of a state dict, where its keys do not tell.
+        architecture: Architecture of a state dict: a torchvision name, or timm:NAME. Keys of
+            AlexNet, ResNet, SqueezeNet and VGG tell it themselves.
+        weights: State dict for the network that the source names.
+        logits: Name of the output that is the logits, of a network with several.
+        as_graph: Import as a graph of torch's operations also what is written by hand here
+            (AlexNet, ResNet, SqueezeNet, VGG), to compare the two.
         normalization: How the model wants its pixels. imagenet: torchvision's mean and std. none:
-            as they are, in [0, 1]. auto: imagenet for a head of 1000 classes, none otherwise.
+            as they are, in [0, 1]. auto: as its makers say; where nobody does, imagenet for a head
+            of 1000 classes, none otherwise.
         mean: What was subtracted from red, green and blue pixels in [0, 1], in place of that;
             together with --std.
         std: What they were divided by then.
-        input_size: Height and width of the images that the parity report uses, in pixels.
+        input_size: Height and width of its images, in pixels. Its makers' own when not given, or
+            224; 256 for AlexNet, ResNet, SqueezeNet and VGG, which take any other as well.
         class_names: Text file with one class name a line; ImageNet's names for a head of 1000
             classes.
         reference: An .npz file that proves which network was trained: inputs, [N, 3, H, W], as its
@@ -41,10 +53,13 @@ class Convert(Command):
     source: tyro.conf.Positional[str]
     output: Path
     architecture: str | None = None
+    weights: Path | None = None
+    logits: str | None = None
+    as_graph: bool = False
     normalization: Literal["auto", "imagenet", "none"] = "auto"
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
-    input_size: int = 256
+    input_size: int | None = None
     class_names: Path | None = None
     reference: Path | None = None
     ema: bool = False
@@ -63,6 +78,9 @@ class Convert(Command):
             self.source,
             self.output,
             architecture=self.architecture,
+            weights=self.weights,
+            logits=self.logits,
+            as_graph=self.as_graph,
             normalization=self.normalization,
             mean=self.mean,
             std=self.std,
@@ -79,10 +97,7 @@ class Convert(Command):
             else f"mean {metadata.mean}, std {metadata.std}"
         )
         say(f"{metadata.architecture}, {metadata.num_classes} classes, {normalization}")
-        whose = "a torch" if metadata.architecture == "small_resnet" else "torchvision's"
-        say(
-            f"Compared with {whose} {metadata.architecture} with these weights, largest difference:"
-        )
+        say(f"Compared with {_theirs(metadata, parity)}, largest difference:")
         for name, figures in parity["folded"].items():
             say(f"  {name.replace('_', ' ')}: {_spoken(figures)}")
         own = parity.get("reference")
@@ -97,6 +112,14 @@ class Convert(Command):
             next_command=f"gaxjax gax --model {self.output} --data IMAGES --output RUN",
         )
         return 0
+
+
+def _theirs(metadata: "CheckpointMetadata", parity: Mapping[str, Any]) -> str:
+    """Say what the conversion was compared with."""
+    if metadata.imported:
+        return f"the module itself ({parity['against']}) on images of {metadata.input_size} pixels"
+    whose = "a torch" if metadata.architecture == "small_resnet" else "torchvision's"
+    return f"{whose} {metadata.architecture} with these weights"
 
 
 def _spoken(figures: Mapping[str, float]) -> str:

@@ -15,6 +15,7 @@ from .layers import Conv
 from .memory import forward_bytes, gradient_bytes
 from .registry import abstract, architectures, build, head_name
 from .rewriting import fast_form, fold_batch_norm
+from .strangers import is_torch_module
 from .tracing import (
     check_classifier,
     check_differentiable,
@@ -60,6 +61,7 @@ __all__ = [
     "forward_bytes",
     "gradient_bytes",
     "head_name",
+    "is_torch_module",
     "load_classifier",
     "named_weights",
     "network_logits",

@@ -13,12 +13,12 @@ from flax import nnx
 
 from gaxjax.common import UserError, described
 
-__all__ = ["check_arrays", "check_callable", "comes_from"]
+__all__ = ["check_arrays", "check_callable", "comes_from", "is_torch_module"]
 
 _WANTED = "expected a JAX function `images [B, H, W, 3] -> logits [B, C]` or a Flax NNX module"
 _TORCH = (
-    "gaxjax computes in JAX. Save its weights, torch.save(model.state_dict(), 'model.pth'), "
-    "convert them, `gaxjax convert model.pth --output model.ckpt`, and give 'model.ckpt'"
+    "gaxjax computes in JAX: gaxjax.explain and gaxjax.attribute take a torch module as it is, and "
+    "converters.convert_module(module, 'model.ckpt', size=…) makes a checkpoint of it"
 )
 
 
@@ -26,6 +26,12 @@ def comes_from(value: Any, *packages: str) -> bool:
     """Tell whether a value's class, or one it derives from, is of a package."""
     homes = (getattr(kind, "__module__", None) or "" for kind in type(value).__mro__)
     return any(home.split(".")[0] in packages for home in homes)
+
+
+def is_torch_module(value: Any) -> bool:
+    """Tell whether a value is a torch network (not its class, nor its weights)."""
+    homes = ((kind.__module__, kind.__name__) for kind in type(value).__mro__)
+    return ("torch.nn.modules.module", "Module") in homes
 
 
 def check_callable(model: Any) -> None:

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxjax.common import UserError, described, one_line
+from gaxjax.common import UserError, described, one_line, refuse_foreign_converters
 from gaxjax.models import (
     Classifier,
     as_classifier,
     count_classes,
+    is_torch_module,
     load_classifier,
     renormalized,
 )
@@ -87,6 +88,8 @@ def opened_model(
 ) -> tuple[Classifier, np.ndarray]:
     """Make a classifier of what a user may give, and hold the labels against it.
 
+    A torch module is imported for images of their size; nothing is written.
+
     Returns:
         The classifier, and the labels as int32.
     """
@@ -94,6 +97,8 @@ def opened_model(
         classifier = load_classifier(Path(model), fold=fold)
     elif isinstance(model, Classifier):
         classifier = model
+    elif is_torch_module(model):
+        classifier = _imported(model, pixels.shape[1:3], mean, std, fold=fold)
     else:
         classifier = as_classifier(model, num_classes=2, mean=mean, std=std)
         classifier = dataclasses.replace(
@@ -114,6 +119,14 @@ def opened_model(
             f"{classifier.num_classes - 1}"
         )
     return classifier, labels.astype(np.int32)
+
+
+def _imported(model: Any, size: tuple[int, int], mean: Any, std: Any, *, fold: bool) -> Classifier:
+    """Import a torch module, for which torch is here already."""
+    refuse_foreign_converters()
+    from converters import import_classifier
+
+    return import_classifier(model, size, mean=mean, std=std, fold=fold)
 
 
 def _as_array(given: Any, name: str, wanted: str) -> np.ndarray:

@@ -39,8 +39,10 @@ def explain(
     """Optimise a heatmap for every image that the model classifies correctly.
 
     Args:
-        model: a checkpoint's folder, a `Classifier`, or any JAX callable
-            `images [B, H, W, 3] -> logits [B, C]`, such as a Flax NNX module or a function.
+        model: a checkpoint's folder, a `Classifier`, any JAX callable
+            `images [B, H, W, 3] -> logits [B, C]`, such as a Flax NNX module or a function, or a
+            torch module `images [B, 3, H, W] -> logits [B, C]`, which is imported for images of
+            this size in each call (`converters.convert_module` keeps it).
         images: [N, H, W, 3], RGB: uint8, or floats in [0, 1].
         labels: [N], groundtruth classes in [0, C).
         config: the method's settings.
@@ -53,7 +55,7 @@ def explain(
         One solution per image, in order; heatmaps are float32.
 
     Raises:
-        UserError: shapes, ranges or labels that do not fit; a model that is no JAX callable, that
+        UserError: shapes, ranges or labels that do not fit; a model that cannot be one, that
             returns no logits, or whose outputs for an image depend on the images beside it. What
             another library said is its cause.
 
@@ -103,7 +105,7 @@ def attribute(
 
     Args:
         model: as for `explain`. Methods that change ReLU's gradient need a network made of
-            `gaxjax.ops`, as every checkpoint is; layer_grad_cam needs a Flax NNX module. A
+            `gaxjax.ops`, as every checkpoint is; layer_grad_cam needs a Flax NNX or torch module. A
             `Classifier` whose batch norm is folded gives layer_grad_cam folded layers.
         images: [N, H, W, 3], RGB: uint8, or floats in [0, 1].
         labels: [N], groundtruth classes in [0, C).

@@ -104,11 +104,11 @@ def batch_norm(images):
 
 
 MODELS = {
-    "torch module": (torch.nn.Linear(3, 4), "a torch Linear is PyTorch's, .*gaxjax convert"),
+    "torch module of features": (torch.nn.Linear(3, 4), "Linear"),
     "torch class": (torch.nn.Linear, "the class Linear itself is no model"),
     "torch tensor": (torch.zeros(3), "PyTorch's"),
-    "torch state dict": (torch.nn.Linear(3, 4).state_dict(), "PyTorch's, .*gaxjax convert"),
-    "(torch module, weights)": ((torch.nn.Linear(3, 4), {}), "torch.save"),
+    "torch state dict": (torch.nn.Linear(3, 4).state_dict(), "PyTorch's, .*convert_module"),
+    "(torch module, weights)": ((torch.nn.Linear(3, 4), {}), "convert_module"),
     "Linen module": (LINEN, "without its variables: give .*module.apply"),
     "Linen class": (Linen, r"the class Linen itself .*Linen\(…\)"),
     "(Linen, variables)": ((LINEN, VARIABLES), "lambda images: module.apply"),
