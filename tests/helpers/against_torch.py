@@ -20,6 +20,9 @@ __all__ = ["SEEDS", "Stored", "agree", "entered", "normal", "shapes", "stays_bfl
 TOLERANCE = 1e-12
 """Of the largest number of an array: what float64 leaves of the order of summation."""
 
+_QUICK = {"xla_backend_optimization_level": 0}
+"""Compiled in a third of the time; what is compared is small."""
+
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -54,6 +57,7 @@ def agree(
     seed: int = 0,
     tolerance: float = TOLERANCE,
     gradients: bool = True,
+    bfloat16: bool = False,
     theirs: Callable[..., Any] | None = None,
 ) -> None:
     """Assert that an operation gives torch's values, shapes, types and gradients in float64.
@@ -66,6 +70,8 @@ def agree(
         seed: of the axis orders in which our tensors lie, and of the cotangents.
         tolerance: of the largest number in an array.
         gradients: compare these too, for every floating array.
+        bfloat16: assert as well that the floating arrays in bfloat16 give results in bfloat16, with
+            no NaN where torch has none.
         theirs: torch's function, of the same arguments.
     """
     keywords = dict(keywords or {})
@@ -95,30 +101,46 @@ def agree(
             given, named = _filled((arguments, keywords), iter(tensors))
             return [value.plain() for value in _results(OPERATIONS[name](*given, **named))]
 
-        moving = [each.array for each, wanted in zip(laid, differentiable, strict=True) if wanted]
-        got, backward = jax.vjp(ours, moving)
-        assert len(got) == len(expected), f"{len(got)} results, not {len(expected)}"
-        for mine, right in zip(got, expected, strict=True):
-            _same(name, mine, right.detach().numpy(), tolerance)
-        if not moving:
-            return
         rng = np.random.default_rng(seed)
         cotangents = [rng.normal(size=tuple(right.shape)) for right in expected]
-        floating = [jnp.issubdtype(mine.dtype, jnp.floating) for mine in got]
-        (pulled,) = backward(
-            [
-                jnp.asarray(each) if wanted else np.zeros(each.shape, jax.dtypes.float0)
-                for each, wanted in zip(cotangents, floating, strict=True)
+
+        def both(moving: list[Any]) -> tuple[list[Any], list[Any]]:
+            got, backward = jax.vjp(ours, moving)
+            assert len(got) == len(expected), f"{len(got)} results, not {len(expected)}"
+            pulled = [
+                jnp.asarray(given, mine.dtype).reshape(mine.shape)
+                if jnp.issubdtype(mine.dtype, jnp.floating)
+                else np.zeros(mine.shape, jax.dtypes.float0)
+                for given, mine in zip(cotangents, got, strict=True)
             ]
-        )
-        leaves = [each for each, wanted in zip(inputs, differentiable, strict=True) if wanted]
-        right = _torch_gradients(expected, cotangents, leaves)
-        orders = [each for each, wanted in zip(laid, differentiable, strict=True) if wanted]
-        stored = [each for each, wanted in zip(arrays, differentiable, strict=True) if wanted]
-        for mine, lies, leaf, gradient in zip(pulled, orders, stored, right, strict=True):
-            wanted = gradient.numpy()
-            wanted = wanted.transpose(leaf.axes) if isinstance(leaf, Stored) else wanted
-            _same(f"{name}'s gradient", lies.like(mine).plain(), wanted, tolerance)
+            return got, backward(pulled)[0]
+
+        moving = [each.array for each, wanted in zip(laid, differentiable, strict=True) if wanted]
+        got, pulled = jax.jit(both, compiler_options=_QUICK)(moving)
+        if bfloat16 and moving:
+            low = [each.astype(jnp.bfloat16) for each in moving]
+            _no_worse(name, jax.jit(ours, compiler_options=_QUICK)(low), expected)
+    for mine, right in zip(got, expected, strict=True):
+        _same(name, np.asarray(mine), right.detach().numpy(), tolerance)
+    leaves = [each for each, wanted in zip(inputs, differentiable, strict=True) if wanted]
+    right = _torch_gradients(expected, cotangents, leaves)
+    moved = [
+        (each.order, leaf)
+        for each, leaf, wanted in zip(laid, arrays, differentiable, strict=True)
+        if wanted
+    ]
+    for mine, (order, leaf), gradient in zip(pulled, moved, right, strict=True):
+        wanted = gradient.numpy(force=True)
+        wanted = wanted.transpose(leaf.axes) if isinstance(leaf, Stored) else wanted
+        _same(f"{name}'s gradient", np.asarray(mine).transpose(order), wanted, tolerance)
+
+
+def _no_worse(name: str, low: list[Any], expected: list[Any]) -> None:
+    for mine, right in zip(low, expected, strict=True):
+        if right.is_floating_point():
+            assert mine.dtype == jnp.bfloat16, f"{name}: {mine.dtype} of bfloat16"
+            new = np.isnan(np.asarray(mine, np.float64)) & ~right.isnan().numpy()
+            assert not new.any(), f"{name}: NaN in bfloat16"
 
 
 def stays_bfloat16(
@@ -182,11 +204,11 @@ def _of_torch(name: str) -> Callable[..., Any]:
 
 
 def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray | Stored)
+    return isinstance(value, np.ndarray | np.generic | Stored)
 
 
 def _given(leaf: Any) -> np.ndarray:
-    return leaf.array if isinstance(leaf, Stored) else leaf
+    return np.asarray(leaf.array if isinstance(leaf, Stored) else leaf)
 
 
 def _leaves(value: Any) -> list[Any]:
@@ -244,7 +266,6 @@ def _torch_gradients(expected: Any, cotangents: Any, leaves: Any) -> list[torch.
 def _same(name: str, mine: Any, right: np.ndarray, tolerance: float) -> None:
     assert mine.shape == right.shape, f"{name}: shape {mine.shape}, not {right.shape}"
     kinds = {"i": "integer", "u": "integer", "b": "bool", "f": "floating"}
-    mine = np.asarray(mine)
     assert kinds[mine.dtype.kind] == kinds[right.dtype.kind], f"{name}: {mine.dtype}"
     assert mine.dtype.kind != "f" or mine.dtype == np.float64, f"{name}: {mine.dtype}"
     _close(name, mine.astype(np.float64), right.astype(np.float64), tolerance)

@@ -20,19 +20,22 @@ from gaxjax.models.graph.tensor import Tensor, aligned
 __all__ = ["magnitude"]
 
 _Curve = Callable[..., Array]
+_Number = int | float
 
 
 def _wide(function: _Curve) -> _Curve:
     """Compute in at least float32 and return the type that came in."""
 
     def call(x: Array, *arguments: Any, **keywords: Any) -> Array:
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        return function(wide, *arguments, **keywords).astype(x.dtype)
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        if x.dtype == wide:  # a weak type stays one
+            return function(x, *arguments, **keywords)
+        return function(x.astype(wide), *arguments, **keywords).astype(x.dtype)
 
     return call
 
 
-def _clamp(x: Array, min: float | None = None, max: float | None = None) -> Array:
+def _clamp(x: Array, min: _Number | None = None, max: _Number | None = None) -> Array:
     """Clip; at a bound, and at a NaN, torch's derivative is 0."""
     inside = jnp.ones_like(x, bool)
     clipped = x
@@ -45,7 +48,7 @@ def _clamp(x: Array, min: float | None = None, max: float | None = None) -> Arra
     return jnp.where(inside, x, lax.stop_gradient(clipped))
 
 
-def _hardtanh(x: Array, min_val: float = -1.0, max_val: float = 1.0) -> Array:
+def _hardtanh(x: Array, min_val: _Number = -1.0, max_val: _Number = 1.0) -> Array:
     """Clip; at a bound the derivative is 0, and at a NaN 1."""
     return jnp.where(x <= min_val, min_val, jnp.where(x >= max_val, max_val, x)).astype(x.dtype)
 
@@ -58,14 +61,14 @@ def _hardswish(x: Array) -> Array:
     return jnp.where(x <= -3, 0, jnp.where(x >= 3, x, x * (x + 3) / 6)).astype(x.dtype)
 
 
-def _leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
+def _leaky_relu(x: Array, negative_slope: _Number = 0.01) -> Array:
     return jnp.where(x > 0, x, x * negative_slope)
 
 
 def _rrelu(
     x: Array,
-    lower: float = 1 / 8,
-    upper: float = 1 / 3,
+    lower: _Number = 1 / 8,
+    upper: _Number = 1 / 3,
     training: bool = False,
     generator: None = None,
 ) -> Array:
@@ -73,7 +76,7 @@ def _rrelu(
     return _leaky_relu(x, (lower + upper) / 2)
 
 
-def _elu(x: Array, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Array:
+def _elu(x: Array, alpha: _Number = 1, scale: _Number = 1, input_scale: _Number = 1) -> Array:
     below = jnp.where(x > 0, 0, x)  # so that no derivative overflows where it does not count
     return jnp.where(x > 0, x * scale, jnp.expm1(below * input_scale) * (alpha * scale))
 
@@ -81,25 +84,25 @@ def _elu(x: Array, alpha: float = 1, scale: float = 1, input_scale: float = 1) -
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
 
-def _softplus(x: Array, beta: float = 1, threshold: float = 20) -> Array:
+def _softplus(x: Array, beta: _Number = 1, threshold: _Number = 20) -> Array:
     linear = x * beta > threshold
     below = jnp.where(linear, 0, x)
     return jnp.where(linear, x, jnp.logaddexp(below * beta, 0) / beta)
 
 
-def _threshold(x: Array, threshold: float, value: float) -> Array:
+def _threshold(x: Array, threshold: _Number, value: _Number) -> Array:
     return jnp.where(x <= threshold, value, x).astype(x.dtype)
 
 
-def _hardshrink(x: Array, lambd: float = 0.5) -> Array:
+def _hardshrink(x: Array, lambd: _Number = 0.5) -> Array:
     return jnp.where((x >= -lambd) & (x <= lambd), 0, x).astype(x.dtype)
 
 
-def _softshrink(x: Array, lambd: float = 0.5) -> Array:
+def _softshrink(x: Array, lambd: _Number = 0.5) -> Array:
     return jnp.where(x > lambd, x - lambd, jnp.where(x < -lambd, x + lambd, x * 0))
 
 
-def _logit(x: Array, eps: float | None = None) -> Array:
+def _logit(x: Array, eps: _Number | None = None) -> Array:
     x = x if eps is None else _clamp(x, eps, 1 - eps)
     return jnp.log(x / (1 - x))
 
@@ -211,13 +214,9 @@ def _clamp_max(x: Tensor, max: Any) -> Tensor:
 
 
 def _clamped_between(x: Tensor, low: Any, high: Any) -> Tensor:
-    """Clip by tensors; the derivative is 0 in x at a bound, and in a bound that is not met."""
-    if low is not None and high is not None:
-        met = pairwise(lambda a, b: jnp.where(a < b, a, b))(low, high)
-        return _clamped_between(_clamped_between(x, met, None), None, high)
-    if low is not None:
-        return pairwise(lambda v, bound: jnp.where(v < bound, bound, v))(x, low)
-    return pairwise(lambda v, bound: jnp.where(v > bound, bound, v))(x, high)
+    """Clip by tensors; a bound that is met shares the gradient with x, as of `maximum`."""
+    x = x if low is None else pairwise(jnp.maximum)(x, low)
+    return x if high is None else pairwise(jnp.minimum)(x, high)
 
 
 @operation("pow")
@@ -229,7 +228,7 @@ def _pow(x: Any, exponent: Any) -> Tensor:
     return pairwise(lambda base, power: base**power)(x, exponent)
 
 
-def _power(x: Array, exponent: float) -> Array:
+def _power(x: Array, exponent: _Number) -> Array:
     if exponent == int(exponent) and abs(exponent) < 64:
         return lax.integer_pow(x, int(exponent))
     return _wide(lambda v: v**exponent)(x)

@@ -96,7 +96,7 @@ def _lerp(start: Array, end: Array, weight: Any) -> Array:
 _PAIRS: dict[str, Callable[..., Array]] = {
     "add": _scaled(lambda x, y: x + y),
     "sub": _scaled(lambda x, y: x - y),
-    "rsub": _scaled(lambda x, y: y - x),
+    "rsub": lambda x, y, alpha=1: y - (x if alpha == 1 else x * alpha),
     "mul": lambda x, y: x * y,
     "div": _divide,
     "floor_divide": lambda x, y: _divide(x, y, "floor"),

@@ -19,6 +19,7 @@ from gaxjax.models.graph.tensor import Tensor, reduction, tensor, without
 __all__: list[str] = []
 
 Dims = int | Sequence[int] | None
+_Number = int | float
 
 
 def _wide(x: Array) -> Array:
@@ -215,7 +216,7 @@ def _root(x: Array) -> Array:
 
 @operation("linalg_vector_norm")
 def _vector_norm(
-    x: Tensor, ord: float = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
+    x: Tensor, ord: _Number = 2, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
     def norm(v: Array, axis: Any, keepdims: bool) -> Array:
         return _norm(v, ord, axis, keepdims)
@@ -226,7 +227,7 @@ def _vector_norm(
 @operation("norm")
 def _any_norm(
     x: Tensor,
-    p: float | None = 2,
+    p: _Number | None = 2,
     dim: Dims = None,
     keepdim: bool = False,
     *,
@@ -235,7 +236,7 @@ def _any_norm(
     return _vector_norm(x, 2 if p is None else p, dim, keepdim, dtype=dtype)
 
 
-def _norm(x: Array, power: float, axis: Any, keepdims: bool) -> Array:
+def _norm(x: Array, power: _Number, axis: Any, keepdims: bool) -> Array:
     if power == 2:
         return _root(jnp.sum(x * x, axis, keepdims=keepdims))
     if power == 0:
