@@ -149,7 +149,8 @@ class _Reading:
         self._refuse_faults(live)
         self._refuse_probabilities(last)
         taken = {each for node in live for each in _inputs(node)}
-        self.weights.compute(taken & self.constants)
+        kernels: set[Any] = {node.args[1] for node in live if name_of(node) in _CONVOLUTIONS}
+        self.weights.compute(taken & self.constants, kernels & self.constants)
         names: dict[fx.Node, str] = {}
         nodes, seen = [], Counter[str]()
         for node in live:
@@ -293,8 +294,9 @@ def _normalised(node: fx.Node) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
             return "batch_norm", (*arguments[:5], arguments[eps]), {}
         return name if name == "instance_norm" else BATCH_STATISTICS, arguments, keywords
     if name == "rrelu":
-        low, high = (*arguments[1:3], *_LEAKY[len(arguments[1:3]) :])
-        return "leaky_relu", (arguments[0], (low + high) / 2), {}
+        slopes = tuple(arguments[1:3])
+        slopes += _LEAKY[len(slopes) :]
+        return "leaky_relu", (arguments[0], sum(slopes) / 2), {}
     if name == "copy":
         return "expand", (arguments[1], tuple(node.meta["val"].shape)), {}
     return name, arguments, keywords

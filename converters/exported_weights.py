@@ -35,18 +35,31 @@ class StoredWeights:
         self._own: dict[fx.Node, str] = {}
         self._values: dict[fx.Node, Any] = {}
         self._leaves: dict[tuple[fx.Node, bool], Weight] = {}
-        self._shared: dict[tuple[Any, ...], fx.Node] = {}
+        self._kernels: set[fx.Node] = set()
         self._reserved: set[str] = set()
         self._order = list(program.graph.nodes)
+        first: dict[tuple[Any, ...], str] = {}  # by place in memory: of tied weights the first name
+        for target, value in program.state_dict.items():
+            first.setdefault(_place(value), target)
+        tied: dict[str, fx.Node] = {}
+        self._tied: dict[fx.Node, fx.Node] = {}
         for node in self._order:
             if node.op == "placeholder" and specs[node.name].target in self._stored:
                 target = str(specs[node.name].target)
+                value = self._values[node] = self._stored[target]
+                target = first.get(_place(value), target)
                 self._own[node] = target.replace("_orig_mod.", "").removeprefix(prefix)
-                self._values[node] = self._stored[target]
+                self._tied[node] = tied.setdefault(target, node)
         self._reserved.update(self._own.values())
 
-    def compute(self, wanted: set[fx.Node]) -> None:
-        """Compute constants, and what these are made of, each once."""
+    def compute(self, wanted: set[fx.Node], kernels: set[fx.Node]) -> None:
+        """Compute constants, and what these are made of, each once.
+
+        Args:
+            wanted: the constants that nodes take.
+            kernels: those that convolutions take as their kernel.
+        """
+        self._kernels = {self._tied.get(each, each) for each in kernels}
         needed = set(wanted)
         for node in reversed(self._order):
             if node in needed and not needs_shape_alone(node):
@@ -69,25 +82,19 @@ class StoredWeights:
         value = self._values[node]
         if not isinstance(value, torch.Tensor):
             return value
-        node = self._first_of(node, value)
+        node = self._tied.get(node, node)
         if (node, kernel) not in self._leaves:
             own = self._own.get(node)
             word = _WORDS.get(word, word)
             if own is None:
                 name = self._free(f"{path}.{word}" if path else word, "computed")
             else:
-                # A weight that a convolution and another operation share is stored twice.
-                name = own if own not in self.arrays else self._free(own, "again")
+                # What a convolution and another operation share is stored in both orders.
+                again = node in self._kernels and not kernel
+                name = self._free(own, "again") if again else own
             self.arrays[name] = _array(value, kernel)
             self._leaves[node, kernel] = Weight(name)
         return self._leaves[node, kernel]
-
-    def _first_of(self, node: fx.Node, value: torch.Tensor) -> fx.Node:
-        """Return the first node with the same tensor in memory: one of tied weights."""
-        if node not in self._own:
-            return node
-        layout = (value.data_ptr(), value.dtype, tuple(value.shape), value.stride())
-        return self._shared.setdefault(layout, node) if value.numel() else node
 
     def _free(self, name: str, suffix: str) -> str:
         if name not in self._reserved and name not in self.arrays:
@@ -98,6 +105,13 @@ class StoredWeights:
         ):
             number += 1
         return tried
+
+
+def _place(value: Any) -> tuple[Any, ...]:
+    """Return where a tensor lies, and how; of other things, and empty tensors, themselves."""
+    if not isinstance(value, torch.Tensor) or not value.numel():
+        return (id(value),)
+    return (value.data_ptr(), value.dtype, tuple(value.shape), value.stride())
 
 
 def _array(value: torch.Tensor, kernel: bool) -> np.ndarray:
