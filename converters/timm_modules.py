@@ -178,12 +178,10 @@ def _decoding(known: Mapping[str, Any], size: int) -> dict[str, int | str]:
     interpolation = known.get("interpolation") or "bicubic"
     if interpolation not in _INTERPOLATIONS:
         return {}
-    if mode == "center":
-        short = max(size, math.floor(size / crop))
-        return {"resize": "crop", "resize_size": short, "interpolation": interpolation}
-    if mode == "squash" and crop == 1.0:
-        return {"resize": "squash", "interpolation": interpolation}
-    return {}
+    if mode not in ("center", "squash"):
+        return {}
+    resize, side = ("crop", "squash")[mode == "squash"], max(size, math.floor(size / crop))
+    return {"resize": resize, "resize_size": side, "interpolation": interpolation}
 
 
 def _class_names(known: Mapping[str, Any], num_classes: int) -> tuple[str, ...] | None:
