@@ -33,7 +33,9 @@ def quick(monkeypatch):
     """Leave the comparison with torchvision's network out: it has its own tests."""
     alike = {"logits": {"max_rel": 0.0}}
     report = {"unfolded": alike, "folded": alike}
-    monkeypatch.setattr(converters.conversion, "parity_report", lambda *_, **__: dict(report))
+    monkeypatch.setattr(
+        converters.family_conversion, "parity_report", lambda *_, **__: dict(report)
+    )
 
 
 def saved(path, network):
@@ -259,13 +261,28 @@ class InADictionary(nn.Module):
         return {"logits": self.network(x)}
 
 
-def test_a_module_that_is_no_images_to_logits_is_refused(tmp_path, network):
-    assert "returns a dict" in refusal(InADictionary(network), tmp_path)
-    message = refusal(leaky(network), tmp_path)
-    assert "those of a small_resnet with LeakyReLU" in message
-    network.fc = nn.Identity()
-    message = refusal(network, tmp_path)
-    assert message.startswith("torch module SmallResNet: fc.weight, the head, is not there")
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (InADictionary, "returns a dict"),
+        (leaky, "torch module SmallResNet has the keys of small_resnet and computes something el"),
+    ],
+)
+def test_a_module_with_the_keys_of_ours_that_is_another_network_becomes_a_graph(
+    tmp_path, network, change, why
+):
+    theirs, said = change(network), []
+    metadata, parity = convert(theirs, tmp_path, note=said.append)
+    assert metadata.imported
+    assert any(why in note and "imported as a graph" in note for note in said)
+    assert parity["folded"]["logits"]["max_rel"] < 1e-5  # measured 1e-6
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        wanted = theirs(x)
+    wanted = wanted["logits"] if isinstance(wanted, dict) else wanted
+    model, _ = checkpoint.load(tmp_path / "out.ckpt")
+    given = model(jnp.asarray(x.numpy().transpose(0, 2, 3, 1)))
+    np.testing.assert_allclose(given, wanted, atol=1e-5 * float(wanted.abs().max()))
 
 
 # --- normalisation -----------------------------------------------------------------------------

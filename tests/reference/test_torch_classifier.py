@@ -10,7 +10,7 @@ import torch
 import torchvision
 
 import converters
-from converters import conversion, torchvision_weights
+from converters import torchvision_weights
 from converters.random_weights import random_state_dict
 from converters.rules import IGNORED, rules
 from converters.torch_models import SmallResNet
@@ -53,7 +53,7 @@ def save(path, state_dict):
 def spare_parity_report(monkeypatch):
     """The proof of a conversion has its own tests, and takes seconds."""
     perfect = {form: {"logits": {"max_rel": 0.0}} for form in ("unfolded", "folded")}
-    monkeypatch.setattr(conversion, "parity_report", lambda *_, **__: perfect)
+    monkeypatch.setattr(family_conversion, "parity_report", lambda *_, **__: perfect)
 
 
 def torch_shapes(architecture) -> dict[str, torch.Tensor]:

@@ -23,7 +23,7 @@ def quick(tmp_path, monkeypatch):
     monkeypatch.setenv("GAXJAX_CACHE", str(tmp_path / "cache"))
     alike = {"logits": {"max_rel": 0.0}}
     report = {"unfolded": alike, "folded": alike}
-    monkeypatch.setattr(converters.conversion, "parity_report", lambda *_, **__: report)
+    monkeypatch.setattr(converters.family_conversion, "parity_report", lambda *_, **__: report)
 
 
 @pytest.fixture(scope="module")
