@@ -23,7 +23,7 @@ from converters.exported_refusals import not_exported
 from converters.logits_output import LogitsOutput, choose_logits, named_outputs
 from converters.resting_module import at_rest, check_independence, first_run, unwrapped
 from gaxjax.common import UserError
-from gaxjax.models import Graph
+from gaxjax.models import Graph, flatten_channels_last
 
 __all__ = ["Imported", "import_module", "import_program"]
 
@@ -177,6 +177,7 @@ def _read(program: Any, node: str, output: LogitsOutput, name: str, *, prefix: s
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph, weights, notes = read_program(program, node, output, network=name, prefix=prefix)
+        graph, weights = flatten_channels_last(graph, weights)
     return Imported(graph, weights, (*filter(None, [output.note]), *notes))
 
 

@@ -11,6 +11,7 @@ from .classifier import Classifier, as_classifier, as_unit_range, network_logits
 from .graph.form import IMAGE, Graph, Node, Value, Weight, replaced
 from .graph.network import GraphNetwork
 from .graph.operations import OPERATIONS
+from .graph.rewriting import flatten_channels_last
 from .layers import Conv
 from .memory import forward_bytes, gradient_bytes
 from .registry import abstract, architectures, build, head_name
@@ -57,6 +58,7 @@ __all__ = [
     "checked_first",
     "count_classes",
     "fast_form",
+    "flatten_channels_last",
     "fold_batch_norm",
     "forward_bytes",
     "gradient_bytes",

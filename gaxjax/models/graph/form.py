@@ -109,6 +109,15 @@ class Graph:
                 found.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
 
+    @cached_property
+    def weight_users(self) -> dict[str, tuple[Node, ...]]:
+        """By weight, the nodes that take it, once each."""
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.weights):
+                found.setdefault(name, []).append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
     @property
     def weights(self) -> tuple[str, ...]:
         """The names of all weights, in the order of their first use."""

@@ -1,4 +1,4 @@
-"""Faster graphs of the same function: batch norm folded, 3 × 3 convolutions by Winograd."""
+"""Faster graphs of the same function: channels flattened last, batch norm folded, Winograd."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,12 +11,80 @@ from gaxjax.models.graph.form import Graph, Node, Value, Weight, replaced
 from gaxjax.models.graph.table import operation
 from gaxjax.models.graph.tensor import Tensor, of_last
 
-__all__ = ["fold_batch_norm", "use_winograd"]
+__all__ = ["flatten_channels_last", "fold_batch_norm", "use_winograd"]
 
 Weights = dict[str, Any]
 """Arrays by name."""
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+
+
+_FLATTENING = ("view", "reshape", "_unsafe_view", "flatten")
+_KEEPING_CHANNELS = frozenset(
+    (
+        *("relu", "relu6", "hardtanh", "leaky_relu", "prelu", "elu", "gelu", "silu", "hardswish"),
+        *("sigmoid", "tanh", "softplus", "mish", "batch_norm", "group_norm", "max_pool2d"),
+        *("avg_pool2d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "constant_pad_nd"),
+    )
+)
+
+
+def flatten_channels_last(graph: Graph, weights: Mapping[str, Any]) -> tuple[Graph, Weights]:
+    """Flatten features height by width by channel where a linear layer takes them; permute that.
+
+    Features lie in memory with their channels last. Flattened as torch does it, channels first,
+    either they or the layer's weights (VGG's are 400 MB) were transposed in every step.
+
+    Args:
+        graph: as it was imported.
+        weights: by name, on the host.
+    """
+    rewritten = dict(weights)
+    changed: dict[str, Node] = {}
+    before: dict[str, Node] = {}
+    for node in graph.nodes:
+        channels, linear = _flattened_channels(graph, weights, node), graph.users.get(node.name, ())
+        if channels is None or len(linear) != 1 or linear[0].operation != "linear":
+            continue
+        weight = linear[0].arguments[1]
+        if not isinstance(weight, Weight) or graph.weight_users[weight.name] != (linear[0],):
+            continue
+        kernel = np.asarray(weights[weight.name])
+        outputs, inputs = kernel.shape
+        if inputs % channels or inputs == channels:
+            continue
+        permuted = kernel.reshape(outputs, channels, -1).swapaxes(1, 2).reshape(outputs, inputs)
+        rewritten[weight.name] = np.ascontiguousarray(permuted)
+        last = Node(f"{node.name}_channels_last", "permute", (node.arguments[0], (0, 2, 3, 1)))
+        before[node.name] = last
+        changed[node.name] = dataclasses.replace(
+            node, operation="view", arguments=(Value(last.name), (1, inputs)), keywords={}
+        )
+    nodes = []
+    for node in graph.nodes:
+        nodes += [before[node.name], changed[node.name]] if node.name in before else [node]
+    return dataclasses.replace(graph, nodes=tuple(nodes)), rewritten
+
+
+def _flattened_channels(graph: Graph, weights: Mapping[str, Any], node: Node) -> int | None:
+    """Return the channels of the features [1, C, H, W] that a node makes [1, F]; else None."""
+    if node.operation not in _FLATTENING or node.keywords:
+        return None
+    shape = node.arguments[1:]
+    flat = shape in ((1,), (1, -1)) if node.operation == "flatten" else _is_row(shape[0])
+    source = node.arguments[0]
+    while flat and isinstance(source, Value) and source.node in graph.by_name:
+        made = graph.by_name[source.node]
+        if made.operation == "conv2d" and isinstance(made.arguments[1], Weight):
+            return int(weights[made.arguments[1].name].shape[-1])
+        if made.operation not in _KEEPING_CHANNELS:
+            return None
+        source = made.arguments[0]
+    return None
+
+
+def _is_row(shape: Any) -> bool:
+    return isinstance(shape, tuple) and len(shape) == 2 and shape[0] == 1
 
 
 def fold_batch_norm(graph: Graph, weights: Mapping[str, Any]) -> tuple[Graph, Weights]:

@@ -1,5 +1,6 @@
 """A graph on disk and in memory: what is written is read back, and what is damaged is told."""
 
+import dataclasses
 import json
 
 import jax
@@ -12,7 +13,11 @@ from gaxjax.models import checkpoint
 from gaxjax.models.checkpoint import CheckpointMetadata, load_classifier
 from gaxjax.models.graph.form import Graph, Node, Value, Weight
 from gaxjax.models.graph.network import GraphNetwork
-from gaxjax.models.graph.rewriting import fold_batch_norm, use_winograd
+from gaxjax.models.graph.rewriting import (
+    flatten_channels_last,
+    fold_batch_norm,
+    use_winograd,
+)
 
 SIZE = 12
 
@@ -125,6 +130,27 @@ def test_winograd_leaves_the_logits():
     found = [node.operation for node in fast.graph.nodes]
     assert found.count("winograd") == 1  # the other convolution has 3 input channels
     np.testing.assert_allclose(fast(pixels), model(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_flattened_as_they_lie_in_memory():
+    nodes = (
+        Node("conv", "conv2d", (Value("image"), Weight("k"))),
+        Node("act", "relu", (Value("conv"),)),
+        Node("flat", "view", (Value("act"), (1, 7 * 10 * 10))),
+        Node("fc", "linear", (Value("flat"), Weight("fc.weight"))),
+    )
+    draw = np.random.default_rng(2)
+    given = {"k": draw.normal(size=(3, 3, 3, 7)), "fc.weight": draw.normal(size=(4, 700))}
+    graph = Graph((3, SIZE, SIZE), nodes, "fc", {"flatten": "flat"})
+    new, weights = flatten_channels_last(graph, given)
+    assert [node.operation for node in new.nodes] == ["conv2d", "relu", "permute", "view", "linear"]
+    with jax.enable_x64():
+        old = GraphNetwork(graph, given)(images(2).astype(jnp.float64))
+        made = GraphNetwork(new, weights)(images(2).astype(jnp.float64))
+    np.testing.assert_allclose(made, old, rtol=1e-12)
+    row = Node("flat", "view", (Value("act"), (7, 100)))
+    rows = dataclasses.replace(graph, nodes=(*nodes[:2], row, nodes[3]))
+    assert flatten_channels_last(rows, given)[0] == rows
 
 
 def metadata(**others) -> CheckpointMetadata:
