@@ -131,8 +131,9 @@ def _kind_of_zip(path: Path) -> tuple[str, str]:
         return "a torch package, which holds code", "save model.state_dict() instead"
     if "archive_format" in last or "serialized_exported_program.json" in last:
         return (
-            "a program of torch.export",
-            "torch.save(torch.export.load(FILE).state_dict, NEW)",
+            "a program of torch.export, which runs code on loading",
+            "where you trust it, give a function that loads it: gaxjax convert mynet.py:build, "
+            "with `return torch.export.load(FILE).module()`",
         )
     if "model.weights.h5" in last:
         return "a Keras model", "give the weights of a torch network"

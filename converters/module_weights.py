@@ -4,6 +4,7 @@ A head as people build it, `Sequential(Dropout, Linear)` in place of the last la
 layer that it holds; whatever else differs from the module's own keys and shapes is a fault.
 """
 
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -81,7 +82,11 @@ def fill(module: nn.Module, arrays: Arrays, what: str) -> None:
         UserError: all missing, unexpected and mis-shaped keys, and weights that are not finite.
     """
     check_fit(module, arrays, what)
-    tensors = {key: torch.from_numpy(np.array(value)) for key, value in arrays.items()}
+    own: Any = module.state_dict()
+    tensors: Any = OrderedDict(
+        (key, torch.from_numpy(np.array(value))) for key, value in arrays.items()
+    )
+    tensors._metadata = own._metadata  # versions of its layers, which some ask for
     module.load_state_dict(tensors, strict=False)  # as checked; but for counts of batches
 
 
