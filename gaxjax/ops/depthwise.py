@@ -1,17 +1,16 @@
-"""Depthwise convolutions: on a CPU sums of shifted products, elsewhere XLA's own.
+"""Depthwise convolutions as sums of shifted products: the fastest form on a CPU.
 
-XLA's CPU backend computes a grouped convolution by a plain loop, one number at a time.
+Processor time of value and input gradient on one AVX-512 core, in ms, against XLA's own convolution
+and torch's, channels last: TABLE
 """
 
 from collections.abc import Sequence
-from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-__all__ = ["depthwise_convolution"]
+__all__ = ["depthwise_by_shifts", "depthwise_gradient_by_shifts"]
 
 _Pair = tuple[int, int]
 _Padding = tuple[_Pair, _Pair]
@@ -19,78 +18,21 @@ _Tap = tuple[int, int]
 """A shift of the features, and the place in the kernel that they are multiplied by there."""
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def depthwise_convolution(
-    x: Float[Array, "B H W I"],
-    kernel: Float[Array, "h w 1 O"],
-    strides: _Pair,
-    padding: _Padding,
-    dilation: _Pair,
-) -> Float[Array, "B P Q O"]:
+def depthwise_by_shifts(
+    x: Array, kernel: Array, strides: _Pair, padding: _Padding, dilation: _Pair
+) -> Array:
     """Cross-correlate every channel by itself, with O / I kernels each.
 
     Args:
-        x: Features, NHWC.
-        kernel: HWIO; output channels of one input channel lie side by side. Same dtype as ``x``.
+        x: Features [B, H, W, I].
+        kernel: [h, w, 1, O]; output channels of one input channel lie side by side.
         strides: Steps down and across.
         padding: Zeros around ``x``.
         dilation: Steps from one cell of a window to the next.
 
     Returns:
-        Features in the dtype of ``x``; of bfloat16 the products are added up in float32.
+        [B, P, Q, O] in the dtype of ``x``; of bfloat16 the products are added up in float32.
     """
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=lambda x, kernel: _by_shifts(x, kernel, strides, padding, dilation),
-        default=lambda x, kernel: _by_xla(x, kernel, strides, padding, dilation),
-    )
-
-
-def _forward(
-    x: Array, kernel: Array, strides: _Pair, padding: _Padding, dilation: _Pair
-) -> tuple[Array, tuple[Array, Array]]:
-    return depthwise_convolution(x, kernel, strides, padding, dilation), (x, kernel)
-
-
-def _backward(
-    strides: _Pair,
-    padding: _Padding,
-    dilation: _Pair,
-    kept: tuple[Array, Array],
-    gradient: Array,
-) -> tuple[Array, Array]:
-    x, kernel = kept
-    _, by_both = jax.vjp(lambda *both: _by_xla(*both, strides, padding, dilation), x, kernel)
-    by_x = lax.platform_dependent(
-        gradient,
-        kernel,
-        cpu=lambda gradient, kernel: _input_gradient(
-            gradient, kernel, x.shape, strides, padding, dilation
-        ),
-        default=lambda gradient, _: by_both(gradient)[0],
-    )
-    return by_x, by_both(gradient)[1]
-
-
-depthwise_convolution.defvjp(_forward, _backward)
-
-
-def _by_xla(x: Array, kernel: Array, strides: _Pair, padding: _Padding, dilation: _Pair) -> Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        strides,
-        padding,
-        rhs_dilation=dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[3],
-    )
-
-
-def _by_shifts(
-    x: Array, kernel: Array, strides: _Pair, padding: _Padding, dilation: _Pair
-) -> Array:
     if kernel.shape[3] != x.shape[3]:  # several outputs a channel, side by side
         x = jnp.repeat(x, kernel.shape[3] // x.shape[3], axis=3)
     padded = lax.pad(
@@ -110,7 +52,7 @@ def _by_shifts(
     return _sum_of_products(padded, kernel, taps, counts, strides)
 
 
-def _input_gradient(
+def depthwise_gradient_by_shifts(
     gradient: Array,
     kernel: Array,
     shape: tuple[int, ...],
@@ -118,7 +60,10 @@ def _input_gradient(
     padding: _Padding,
     dilation: _Pair,
 ) -> Array:
-    """Return the gradient by phases: cells at equal places modulo the stride see equal taps."""
+    """Return the gradient by ``x``, whose shape is given, of `depthwise_by_shifts`.
+
+    By phases: cells at equal places modulo the stride see equal cells of the kernel.
+    """
     size = shape[1:3]
     counts = [-(-length // stride) for length, stride in zip(size, strides, strict=True)]
     taps = [

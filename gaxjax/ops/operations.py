@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from gaxjax.ops.depthwise import depthwise_convolution
+from gaxjax.ops.grouped import grouped_convolution
 from gaxjax.ops.image_convolution import strided_image_convolution
 from gaxjax.ops.pooling import max_pool_by_winners
 
@@ -185,8 +185,8 @@ def convolution(
         y = _rules.value.image_convolution(x, kernel, strides[0], padding)
     elif plain and (x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]):
         y = _convolution_cell_by_cell(x, kernel, strides, padding)
-    elif groups == x.shape[-1] > 1:
-        y = depthwise_convolution(x, kernel, strides, padding, dilation)
+    elif groups > 1:
+        y = grouped_convolution(x, kernel, (strides, padding, dilation), groups)
     else:
         y = lax.conv_general_dilated(
             x,
@@ -195,7 +195,6 @@ def convolution(
             padding=padding,
             rhs_dilation=dilation,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
         )
     y = _not_empty(y, x)
     return y if bias is None else y + bias
