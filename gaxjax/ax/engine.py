@@ -302,6 +302,7 @@ def ax_solutions(
                 "operation": operation,
                 "backend": backend,
                 "heatmap_scale": scale,
+                "completeness_gap": _finite(explained.gaps.get(key), row),
             }
             if not np.isfinite([scale, co_score, common["probability_before"]]).all():
                 solutions.append(Solution(outcome=Outcome.NOT_FINITE, **common))
@@ -319,6 +320,11 @@ def ax_solutions(
                     )
                 )
         yield solutions
+
+
+def _finite(values: Any, row: int) -> float | None:
+    value = None if values is None else float(values[row])
+    return value if value is not None and math.isfinite(value) else None
 
 
 def unreadable_solutions(

@@ -1,5 +1,7 @@
 """Layers of an imported network by torch's module path, read from its graph alone."""
 
+from collections.abc import Sequence
+
 from gaxjax.common import UserError, nearest
 from gaxjax.models.graph.form import Graph
 
@@ -26,7 +28,7 @@ def first_convolution_of(graph: Graph) -> str:
     raise UserError("this network has no convolution module for layer_grad_cam: give --layers")
 
 
-def check_graph_layers(graph: Graph, layers: tuple[str, ...]) -> None:
+def check_graph_layers(graph: Graph, layers: Sequence[str]) -> None:
     """Check that a network has all layers.
 
     Raises:

@@ -1,6 +1,7 @@
 """A network's layers by name, and what comes out of them on the way to the logits."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,10 +9,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from gaxjax.ax.feature_maps import feature_map
+from gaxjax.ax.graph_layers import check_graph_layers, first_convolution_of
 from gaxjax.common import UserError, nearest
 from gaxjax.models import Conv
+from gaxjax.models.graph.form import Graph
+from gaxjax.models.graph.network import GraphNetwork
 
-__all__ = ["check_layers", "first_convolution", "tap"]
+__all__ = ["check_features", "check_layers", "first_convolution", "graph_features", "tap"]
 
 
 def first_convolution(network: nnx.Module, image: jax.ShapeDtypeStruct) -> str:
@@ -22,6 +27,8 @@ def first_convolution(network: nnx.Module, image: jax.ShapeDtypeStruct) -> str:
     Raises:
         UserError: it has none.
     """
+    if isinstance(network, GraphNetwork):
+        return first_convolution_of(network.graph)
     names = [name for name, module in _modules(network) if isinstance(module, Conv | nnx.Conv)]
     if not names:
         raise UserError(
@@ -38,6 +45,9 @@ def check_layers(network: nnx.Module, layers: Sequence[str]) -> None:
     Raises:
         UserError: it has not; the nearest name is suggested.
     """
+    if isinstance(network, GraphNetwork):
+        check_graph_layers(network.graph, layers)
+        return
     known = [name for name, _ in _modules(network)]
     for layer in layers:
         if layer not in known:
@@ -45,6 +55,42 @@ def check_layers(network: nnx.Module, layers: Sequence[str]) -> None:
                 f"{type(network).__name__} has no layer {layer!r}{nearest(layer, known)} "
                 f"(it has, among others, {', '.join(known[:6])})"
             )
+
+
+def check_features(
+    network: nnx.Module, layers: Sequence[str], images: jax.ShapeDtypeStruct
+) -> None:
+    """Check that layers of an imported network have height and width.
+
+    Raises:
+        UserError: one has not, or its graph does not tell.
+    """
+    if isinstance(network, GraphNetwork):
+        probes = dict.fromkeys(layers)
+        _, outputs = jax.eval_shape(lambda images: network.run(images, probes), images)
+        for layer, output in outputs.items():
+            jax.eval_shape(partial(graph_features, network.graph, layer), output)
+
+
+def graph_features(
+    graph: Graph, layer: str, output: Float[Array, "1 ..."]
+) -> Float[Array, "1 P Q C"]:
+    """Return a layer's output with height and width, tokens folded to their grid.
+
+    Args:
+        graph: of an imported network.
+        layer: torch's path of a module.
+        output: its output, as `GraphNetwork.run` gives it, or a gradient by it.
+
+    Raises:
+        UserError: it has no height and width.
+    """
+    # With four axes `run` takes torch's axis 1 for the channels and puts it last.
+    shape = output.shape if output.ndim != 4 else tuple(output.shape[i] for i in (0, 3, 1, 2))
+    found = feature_map(graph, layer, shape)
+    if found.grid is not None:
+        return output[:, found.prefix :].reshape(1, *found.grid, output.shape[-1])
+    return output if found.channels == "first" else output.transpose(0, 3, 1, 2)
 
 
 def tap(

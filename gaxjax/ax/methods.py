@@ -18,13 +18,16 @@ from gaxjax.ax.rules import Deconvolution, GuidedBackprop, Recorder, Rescale
 from gaxjax.common import Image, Scalar, UserError
 from gaxjax.config import Curves, Pooling, Wanted
 
-__all__ = ["attributions", "divide_by_max_abs"]
+__all__ = ["attributions", "completeness_gap", "divide_by_max_abs"]
 
 Probes = Mapping[str, Float[Array, "..."] | None]
 """What is added to the outputs of layers, by name; None adds nothing."""
 
 Outputs = dict[str, Float[Array, "..."]]
 """What layers put out, by name."""
+
+Features = Callable[[str, Float[Array, "1 ..."]], Float[Array, "1 P Q C"]]
+"""From a layer's name and its output, or a gradient by that, to features with height and width."""
 
 Forward = Callable[[Image, Probes], tuple[Float[Array, " C"], Outputs]]
 """From an image and what is added to layers' outputs, to logits and those outputs."""
@@ -40,6 +43,7 @@ def attributions(
     pooling: Pooling = "captum",
     curves: Curves = "captum",
     paired: bool = False,
+    features: Features | None = None,
 ) -> dict[Wanted, Image]:
     """Return each wanted attribution of the logit `target`, as Captum computes it.
 
@@ -61,6 +65,7 @@ def attributions(
         curves: The nonlinearities that DeepLift rescales; likewise.
         paired: Whether DeepLift takes image and baseline back through the network side by side; see
             `gaxjax.ax.graph_rules.needs_pairs`.
+        features: How a layer's output is read, where it is no [1, P, Q, C].
 
     Returns:
         Attributions [H, W, 3], not normalised.
@@ -85,7 +90,9 @@ def attributions(
         found[("saliency", None)] = slopes
         found[("input_x_gradient", None)] = image * slopes
         for layer in layers:
-            cam = _grad_cam(outputs[layer], layer_slopes[layer], image.shape)
+            read = _with_height_and_width if features is None else features
+            both = read(layer, outputs[layer]), read(layer, layer_slopes[layer])
+            cam = _grad_cam(*both, image.shape)
             found[("layer_grad_cam", layer)] = cam
     if "deconvolution" in methods:
         found[("deconvolution", None)] = gradient(Deconvolution())
@@ -107,6 +114,17 @@ def attributions(
     return {key: found[key] for key in wanted}
 
 
+def completeness_gap(attribution: Image, rise: Scalar) -> Scalar:
+    """Return ``|Σ attribution - rise| / |rise|``: 0 where an attribution is complete.
+
+    Args:
+        attribution: DeepLift's, of a logit.
+        rise: that logit of the image less that of the baseline. Where it is 0, the gap is not
+            finite.
+    """
+    return jnp.abs(jnp.sum(attribution) - rise) / jnp.abs(rise)
+
+
 def divide_by_max_abs(attribution: Image) -> tuple[Image, Scalar]:
     """Return the attribution divided by its largest magnitude, in [-1, 1], and that magnitude.
 
@@ -123,18 +141,21 @@ def _gradients(
     shapes = jax.eval_shape(lambda: logit(image, dict.fromkeys(layers))[1])
     for layer in set(layers) - shapes.keys():
         raise UserError(f"layer {layer!r} does not run: give another to layer_grad_cam")
-    for layer, shape in shapes.items():
-        if len(shape.shape) != 4:
-            raise UserError(
-                f"layer_grad_cam needs a layer with height and width; {layer} gives "
-                f"{shape.shape[1:]}: give an earlier layer"
-            )
     probes = {layer: jnp.zeros(shape.shape, shape.dtype) for layer, shape in shapes.items()}
     # True gradients, computed in the order of the other rules, with which they share a pass.
     with ops.backward_rules(ops.BackwardRules()):
         gradients = jax.grad(logit, argnums=(0, 1), has_aux=True)
         (slopes, layer_slopes), outputs = gradients(image, probes)
     return slopes, layer_slopes, outputs
+
+
+def _with_height_and_width(layer: str, output: Array) -> Array:
+    if output.ndim != 4:
+        raise UserError(
+            f"layer_grad_cam needs a layer with height and width; {layer} gives "
+            f"{output.shape[1:]}: give an earlier layer"
+        )
+    return output
 
 
 def _grad_cam(

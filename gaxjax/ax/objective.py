@@ -4,7 +4,8 @@ Every function here is pure and about one image; the engine vmaps them. Network 
 first, so that nothing is closed over.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +14,24 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from gaxjax import ops
 from gaxjax.ax.graph_rules import needs_pairs, with_softmax_modules
-from gaxjax.ax.layers import check_layers, first_convolution, tap
-from gaxjax.ax.methods import Outputs, Probes, attributions, divide_by_max_abs
+from gaxjax.ax.layers import (
+    check_features,
+    check_layers,
+    first_convolution,
+    graph_features,
+    tap,
+)
+from gaxjax.ax.methods import (
+    Forward,
+    Outputs,
+    Probes,
+    attributions,
+    completeness_gap,
+    divide_by_max_abs,
+)
 from gaxjax.ax.nonlinearities import check_nonlinearities
 from gaxjax.ax.rules import Winners
+from gaxjax.ax.suitable import suitable_methods
 from gaxjax.common import Image, Scalar, UserError, at_least_float32, matmul_precision
 from gaxjax.config import AxConfig, Operation, Wanted
 from gaxjax.models import Classifier
@@ -33,11 +48,13 @@ class Explained(NamedTuple):
         reading: of f(z).
         heatmaps: by method and layer, in the stored type; zero where the attribution is.
         scales: the largest magnitude of each attribution.
+        gaps: how far DeepLift's attribution is from complete, of 1; see `completeness_gap`.
     """
 
     reading: Reading
     heatmaps: dict[Wanted, Image]
     scales: dict[Wanted, Scalar]
+    gaps: dict[Wanted, Scalar]
 
 
 def wanted_of(
@@ -50,9 +67,15 @@ def wanted_of(
             a method cannot change.
     """
     pixels = jax.ShapeDtypeStruct((1, *image.shape), jnp.float32)
-    check_nonlinearities(
-        lambda pixels: classifier.apply(classifier.weights, pixels), pixels, config.chosen_methods
-    )
+    graph = classifier.graph
+    if graph is None:
+        check_nonlinearities(
+            lambda pixels: classifier.apply(classifier.weights, pixels),
+            pixels,
+            config.chosen_methods,
+        )
+    else:  # whose operations are known
+        config = replace(config, methods=suitable_methods(config, graph))
     layers: tuple[str, ...] = ()
     if "layer_grad_cam" in config.chosen_methods:
         if classifier.module is None:
@@ -63,6 +86,7 @@ def wanted_of(
         network = classifier.module(classifier.weights)
         check_layers(network, config.layers)
         layers = config.layers or (first_convolution(network, image),)
+        check_features(network, layers, pixels)
     return config.wanted(layers)
 
 
@@ -112,13 +136,28 @@ class AxObjective:
                 pooling=pooling,
                 curves=curves,
                 paired=graph is not None and needs_pairs(graph, curves, pooling),
+                features=None if graph is None else partial(graph_features, graph),
             )
+            gaps = {
+                key: self._gap(forward, z, reading.prediction, attribution)
+                for key, attribution in found.items()
+                if key[0] == "deep_lift"
+            }
         divided = {key: divide_by_max_abs(value) for key, value in found.items()}
         return Explained(
             reading=reading,
             heatmaps={key: h.astype(self.heatmap_dtype) for key, (h, _) in divided.items()},
             scales={key: scale for key, (_, scale) in divided.items()},
+            gaps=gaps,
         )
+
+    def _gap(
+        self, forward: Forward, z: Image, target: Int[Array, ""], attribution: Image
+    ) -> Scalar:
+        plain = jnp.full_like(z, self.config.deep_lift_baseline)
+        with ops.backward_rules(Winners()):  # as DeepLift's own passes, for XLA to see them once
+            rise = forward(z, {})[0][target] - forward(plain, {})[0][target]
+        return completeness_gap(attribution, rise)
 
     def score(
         self,

@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaxjax.ax import BatchStats, Explained, ScoredBatch, ax_solutions, unreadable_solutions
+from gaxjax.ax import (
+    BatchStats,
+    Explained,
+    ScoredBatch,
+    ax_solutions,
+    suitable_methods,
+    unreadable_solutions,
+)
 from gaxjax.common import UserError
 from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted
 from gaxjax.data import Batch
-from gaxjax.reference.captum_methods import attributions, divide_by_max_abs
+from gaxjax.reference.captum_methods import attributions, completeness_gap, divide_by_max_abs
 from gaxjax.reference.captum_model import (
     Normalized,
     first_convolution,
@@ -26,6 +33,7 @@ from gaxjax.reference.torch_classifier import (
     to_space,
     weighted_logits,
 )
+from gaxjax.reference.torch_graph import TorchGraph
 from gaxjax.results import Solution
 from gaxjax.score import Reading, Scored
 
@@ -68,6 +76,8 @@ class CaptumEngine:
             )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         network = separate_nonlinearities(classifier.network).to(self.device)
+        if isinstance(network, TorchGraph):
+            config = dataclasses.replace(config, methods=suitable_methods(config, network.graph))
         layers = config.layers or (first_convolution(network),)
         self.wanted = config.wanted(layers)
         for _, name in self.wanted:
@@ -126,6 +136,15 @@ class CaptumEngine:
                 baseline=self.config.deep_lift_baseline,
                 deep_lift_pooling=self.config.deep_lift_pooling,
             )
+        gaps = {
+            key: _to_host(
+                completeness_gap(
+                    self._attributed, z, raw[key], before.prediction, self.config.deep_lift_baseline
+                )
+            )
+            for key in self.wanted
+            if key[0] == "deep_lift"
+        }
         heatmaps: dict[Wanted, Any] = {}
         scales: dict[Wanted, Any] = {}
         scores: dict[tuple[Wanted, Operation], Scored] = {}
@@ -142,6 +161,7 @@ class CaptumEngine:
             reading=Reading(*map(_to_host, before)),
             heatmaps=heatmaps if self._keep_heatmaps else {},
             scales=scales,
+            gaps=gaps,
         )
         return ScoredBatch(explained, scores)
 

@@ -16,7 +16,7 @@ from gaxjax.config import METHODS, Method, Pooling, Wanted
 from gaxjax.reference.captum_graph import NONLINEARITIES
 from gaxjax.reference.captum_model import first_convolution, layer, separated_part
 
-__all__ = ["attributions", "completeness_delta", "divide_by_max_abs"]
+__all__ = ["attributions", "completeness_delta", "completeness_gap", "divide_by_max_abs"]
 
 Images = Float[torch.Tensor, "B 3 H W"]
 """RGB images in torch's order, or attributions like them."""
@@ -41,8 +41,9 @@ def attributions(
 
     With DeepLift's pooling rule "captum" an image's result can depend on the first image of the
     batch: where a max pool's input equals the baseline's, Captum passes on that image's gradient
-    (https://github.com/meta-pytorch/captum/issues/1276). With "complete" it does not, unless the
-    network has an `nn.Softmax`, whose rule in Captum mixes the images of a batch.
+    (https://github.com/meta-pytorch/captum/issues/1276). With "complete" it does not. Where the
+    network has an `nn.Softmax`, whose rule in Captum mixes the images of a batch, DeepLift goes
+    image by image.
 
     Args:
         network: from `separate_nonlinearities`, bare or in `Normalized`, in eval mode. It is left
@@ -86,9 +87,8 @@ def attributions(
             if method == "layer_grad_cam":
                 result = _layer_grad_cam(network, z, targets, name)
             elif method == "deep_lift":
-                kind = attr.DeepLift if deep_lift_pooling == "captum" else _CompleteDeepLift
-                result = kind(network).attribute(
-                    z, baselines=_baseline_images(images, baseline), target=targets
+                result = _deep_lift(
+                    network, z, _baseline_images(images, baseline), targets, deep_lift_pooling
                 )
             elif method == "saliency":
                 result = attr.Saliency(network).attribute(z, target=targets, abs=False)
@@ -124,9 +124,36 @@ def completeness_delta(
         targets: one class per image.
         baseline: as given to `attributions`.
     """
-    with torch.no_grad():
-        rise = network(images) - network(_baseline_images(images, baseline))
-    return attributions.sum((1, 2, 3)) - rise.gather(1, targets[:, None])[:, 0]
+    return attributions.sum((1, 2, 3)) - _rise(network, images, targets, baseline)
+
+
+def completeness_gap(
+    network: nn.Module,
+    images: Images,
+    attributions: Images,
+    targets: Targets,
+    baseline: float | Float[torch.Tensor, "..."] = 0.0,
+) -> PerImage:
+    """Return the size of `completeness_delta` over that of the rise; not finite where that is 0.
+
+    Args:
+        network: as for `completeness_delta`.
+        images: likewise.
+        attributions: likewise.
+        targets: likewise.
+        baseline: likewise.
+    """
+    rise = _rise(network, images, targets, baseline)
+    return (attributions.sum((1, 2, 3)) - rise).abs() / rise.abs()
+
+
+@torch.no_grad()
+def _rise(
+    network: nn.Module, images: Images, targets: Targets, baseline: float | torch.Tensor
+) -> PerImage:
+    """Return the target logits less those of the baselines."""
+    rise = network(images) - network(_baseline_images(images, baseline))
+    return rise.gather(1, targets[:, None])[:, 0]
 
 
 def divide_by_max_abs(attribution: Images) -> tuple[Images, PerImage]:
@@ -161,6 +188,24 @@ def _captum_at_work(network: nn.Module) -> Iterator[None]:
                 # Captum deletes them in the backward pass, which may not reach every module.
                 for name in ("input", "output", "input_ref"):
                     vars(module).pop(name, None)
+
+
+def _deep_lift(
+    network: nn.Module,
+    z: torch.Tensor,
+    baselines: torch.Tensor,
+    targets: torch.Tensor,
+    pooling: Pooling,
+) -> torch.Tensor:
+    kind = attr.DeepLift if pooling == "captum" else _CompleteDeepLift
+    mixing = any(type(module) is nn.Softmax for module in network.modules())
+    rows = [each.split(1 if mixing else len(z)) for each in (z, baselines, targets)]
+    return torch.cat(
+        [
+            kind(network).attribute(images, baselines=plain, target=target)
+            for images, plain, target in zip(*rows, strict=True)
+        ]
+    )
 
 
 def _layer_grad_cam(

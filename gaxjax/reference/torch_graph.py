@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from gaxjax.ax.feature_maps import feature_map
 from gaxjax.ax.graph_layers import first_convolution_of, softmax_modules
 from gaxjax.common import UserError, nearest
 from gaxjax.models.graph.form import IMAGE, Graph, Node, Value, Weight
@@ -151,6 +152,8 @@ class TorchGraph(nn.Module):
     def layer(self, name: str) -> nn.Module:
         """Return a module whose output is that of the original's module of this name, for hooks.
 
+        It puts out [B, c, h, w]: tokens are folded to their grid, and those before it left out.
+
         Args:
             name: torch's path of a module, such as ``features.0.1``.
 
@@ -163,11 +166,11 @@ class TorchGraph(nn.Module):
                 f"no layer {name!r} runs in {type(self).__name__}{nearest(name, layers)}"
             )
         key = _key(layers[name])
-        if key in self.nonlinearities:
-            return self.nonlinearities[key]
         if key not in self._taps:
-            self._taps[key] = nn.Identity().eval()
-        return self._taps[key]
+            self._taps[key] = _Tap(self.graph, name).eval()
+        tap = self._taps[key]
+        assert isinstance(tap, _Tap)
+        return tap.features
 
     def first_convolution(self) -> str:
         """Return the name, for `layer`, of the convolution that an image meets first.
@@ -208,6 +211,28 @@ class TorchGraph(nn.Module):
 
         keywords = {name: filled(value) for name, value in node.keywords.items()}
         return self._functions[node.name](*map(filled, node.arguments), **keywords)
+
+
+class _Tap(nn.Module):
+    """Pass a layer's output through `features` in the shape that Captum's Grad-CAM takes.
+
+    Tokens that have no place in the image go around it.
+    """
+
+    def __init__(self, graph: Graph, layer: str):
+        super().__init__()
+        self.graph, self.layer = graph, layer
+        self.features = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = feature_map(self.graph, self.layer, (1, *x.shape[1:]))
+        if found.channels == "first":
+            return self.features(x)
+        if found.grid is None:
+            return self.features(x.movedim(-1, 1)).movedim(1, -1)
+        before, tokens = x[:, : found.prefix], x[:, found.prefix :]
+        folded = tokens.movedim(-1, 1).unflatten(2, found.grid)
+        return torch.cat([before, self.features(folded).flatten(2).movedim(1, -1)], 1)
 
 
 def _together(module: nn.Module, values: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -79,9 +79,14 @@ _EFFECT_LEGEND = (
 _OUTCOME_LEGEND = "Every image has one outcome."
 _STEPS_LEGEND = "Updates behind the heatmaps whose verified score is at least the target."
 
+_COMPLETENESS_LEGEND = (
+    "How far DeepLift's attributions are from summing to the rise of the predicted class's logit "
+    "over the baseline image's: |Σ attribution - rise| / |rise|."
+)
+
 
 def statistics_tables(statistics: Statistics) -> list[Table]:
-    """Return tables that fit 120 columns: gap, scores, effect, outcomes; a GAX run's updates.
+    """Return tables that fit 120 columns: gap, scores, effect, outcomes; updates, completeness.
 
     The best method is strong; the first table's notes are its legend and the verdict.
 
@@ -135,7 +140,22 @@ def statistics_tables(statistics: Statistics) -> list[Table]:
         ],
         (_STEPS_LEGEND,),
     )
-    return [gaps, scores, effects, counts, *([steps] if steps.rows else [])]
+    completeness = _table(
+        "Completeness gap of DeepLift",
+        ["images", "median", "max"],
+        [
+            (
+                name,
+                f"{m.completeness.count:,}",
+                f"{m.completeness.median:.2g}",
+                f"{m.completeness.maximum:.2g}",
+            )
+            for name, m in named
+            if m.completeness
+        ],
+        (_COMPLETENESS_LEGEND,),
+    )
+    return [gaps, scores, effects, counts, *(t for t in (steps, completeness) if t.rows)]
 
 
 def _table(

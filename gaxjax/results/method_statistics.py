@@ -12,6 +12,7 @@ from gaxjax.results.separation import Interval, Resampling
 __all__ = [
     "KEYS",
     "Comparison",
+    "Completeness",
     "Effect",
     "Gap",
     "MethodStatistics",
@@ -122,6 +123,20 @@ class StepSummary:
 
 
 @dataclass(frozen=True)
+class Completeness:
+    """How far attributions are from summing to the rise of the logit, of 1 (deep_lift alone).
+
+    Attributes:
+        count: images whose attribution has a gap.
+        median, maximum: of |Σ attribution - rise| / |rise|.
+    """
+
+    count: int
+    median: float
+    maximum: float
+
+
+@dataclass(frozen=True)
 class MethodStatistics:
     """One method at one layer under one operation.
 
@@ -131,6 +146,7 @@ class MethodStatistics:
         correct, wrong: scores of the images that the plain baseline predicts correctly, wrongly.
         gap, effect: see there.
         steps: of a GAX run; None where no image reached a target.
+        completeness: of deep_lift; None for others, and where a run did not record it.
     """
 
     method: str
@@ -144,6 +160,7 @@ class MethodStatistics:
     gap: Gap
     effect: Effect
     steps: StepSummary | None
+    completeness: Completeness | None = None
 
     @property
     def name(self) -> str:
@@ -227,6 +244,10 @@ class Statistics:
                 | gap
                 | vars(method.effect)
                 | {f"steps_{name}": getattr(method.steps, name, None) for name in steps}
+                | {
+                    f"completeness_gap_{name}": getattr(method.completeness, name, None)
+                    for name in ("median", "maximum")
+                }
                 | {"best": method.name == self.best}
             )
         return flat

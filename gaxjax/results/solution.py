@@ -80,6 +80,8 @@ class Solution:
         heatmap: [H, W, 3] in (-1, 1), in AX in [-1, 1], in the stored type; None where there is
             none.
         heatmap_scale: the attribution's largest magnitude, by which an AX heatmap was divided.
+        completeness_gap: of deep_lift: |Σ attribution - rise| / |rise|, where the predicted class's
+            logit rises so far over that of the baseline image; None where it does not rise.
         reason: why an image is unreadable.
     """
 
@@ -101,6 +103,7 @@ class Solution:
     curve: Float[np.ndarray, " T"] | None = None
     heatmap: Float[np.ndarray, "H W 3"] | None = None
     heatmap_scale: float | None = None
+    completeness_gap: float | None = None
     reason: str | None = None
 
     def _repr_png_(self) -> bytes | None:

@@ -21,6 +21,7 @@ from gaxjax.results.columns import numbers, texts
 from gaxjax.results.method_statistics import (
     KEYS,
     Comparison,
+    Completeness,
     Effect,
     Gap,
     MethodStatistics,
@@ -57,6 +58,7 @@ _NUMBERS = (
     "probability_after",
     "steps",
 )
+_GAP = "completeness_gap"  # a column that older runs lack
 _EXACT_PAIRS = 10_000  # below this product of sample sizes R's ks.test counts every path, too
 
 
@@ -109,8 +111,10 @@ def _split(scores: pa.Table) -> dict[_Key, _Columns]:
             "gaxjax.Run.scores"
         )
     # In the images' order, so that the order of the rows cannot reach the resampling.
-    table = scores.select(wanted).sort_by("image_id")
-    columns = {name: numbers(table, name) for name in _NUMBERS}
+    if _GAP not in scores.column_names:
+        scores = scores.append_column(_GAP, pa.nulls(len(scores), pa.float32()))
+    table = scores.select((*wanted, _GAP)).sort_by("image_id")
+    columns = {name: numbers(table, name) for name in (*_NUMBERS, _GAP)}
     columns |= {name: texts(table, name) for name in _TEXTS}
     places: dict[_Key, list[int]] = {}
     keys = zip(*(table[name].to_pylist() for name in KEYS), strict=True)
@@ -151,7 +155,15 @@ def _method(key: _Key, columns: _Columns, resampling: Resampling) -> MethodStati
         gap=_gap(columns, correct, wrong, resampling),
         effect=_effect(columns),
         steps=_step_summary(steps) if len(steps) else None,
+        completeness=_completeness(columns[_GAP]),
     )
+
+
+def _completeness(gaps: Float[np.ndarray, " N"]) -> Completeness | None:
+    gaps = gaps[np.isfinite(gaps)]
+    if not len(gaps):
+        return None
+    return Completeness(len(gaps), float(np.median(gaps)), float(gaps.max()))
 
 
 def _by_kind(

@@ -63,6 +63,7 @@ SCHEMA = pa.schema(
         pa.field("correct_after", pa.bool_()),
         pa.field("curve", pa.list_(pa.float32())),
         pa.field("heatmap_scale", pa.float32()),
+        pa.field("completeness_gap", pa.float32()),
         pa.field("heatmap_row", pa.int64()),
         pa.field("heatmap_sha256", pa.string()),
         pa.field("reason", pa.string()),
@@ -70,6 +71,9 @@ SCHEMA = pa.schema(
 )
 """One row per image, in AX per image, method, layer and operation; what an outcome does not have
 is null. `heatmap_sha256` is of the stored heatmap's bytes, in C order."""
+
+_ADDED = frozenset({"completeness_gap"})
+"""Columns that older runs lack; there they are null."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +264,14 @@ def read_scores(path: Path | str, columns: Iterable[str] | None = None) -> pa.Ta
     tables = [pa.table({name: [] for name in names}, schema=pa.schema(map(SCHEMA.field, names)))]
     for part in part_paths(path):
         try:
-            table = pq.read_table(part, columns=names, partitioning=None)
+            there = set(pq.read_schema(part).names)
+            lacking = [name for name in names if name in _ADDED - there]
+            table = pq.read_table(
+                part, columns=[name for name in names if name not in lacking], partitioning=None
+            )
+            for name in lacking:
+                field = SCHEMA.field(name)
+                table = table.add_column(names.index(name), field, pa.nulls(len(table), field.type))
             tables.append(table.cast(tables[0].schema))
         except (pa.ArrowException, OSError) as error:
             if getattr(error, "errno", None):  # a damaged file's has none

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gaxjax.ax import AxEngine
+from gaxjax.ax import AxEngine, what_to_know
 from gaxjax.common import (
     UserError,
     affordable,
@@ -54,6 +54,9 @@ def run_ax(
     check_classifier(classifier)
     config = replace(config, data=decoded_as_made_for(config.data, classifier, note))
     images = chosen_images(config, classifier, note)
+    if classifier.graph is not None:
+        for line in what_to_know(config.ax, classifier.graph):
+            note(line)
     engine: Any
     if config.ax.backend == "captum":
         shape = (images.size, images.size, 3)
@@ -71,12 +74,14 @@ def run_ax(
             keep_heatmaps=config.store.heatmaps != "none",
         )
     method = to_dict(config.ax) | {
-        "methods": list(config.ax.chosen_methods),
+        "methods": list(dict.fromkeys(name for name, _ in engine.wanted)),
         "layers": [layer for _, layer in engine.wanted if layer],
         "precision": engine.stats.precision,
     }
     if "deep_lift" not in config.ax.chosen_methods:
         method = {name: value for name, value in method.items() if "deep_lift" not in name}
+    elif config.ax.deep_lift_curves == "captum":  # older runs have no word of it
+        del method["deep_lift_curves"]
     return run_engine("ax", config, output, classifier, images, engine, method)
 
 

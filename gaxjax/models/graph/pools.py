@@ -201,6 +201,12 @@ def _adaptive_max_pool2d(input: Tensor, output_size: Steps) -> tuple[Tensor]:
 
 def _adaptive_max_pooled(x: Array, size: tuple[int, ...]) -> Array:
     """Pool by windows that lie as those of `ops.adaptive_average_pool`."""
+    # By true gradients always: Captum has a rule for pools of fixed windows alone.
+    with ops.backward_rules(ops.BackwardRules()):
+        return _pooled_to(x, size)
+
+
+def _pooled_to(x: Array, size: tuple[int, ...]) -> Array:
     lengths = x.shape[1:3]
     if all(length % cells == 0 for length, cells in zip(lengths, size, strict=True)):
         window = tuple(length // cells for length, cells in zip(lengths, size, strict=True))
