@@ -34,8 +34,11 @@ def timm_blueprint(name: str) -> Blueprint:
     if architecture not in timm.list_models():
         close = nearest(architecture.lower(), timm.list_models(), cutoff=0.7)
         raise UserError(f"timm {timm.__version__} has no network {architecture!r}{close}")
-    cfg = timm.get_pretrained_cfg(name, allow_unregistered=False) if tag else None
     tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{architecture}.*")]
+    try:
+        cfg = timm.get_pretrained_cfg(name, allow_unregistered=False) if tag else None
+    except RuntimeError:  # what timm says to a tag that it does not have
+        cfg = None
     if tag and cfg is None:
         raise UserError(
             f"timm has no weights {tag!r} for {architecture}{nearest(tag, tags)} (known: "

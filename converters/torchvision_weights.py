@@ -1,5 +1,6 @@
 """torchvision's published weights: their names, files, normalisation and class names."""
 
+import difflib
 import functools
 import importlib.util
 import re
@@ -162,21 +163,20 @@ def _meant(name: str) -> str:
 
     Only what is nearly the same is meant: a densenet999 is no misspelt resnet152.
     """
-    close = nearest(name.lower(), classifiers(), cutoff=0.8)
-    if close:
-        return close
-    if importlib.util.find_spec("timm") is None:
-        return (
-            f"; torchvision has: {', '.join(classifiers())}; with the extra timm installed "
-            "timm:NAME takes timm's too"
-        )
-    import timm
+    known = {own: own for own in classifiers()}
+    more = "; with the extra timm installed timm:NAME takes timm's too"
+    if importlib.util.find_spec("timm") is not None:
+        import timm
 
-    known = timm.list_models()
-    if name.lower() in known:
-        return f"; timm has it: timm:{name.lower()}"
-    close = nearest(name.lower(), known, cutoff=0.8).replace("'", "'timm:", 1)
-    return close or f"; torchvision has: {', '.join(classifiers())}; timm's are named timm:NAME"
+        theirs = timm.list_models()
+        if name.lower() in theirs:
+            return f"; timm has it: timm:{name.lower()}"
+        known = {own: f"timm:{own}" for own in theirs} | known
+        more = "; timm's are named timm:NAME"
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.8)
+    if close:
+        return f"; did you mean {known[close[0]]!r}?"
+    return f"; torchvision has: {', '.join(classifiers())}{more}"
 
 
 def _triple(values: list[float]) -> tuple[float, float, float]:

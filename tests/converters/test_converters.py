@@ -271,9 +271,7 @@ def test_a_state_dict_of_no_known_architecture_is_refused():
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_a_network_that_is_not_written_by_hand_is_called_by_its_family_and_must_be_named(
-    name, family
-):
+def test_another_network_is_called_by_its_family_and_must_be_named(name, family):
     settings = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with torch.device("cpu" if name.startswith("regnet") else "meta"):  # RegNet draws on the way
         model = torchvision_weights.torchvision.models.get_model(name, num_classes=3, **settings)
@@ -282,9 +280,7 @@ def test_a_network_that_is_not_written_by_hand_is_called_by_its_family_and_must_
         for key, value in model.state_dict().items()
     }
     message = refusal(converters.guess_architecture, zeros)
-    assert (
-        f"its keys are those of a network of the kind {family}: name it, --architecture" in message
-    )
+    assert f"its keys are those of a network of the kind {family}: name it, --arch" in message
     message = refusal(functools.partial(bijection.models.abstract, name, num_classes=3))
     assert f"unknown architecture {name!r}: gaxjax does not have it yet" in message
 

@@ -33,9 +33,8 @@ def quick(monkeypatch):
     """Leave the comparison with torchvision's network out: it has its own tests."""
     alike = {"logits": {"max_rel": 0.0}}
     report = {"unfolded": alike, "folded": alike}
-    monkeypatch.setattr(
-        converters.family_conversion, "parity_report", lambda *_, **__: dict(report)
-    )
+    family = converters.family_conversion
+    monkeypatch.setattr(family, "parity_report", lambda *_, **__: dict(report))
 
 
 def saved(path, network):
