@@ -1,4 +1,4 @@
-"""python -m benchmarks run | list | table | gpu-code."""
+"""python -m benchmarks run | list | table | gpu-code | coverage."""
 
 import signal
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from benchmarks.coverage.cover import Coverage, cover
 from benchmarks.gpu_code.look import GpuCode, look
 from benchmarks.measure.run import BENCHMARKS, Run, run_suite
 from benchmarks.measure.suites import Stage, Suite, suite_stages
@@ -52,7 +53,7 @@ def main() -> None:
     Stopped by SIGTERM or Ctrl-C, a run ends its contestants and says what it has.
     """
     command = tyro.cli(
-        Run | List | Table | GpuCode,
+        Run | List | Table | GpuCode | Coverage,
         prog="python -m benchmarks",
         description="Throughput, peers, memory, scaling; see benchmarks/README.md.",
     )
@@ -66,7 +67,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def _execute(command: Run | List | Table | GpuCode) -> int:
+def _execute(command: Run | List | Table | GpuCode | Coverage) -> int:
     match command:
         case Run():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -76,6 +77,8 @@ def _execute(command: Run | List | Table | GpuCode) -> int:
             print(*(one.key for measurements in stages for one in measurements), sep="\n")
         case GpuCode():
             look(command)
+        case Coverage():
+            return 1 if any("error" in row for row in cover(command)) else 0
         case Table():
             from benchmarks.show.documents import with_tables, write_tables
 
