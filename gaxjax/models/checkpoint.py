@@ -29,7 +29,7 @@ from gaxjax.common import (
     path_to_write,
     ran_out,
 )
-from gaxjax.config import require_types
+from gaxjax.config import DataConfig, require_types
 from gaxjax.models import registry
 from gaxjax.models.arrays import read_arrays, read_description, read_text, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
@@ -105,6 +105,10 @@ class CheckpointMetadata:
 
     def __post_init__(self) -> None:
         require_types(self)
+        if not self.decoding.keys() <= {"resize", "resize_size", "interpolation"}:
+            raise UserError(f"a checkpoint's decoding has unknown settings: {list(self.decoding)}")
+        settings: dict[str, Any] = dict(self.decoding)
+        DataConfig(data=".", **settings)  # raises for others than its own
         if (self.mean is None) != (self.std is None):
             raise UserError("a checkpoint declares both mean and std, or neither")
         for name, values in (("mean", self.mean), ("std", self.std)):

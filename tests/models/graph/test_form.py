@@ -202,3 +202,11 @@ def test_a_damaged_graph_is_told_in_a_line(tmp_path, damage):
         file.write_text(text.replace("0.001", "0.002") if damage == "altered" else text[:200])
     with pytest.raises(UserError, match="is damaged"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "decoding", [{"resize_size": "256 px"}, {"interpolation": "cubic"}, {"crop_pct": 1}]
+)
+def test_a_decoding_that_is_none_is_refused(decoding):
+    with pytest.raises(UserError, match="interpolation|resize-size|crop_pct"):
+        metadata(decoding=decoding)
