@@ -5,6 +5,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -207,6 +208,7 @@ def test_a_damaged_graph_is_told_in_a_line(tmp_path, damage):
 @pytest.mark.parametrize(
     "decoding", [{"resize_size": "256 px"}, {"interpolation": "cubic"}, {"crop_pct": 1}]
 )
-def test_a_decoding_that_is_none_is_refused(decoding):
+def test_a_decoding_that_is_none_is_refused(decoding, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(UserError, match="interpolation|resize-size|crop_pct"):
         metadata(decoding=decoding)
