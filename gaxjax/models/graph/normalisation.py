@@ -33,7 +33,7 @@ def _log_softmax(self: Tensor, dim: int, *_: Any, **__: Any) -> Tensor:
     return _along(jax.nn.log_softmax, self, dim)
 
 
-def _normalised(x: Array, axes: Sequence[int], eps: float) -> tuple[Array, Array, Array]:
+def _normalised(x: Array, axes: Sequence[int], eps: float | int) -> tuple[Array, Array, Array]:
     """Return ``(x - mean) / sqrt(var + eps)``, the mean and the factor, these with their axes."""
     mean = jnp.mean(x, axes, keepdims=True)
     centred = x - mean
@@ -56,7 +56,7 @@ def _native_layer_norm(
     normalized_shape: Sequence[int],
     weight: Tensor | None,
     bias: Tensor | None,
-    eps: float,
+    eps: float | int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise over the last axes; also the means and ``1 / sqrt(var + eps)``."""
     axes = _last_axes(input, normalized_shape)
@@ -71,7 +71,7 @@ def _layer_norm(
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
-    eps: float = 1e-5,
+    eps: float | int = 1e-5,
     cudnn_enable: bool = False,
 ) -> Tensor:
     return _native_layer_norm(input, normalized_shape, weight, bias, eps)[0]
@@ -82,7 +82,7 @@ def _fused_rms_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
-    eps: float | None = None,
+    eps: float | int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Divide by the root of the mean square over the last axes; also the factor."""
     axes = _last_axes(input, normalized_shape)
@@ -98,12 +98,12 @@ def _rms_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
-    eps: float | None = None,
+    eps: float | int | None = None,
 ) -> Tensor:
     return _fused_rms_norm(input, normalized_shape, weight, eps)[0]
 
 
-def _grouped(x: Array, groups: int, eps: float) -> tuple[Array, Array, Array]:
+def _grouped(x: Array, groups: int, eps: float | int) -> tuple[Array, Array, Array]:
     """Normalise groups of the channels, the last axis, of each image."""
     split = wide(x).reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
     axes = (*range(1, split.ndim - 2), split.ndim - 1)
@@ -118,7 +118,7 @@ def _group_norm(
     num_groups: int,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
-    eps: float = 1e-5,
+    eps: float | int = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Tensor:
     return _native_group_norm(input, weight, bias, 0, 0, 0, num_groups, eps)[0]
@@ -133,7 +133,7 @@ def _native_group_norm(
     C: int,
     HxW: int,
     group: int,
-    eps: float,
+    eps: float | int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise groups of channels; also the means and ``1 / sqrt(var + eps)``, [B, groups]."""
     y, mean, factor = _grouped(input.last(), group, eps)
@@ -151,8 +151,8 @@ def _instance_norm(
     running_mean: Tensor | None,
     running_var: Tensor | None,
     use_input_stats: bool,
-    momentum: float,
-    eps: float,
+    momentum: float | int,
+    eps: float | int,
     cudnn_enabled: bool,
 ) -> Tensor:
     """Normalise each channel of each image, or by statistics kept from training."""
@@ -170,7 +170,7 @@ def _batch_norm(
     bias: Tensor | None,
     running_mean: Tensor,
     running_var: Tensor,
-    eps: float,
+    eps: float | int,
 ) -> Tensor:
     """Scale and shift each channel by statistics kept from training."""
     shape = [1] * input.ndim
@@ -195,7 +195,7 @@ def _glu(self: Tensor, dim: int = -1) -> Tensor:
 
 
 @operation("cdist")
-def _cdist(x1: Tensor, x2: Tensor, p: float = 2, compute_mode: int | None = None) -> Tensor:
+def _cdist(x1: Tensor, x2: Tensor, p: float | int = 2, compute_mode: int | None = None) -> Tensor:
     """Return the distance of every row of one matrix from every row of another."""
     apart = jnp.abs(wide(x1.plain())[..., :, None, :] - wide(x2.plain())[..., None, :, :])
     total = (apart**p).sum(-1)

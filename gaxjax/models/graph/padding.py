@@ -19,7 +19,7 @@ _MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 @operation("pad")
 def _pad(
-    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | int | None = None
 ) -> Tensor:
     """Pad the last axes; ``pad`` begins with the near and far side of the last one."""
     sides = [(0, 0)] * input.ndim
@@ -32,7 +32,7 @@ def _pad(
 
 
 @operation("constant_pad_nd")
-def _constant_pad(input: Tensor, pad: Sequence[int], value: float = 0) -> Tensor:
+def _constant_pad(input: Tensor, pad: Sequence[int], value: float | int = 0) -> Tensor:
     return _pad(input, pad, "constant", value)
 
 

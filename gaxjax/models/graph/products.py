@@ -38,7 +38,7 @@ def _outer(self: Tensor, vec2: Tensor) -> Tensor:
 
 @operation("addmm", "baddbmm", "addmv")
 def _added_product(
-    self: Tensor, first: Tensor, second: Tensor, *, beta: float = 1, alpha: float = 1
+    self: Tensor, first: Tensor, second: Tensor, *, beta: float | int = 1, alpha: float | int = 1
 ) -> Tensor:
     """Return ``beta · self + alpha · first @ second``."""
     y = jnp.matmul(first.plain(), second.plain())
@@ -67,10 +67,10 @@ def _attention(
     key: Tensor,
     value: Tensor,
     attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
+    dropout_p: float | int = 0.0,
     is_causal: bool = False,
     *,
-    scale: float | None = None,
+    scale: float | int | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
     """Return ``softmax(query @ key.T · scale + mask) @ value``, per head.

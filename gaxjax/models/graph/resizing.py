@@ -83,9 +83,8 @@ def _antialiased(curve: _Curve, reach: int) -> Callable[..., np.ndarray]:
 
 def _nearest(count: int, size: int, corners: bool, factor: float | None) -> np.ndarray:
     del corners
-    # As torch, whatever the factor.
-    factor = {size: 1.0, 2 * size: 2.0}.get(count, factor)
-    return _picked(count, size, factor, 0.0)
+    # Of features that keep their size torch makes a copy, whatever the factor.
+    return _picked(count, size, 1.0 if count == size else factor, 0.0)
 
 
 def _nearest_exact(count: int, size: int, corners: bool, factor: float | None) -> np.ndarray:
