@@ -35,7 +35,9 @@ def _cubic(a: float) -> _Curve:
     return curve
 
 
-def _places(count: int, size: int, corners: bool, factor: float | None) -> tuple[np.ndarray, float]:
+def _places(
+    count: int, size: int, corners: bool, factor: float | int | None
+) -> tuple[np.ndarray, float]:
     """Return where each of so many cells lies among the old ones, and how far apart they are."""
     if corners:
         step = (size - 1) / (count - 1) if count > 1 else 0.0
@@ -44,12 +46,12 @@ def _places(count: int, size: int, corners: bool, factor: float | None) -> tuple
     return (np.arange(count) + 0.5) * step - 0.5, step
 
 
-def _bilinear(count: int, size: int, corners: bool, factor: float | None) -> np.ndarray:
+def _bilinear(count: int, size: int, corners: bool, factor: float | int | None) -> np.ndarray:
     places, _ = _places(count, size, corners, factor)
     return _gathered(np.maximum(places, 0), size, _triangle, 1)
 
 
-def _bicubic(count: int, size: int, corners: bool, factor: float | None) -> np.ndarray:
+def _bicubic(count: int, size: int, corners: bool, factor: float | int | None) -> np.ndarray:
     places, _ = _places(count, size, corners, factor)
     return _gathered(places, size, _cubic(-0.75), 2)
 
@@ -67,7 +69,7 @@ def _gathered(places: np.ndarray, size: int, curve: _Curve, reach: int) -> np.nd
 def _antialiased(curve: _Curve, reach: int) -> Callable[..., np.ndarray]:
     """Return the weights of a curve as wide as the new cells, cut off at the edges."""
 
-    def matrix(count: int, size: int, corners: bool, factor: float | None) -> np.ndarray:
+    def matrix(count: int, size: int, corners: bool, factor: float | int | None) -> np.ndarray:
         _, step = _places(count, size, corners, factor)
         width = max(step, 1.0)
         centres = step * (np.arange(count) + 0.5)
@@ -81,18 +83,18 @@ def _antialiased(curve: _Curve, reach: int) -> Callable[..., np.ndarray]:
     return matrix
 
 
-def _nearest(count: int, size: int, corners: bool, factor: float | None) -> np.ndarray:
+def _nearest(count: int, size: int, corners: bool, factor: float | int | None) -> np.ndarray:
     del corners
     # Of features that keep their size torch makes a copy, whatever the factor.
     return _picked(count, size, 1.0 if count == size else factor, 0.0)
 
 
-def _nearest_exact(count: int, size: int, corners: bool, factor: float | None) -> np.ndarray:
+def _nearest_exact(count: int, size: int, corners: bool, factor: float | int | None) -> np.ndarray:
     del corners
     return _picked(count, size, factor, 0.5)
 
 
-def _picked(count: int, size: int, factor: float | None, shift: float) -> np.ndarray:
+def _picked(count: int, size: int, factor: float | int | None, shift: float) -> np.ndarray:
     # In float32, as torch: where a place falls on a whole number the rounding decides.
     step = np.float32(1 / factor) if factor else np.float32(size) / np.float32(count)
     places = (np.arange(count, dtype=np.float32) + np.float32(shift)) * step
