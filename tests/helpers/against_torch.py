@@ -104,7 +104,7 @@ def agree(
         rng = np.random.default_rng(seed)
         cotangents = [rng.normal(size=tuple(right.shape)) for right in expected]
 
-        def both(moving: list[Any]) -> tuple[list[Any], list[Any]]:
+        def compiled(moving: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
             got, backward = jax.vjp(ours, moving)
             assert len(got) == len(expected), f"{len(got)} results, not {len(expected)}"
             pulled = [
@@ -113,13 +113,13 @@ def agree(
                 else np.zeros(mine.shape, jax.dtypes.float0)
                 for given, mine in zip(cotangents, got, strict=True)
             ]
-            return got, backward(pulled)[0]
+            low = ours([each.astype(jnp.bfloat16) for each in moving]) if bfloat16 else []
+            return got, backward(pulled)[0], low
 
         moving = [each.array for each, wanted in zip(laid, differentiable, strict=True) if wanted]
-        got, pulled = jax.jit(both, compiler_options=_QUICK)(moving)
-        if bfloat16 and moving:
-            low = [each.astype(jnp.bfloat16) for each in moving]
-            _no_worse(name, jax.jit(ours, compiler_options=_QUICK)(low), expected)
+        got, pulled, low = jax.jit(compiled, compiler_options=_QUICK)(moving)
+    if bfloat16 and moving:
+        _no_worse(name, low, expected)
     for mine, right in zip(got, expected, strict=True):
         _same(name, np.asarray(mine), right.detach().numpy(), tolerance)
     leaves = [each for each, wanted in zip(inputs, differentiable, strict=True) if wanted]
