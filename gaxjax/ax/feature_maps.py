@@ -5,6 +5,7 @@ Grad-CAM needs features with height and width. Convolutions put out [1, C, H, W]
 grid's. Shapes alone do not tell these apart: the operations around a layer do.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -70,17 +71,19 @@ _MOST_PREFIXED = 16
 
 
 def _grid(count: int, size: tuple[int, ...]) -> FeatureMap | None:
-    """Return the grid of so many tokens: the image's in equal patches, with the fewest left out."""
+    """Return the grid of so many tokens, with the fewest left out before it.
+
+    It is the image's in equal patches, or else any of the image's ratio of height to width.
+    """
     height, width = size
-    grids = [
-        (height // patch, width // patch)
-        for patch in range(1, min(height, width) + 1)
-        if height % patch == 0 and width % patch == 0
-    ]
-    for prefix in range(min(_MOST_PREFIXED, count - 1) + 1):
-        for rows, columns in grids:
-            if rows * columns == count - prefix:
-                return FeatureMap("last", (rows, columns), prefix)
+    step = math.gcd(height, width)
+    down, across = height // step, width // step
+    patches = [each for each in range(1, step + 1) if step % each == 0]
+    for scales in (patches, range(1, step + 1)):
+        grids = {down * across * scale**2: (down * scale, across * scale) for scale in scales}
+        for prefix in range(min(_MOST_PREFIXED, count - 1) + 1):
+            if count - prefix in grids:
+                return FeatureMap("last", grids[count - prefix], prefix)
     return None
 
 

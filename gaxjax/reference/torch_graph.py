@@ -58,7 +58,12 @@ A softmax is one only where the model had an `nn.Softmax`: Captum sees no functi
 
 
 def _batch_norm(x: torch.Tensor, scale: Any, shift: Any, mean: Any, var: Any, eps: float) -> Any:
-    return aten.batch_norm(x, scale, shift, mean, var, False, 0.0, eps, False)
+    y = aten.batch_norm(x.contiguous(), scale, shift, mean, var, False, 0.0, eps, False)
+    if y.requires_grad:
+        # On a CPU torch 2.14 answers a gradient that is [1, C, H, W] by strides of tokens, as what
+        # follows a flattening hands it back, with wrong numbers and without a word.
+        y.register_hook(torch.Tensor.contiguous)
+    return y
 
 
 _OWN: dict[str, Callable[..., Any]] = {
