@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.coverage.zoo import CLASSES, ZooModel, module_of
 from benchmarks.measure.rows import Row
 
-__all__ = ["EXACT", "compare", "float64_throughout"]
+__all__ = ["EXACT", "compare", "compare_module", "float64_throughout"]
 
 EXACT = 1e-12
 """Relative: what float64 leaves of another order of summation."""
@@ -20,10 +20,16 @@ _SEED = 0
 
 
 def compare(model: ZooModel) -> Row:
+    """Compare a network of a library, with random weights that are the same in every run."""
+    return compare_module(module_of(model), model.size)
+
+
+def compare_module(module: Any, size: int) -> Row:
     """Import a network and hold it to torch in float64; needs JAX with 64 bits switched on.
 
     Args:
-        model: which; its weights are random and the same in every run.
+        module: in eval mode, of `CLASSES` classes; it is cast to float64.
+        size: height and width of the image.
 
     Returns:
         Of the graph its nodes, weights and operations; of each arithmetic the largest difference
@@ -35,11 +41,11 @@ def compare(model: ZooModel) -> Row:
     from converters import import_module
 
     started = time.monotonic()
-    module = module_of(model).double()
-    imported = import_module(module, size=model.size)
+    module = module.double()
+    imported = import_module(module, size=size)
     seconds = {"import": time.monotonic() - started}
     rng = np.random.default_rng(_SEED)
-    image = rng.normal(size=(1, model.size, model.size, imported.graph.image[0]))
+    image = rng.normal(size=(1, size, size, imported.graph.image[0]))
     weights = rng.normal(size=(1, CLASSES))
     wanted = _torch(module, image, weights)
     row: Row = {
@@ -58,7 +64,6 @@ def compare(model: ZooModel) -> Row:
             if max(row[dtype].values()) > EXACT:
                 with float64_throughout():
                     row["float64_throughout"] = _differences(given, _torch(module, image, weights))
-            del module
         elif dtype == "bfloat16":
             row["products"], row["float32_products"] = products
     return row | {"seconds": seconds}

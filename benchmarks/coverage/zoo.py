@@ -57,7 +57,7 @@ TIMM: dict[str, int] = {  # one small member of each family, and its size
         64,
     ),
     **dict.fromkeys(
-        ("xception", "xception41", "inception_v3", "inception_v4", "inception_resnet_v2"), 96
+        ("legacy_xception", "xception41", "inception_v3", "inception_v4", "inception_resnet_v2"), 96
     ),
     **dict.fromkeys(
         (
@@ -138,22 +138,29 @@ SETS: dict[str, Any] = {
 
 
 def module_of(model: ZooModel, seed: int = 0) -> nn.Module:
-    """Build a network in eval mode and float32, with weights none of which is without effect.
+    """Build a network in eval mode and float32, with weights none of which is without effect."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return enlivened(_built(model), model.size, seed)
+
+
+def enlivened(module: nn.Module, size: int, seed: int = 0) -> nn.Module:
+    """Draw anew what is constant in a network, in place; return it in eval mode.
 
     Libraries start the last layer of a residual branch at zero and layer scales at 1e-6, so that
-    an error there would not show: what is constant is drawn anew. Running statistics are those of
-    random images, moved a little.
+    an error there would not show. Running statistics are those of random images, moved a little.
 
     Args:
-        model: which.
+        module: of images with three channels.
+        size: height and width of these.
         seed: of the draw.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = _built(model).requires_grad_(False)
+        module.requires_grad_(False)
         for parameter in module.parameters():
             _enliven(parameter)
-        _set_statistics(module.eval(), model.size)
+        _set_statistics(module.eval(), size)
     return module.eval()
 
 

@@ -34,6 +34,7 @@ from benchmarks.show.comparison import (
     ratio,
     unit_of,
 )
+from benchmarks.show.coverage import coverage, coverage_summary
 from benchmarks.show.gpu_code import gpu_code, gpu_code_history
 from benchmarks.show.summary import summary
 
@@ -259,6 +260,8 @@ def _noise(rows: list[Row]) -> str:
 TABLES: dict[str, Callable[[list[Row]], str]] = {
     "summary": summary,
     "device_check": _device_check,
+    "coverage": coverage,
+    "coverage_summary": coverage_summary,
     "gpu_code": gpu_code,
     "gpu_code_history": gpu_code_history,
     "fixed_steps": _fixed_steps,
