@@ -122,13 +122,13 @@ def convert(
 
 
 def convert_module(
-    module: torch.nn.Module, output: Path | str, *, size: int | None = None, **settings: Any
+    module: Any, output: Path | str, *, size: int | None = None, **settings: Any
 ) -> tuple[CheckpointMetadata, dict[str, Any]]:
     """Convert a torch module in Python: `convert`, whose other settings it takes.
 
     Args:
-        module: images [B, 3, H, W] → logits [B, C], or outputs that hold them. It is copied, run in
-            eval mode, and left as it is.
+        module: a torch module, images [B, 3, H, W] → logits [B, C], or outputs that hold them. It
+            is copied, run in eval mode, and left as it is.
         output: the checkpoint's folder.
         size: height and width of its images, in pixels.
         settings: ``mean``, ``std``, ``class_names`` (a list will do), ``logits``, ``binary``,

@@ -10,7 +10,7 @@ import torch
 import torchvision
 
 import converters
-from converters import torchvision_weights
+from converters import family_conversion, torchvision_weights
 from converters.random_weights import random_state_dict
 from converters.rules import IGNORED, rules
 from converters.torch_models import SmallResNet

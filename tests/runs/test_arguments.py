@@ -635,3 +635,40 @@ def test_a_run_says_what_may_be_no_logits():
 
 def logits_of_ten(images):
     return images.mean((1, 2)) @ jnp.arange(30.0).reshape(3, 10)
+
+
+class Torch(torch.nn.Module):
+    """A torch network of 12 × 12 images, in training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3, stride=2, bias=False)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.head = torch.nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.norm(self.conv(x))).mean((2, 3)))
+
+
+def test_a_torch_module_is_explained_as_it_is_and_left_as_it_is():
+    torch.manual_seed(0)
+    net = Torch()
+    net.norm.running_mean.normal_()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    mean, std = (0.5, 0.4, 0.3), (0.25, 0.25, 0.5)
+    pixels = torch.from_numpy(FLOATS.transpose(0, 3, 1, 2).copy())
+    given = [torch.tensor(value).view(3, 1, 1) for value in (mean, std)]
+    with torch.no_grad():
+        wanted = net.eval()((pixels - given[0]) / given[1]).numpy()
+    net.train()
+    labels = wanted.argmax(1)
+    config = gaxjax.GaxConfig(max_steps=2)
+    solutions = gaxjax.explain(net, FLOATS, labels, config, mean=mean, std=std)
+    assert not any(outcome.value == "misclassified" for outcome in solutions.outcome)
+    assert net.training
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    found = gaxjax.attribute(
+        net, FLOATS, labels, gaxjax.AxConfig(methods=("saliency",)), mean=mean, std=std
+    )
+    for scored in found.values():
+        assert (scored.prediction == labels).all()
