@@ -12,7 +12,7 @@ from torch import nn
 from converters.module_weights import fill, weights_among
 from converters.state_dict import TorchWeights
 from gaxjax.common import UserError, one_line
-from gaxjax.models import Triple
+from gaxjax.config import Triple
 
 __all__ = ["Blueprint", "Preset", "build_with", "quietly", "scaled_decoding"]
 

@@ -8,11 +8,11 @@ import torch
 
 from converters.family_conversion import OtherNetwork, convert_family
 from converters.graph_conversion import convert_to_graph
-from converters.torchvision_weights import find_weights
+from converters.torchvision_weights import find_weights, is_torchvision_name
 from converters.way import is_timm_name, way_of
 from gaxjax.common import UserError, cache_folder, described, own_numbers, path_to_read, spelt_out
-from gaxjax.config import MOST_PIXELS, require_normalization
-from gaxjax.models import CheckpointMetadata, Triple, checkpoint
+from gaxjax.config import MOST_PIXELS, Triple, require_normalization
+from gaxjax.models import CheckpointMetadata, checkpoint
 
 __all__ = ["convert", "convert_module", "pretrained"]
 
@@ -110,6 +110,12 @@ def convert(
         "note": note,
     }
     path = None if weights is None else Path(spelt_out(weights, "--weights"))
+    if path is not None and architecture is None and isinstance(source, str):
+        # A name with weights means what the file with that name means.
+        named = is_timm_name(source) or is_torchvision_name(source)
+        if named and not Path(source).exists():
+            architecture = source if is_timm_name(source) else source.partition(":")[0]
+            source, path, shared["architecture"] = str(path), None, architecture
     way = way_of(source, architecture, weights=path, as_graph=as_graph or logits is not None)
     if way == "family":
         try:

@@ -24,9 +24,9 @@ from converters.torchvision_weights import (
 )
 from converters.variants import what_shares_keys
 from gaxjax.common import UserError, host_free_bytes, require_memory
+from gaxjax.config import Triple
 from gaxjax.models import (
     CheckpointMetadata,
-    Triple,
     as_classifier,
     checkpoint,
     fold_batch_norm,

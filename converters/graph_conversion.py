@@ -17,10 +17,10 @@ from converters.own_logits import read_reference
 from converters.parity import check_parity, module_parity
 from converters.torch_module import TorchSource, open_source
 from gaxjax.common import host_free_bytes, require_memory
+from gaxjax.config import Triple
 from gaxjax.models import (
     CheckpointMetadata,
     GraphNetwork,
-    Triple,
     as_classifier,
     gradient_bytes,
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 from converters.state_dict import TorchWeights
 from converters.torchvision_weights import PublishedWeights, imagenet_class_names
 from gaxjax.common import UserError, path_to_read
-from gaxjax.models import IMAGENET_MEAN, IMAGENET_STD, Triple
+from gaxjax.config import IMAGENET_MEAN, IMAGENET_STD, Triple
 
 __all__ = ["class_names_of", "mean_and_std", "normalization_of"]
 

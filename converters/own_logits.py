@@ -16,7 +16,7 @@ from torch import nn
 from converters.torch_models import torch_model
 from converters.variants import variants
 from gaxjax.common import UserError, file_sha256, one_line, path_to_read
-from gaxjax.models import IMAGENET_MEAN, IMAGENET_STD, Triple
+from gaxjax.config import IMAGENET_MEAN, IMAGENET_STD, Triple
 
 __all__ = ["OwnLogits", "logits_of_module", "normalised", "prove", "read_reference"]
 

@@ -13,7 +13,7 @@ from converters.shards import file_of
 from converters.tensors import to_arrays
 from converters.torch_file import load_tensors
 from gaxjax.common import UserError, path_to_read
-from gaxjax.models import Triple
+from gaxjax.config import Triple
 
 __all__ = ["TorchWeights", "normalise_layer", "read_state_dict", "read_weights", "weights_of"]
 

@@ -13,7 +13,7 @@ from torch import nn
 from converters.blueprint import Blueprint, Preset, quietly
 from converters.torchvision_weights import imagenet_class_names
 from gaxjax.common import UserError, nearest, one_line
-from gaxjax.models import Triple
+from gaxjax.config import Triple
 
 __all__ = ["folder_blueprint", "pretrained_timm", "timm_blueprint"]
 

@@ -36,17 +36,17 @@ def way_of(
             torch module. Of a module the keys decide, of a file without a known name
             ``architecture``: without it, it is taken for one of the hand-written networks.
         architecture: of a file of weights.
-        weights: a file beside ``source``.
+        weights: a file for the module that ``source`` builds, or is.
         as_graph: take the general way in any case.
 
     Example:
         >>> way_of("resnet50"), way_of("efficientnet_b0"), way_of("resnet50", as_graph=True)
         ('family', 'graph', 'graph')
     """
-    if as_graph:
+    if as_graph or weights is not None:
         return "graph"
     if isinstance(source, torch.nn.Module):
-        return "family" if weights is None and _has_known_keys(source) else "graph"
+        return "family" if _has_known_keys(source) else "graph"
     source = str(source)
     if is_timm_name(source) or is_python_source(source) or Path(source).is_dir():
         return "graph"
@@ -56,7 +56,7 @@ def way_of(
         name = architecture_of_file(Path(source)) if exists else source.partition(":")[0]
         if name is None or not (exists or name in classifiers()):
             return "family"  # whose keys, or whose misspelt name, are told there
-    return "family" if name in architectures() and weights is None else "graph"
+    return "family" if name in architectures() else "graph"
 
 
 def is_timm_name(source: str) -> bool:

@@ -62,7 +62,7 @@ def test_what_cannot_be_converted_is_one_line_and_status_2(own, capsys, source, 
 def test_flags_that_contradict_a_source_are_refused(own, capsys):
     for words, told in (
         ([f"{own}/mynet.py:build", "--architecture", "resnet18"], "is for a file of weights"),
-        (["efficientnet_b0", "--architecture", "resnet18"], "contradicts efficientnet_b0"),
+        (["efficientnet_b0", "--architecture", "resnet18"], "contradicts the torchvision name"),
         ([f"{own}/ckpt.pth", "--weights", f"{own}/ckpt.pth"], "is a file of weights itself"),
         (["timm:resnet18", "--ema"], "--ema is for a torch file"),
     ):

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import converters
-from converters import rebuild, way_of
+from converters import rebuild, torch_module, torchvision_weights, way_of
 from converters.blueprint import Preset, scaled_decoding
 from converters.timm_modules import timm_blueprint
 from converters.torch_module import open_source
@@ -123,6 +123,51 @@ def test_a_decoding_is_scaled_with_the_size():
     preset = Preset(size=224, num_classes=2, decoding=decoding)
     assert scaled_decoding(preset, 224) == decoding
     assert scaled_decoding(preset, 112)["resize_size"] == 128
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A file of torchvision's own in torch's cache, with random weights of 1000 classes."""
+    torch.manual_seed(0)
+    network = torchvision.models.mobilenet_v3_small().eval()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    url = torchvision_weights.find_weights("mobilenet_v3_small").url
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    path = tmp_path / "hub" / "checkpoints" / url.rpartition("/")[2]
+    # Its weights are random: the start of their hash is not what the file's name promises.
+    monkeypatch.setattr(torch_module, "check_promised_hash", lambda path, sha256: None)
+    return save(path, network.state_dict()), network
+
+
+def test_a_torchvision_name_and_its_file_by_its_name_are_the_same(published):
+    path, network = published
+    assert way_of(str(path)) == "graph"
+    by_name, by_file = open_source("mobilenet_v3_small"), open_source(str(path))
+    for opened in (by_name, by_file):
+        assert agree(opened.module, network)
+        assert opened.preset.mean == (0.485, 0.456, 0.406)
+        assert opened.sha256 == converters.file_sha256(path)
+        assert not opened.assumptions
+        assert agree(rebuild(opened.origin, path), network)
+    assert by_name.source == "MobileNet_V3_Small_Weights.IMAGENET1K_V1"
+    assert agree(rebuild(by_name.origin), network)
+
+
+def test_a_file_that_is_not_what_its_name_promises_is_refused(published, monkeypatch):
+    monkeypatch.undo()
+    path, _ = published
+    assert "is not what its name says" in refusal(open_source, str(path))
+
+
+def test_inception_keeps_the_branches_that_train_it_out_of_the_logits(tmp_path):
+    torch.manual_seed(0)
+    settings = {"init_weights": False, "num_classes": 3, "transform_input": True}
+    for helpers in (True, False):
+        network = torchvision.models.inception_v3(aux_logits=helpers, **settings).eval()
+        path = save(tmp_path / "w.pth", network.state_dict())
+        opened = open_source(str(path), architecture="inception_v3")
+        assert agree(opened.module, network, size=80)
+        assert "transform_input=True" in opened.assumptions["transform_input"]
 
 
 def test_a_failed_download_of_timms_is_one_line_that_says_how_to_give_a_file(monkeypatch):
