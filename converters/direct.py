@@ -11,7 +11,8 @@ from converters.exported import import_module
 from converters.logits_module import logits_of
 from converters.user_code import resting
 from gaxjax.common import own_numbers
-from gaxjax.models import Classifier, GraphNetwork, Triple, as_classifier, fold_batch_norm
+from gaxjax.config import Triple
+from gaxjax.models import Classifier, GraphNetwork, as_classifier, fold_batch_norm
 
 __all__ = ["import_classifier"]
 

@@ -16,13 +16,22 @@ from .base import (
 )
 from .decoding import PAPERS, Decoding, Interpolation, Resize
 from .finetune import FinetuneConfig
-from .inputs import DataConfig, ModelConfig, require_normalization
+from .inputs import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    DataConfig,
+    ModelConfig,
+    Triple,
+    require_normalization,
+)
 from .methods import AX_PRESETS, GAX_PRESETS, AxConfig, GaxConfig
 from .runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, SnapshotConfig, StoreConfig
 
 __all__ = [
     "AX_PRESETS",
     "GAX_PRESETS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "METHODS",
     "MOST_PIXELS",
     "PAPERS",
@@ -47,6 +56,7 @@ __all__ = [
     "ScoreSpace",
     "SnapshotConfig",
     "StoreConfig",
+    "Triple",
     "Wanted",
     "from_dict",
     "require_config",

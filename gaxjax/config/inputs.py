@@ -12,6 +12,10 @@ from gaxjax.config.decoding import Decoding, Interpolation, Resize, chosen_decod
 
 Triple = tuple[float, float, float]
 
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+"""torchvision's normalisation of RGB pixels in [0, 1]."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:

@@ -1,9 +1,6 @@
 from .arrays import read_arrays, read_description, write_arrays
 from .checkpoint import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     CheckpointMetadata,
-    Triple,
     load_classifier,
     named_weights,
 )
@@ -30,8 +27,6 @@ from .training import Trainer, TrainState, batch_rows
 
 __all__ = [
     "IMAGE",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
     "OPERATIONS",
     "CheckpointMetadata",
     "Classifier",
@@ -41,7 +36,6 @@ __all__ = [
     "Node",
     "TrainState",
     "Trainer",
-    "Triple",
     "Value",
     "Weight",
     "abstract",

@@ -29,7 +29,7 @@ from gaxjax.common import (
     path_to_write,
     ran_out,
 )
-from gaxjax.config import DataConfig, require_types
+from gaxjax.config import DataConfig, Triple, require_types
 from gaxjax.models import registry
 from gaxjax.models.arrays import read_arrays, read_description, read_text, write_arrays
 from gaxjax.models.classifier import Classifier, as_classifier
@@ -38,8 +38,6 @@ from gaxjax.models.graph.network import GraphNetwork
 from gaxjax.models.rewriting import fold_batch_norm
 
 __all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
     "CheckpointMetadata",
     "check_destination",
     "fingerprint",
@@ -54,12 +52,6 @@ __all__ = [
 
 _FORMAT, _FORMAT_WITH_GRAPH = 1, 2
 _DESCRIPTION, _GRAPH = "gaxjax.json", "graph.json"
-
-Triple = tuple[float, float, float]
-
-IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
-"""torchvision's normalisation of RGB pixels in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)

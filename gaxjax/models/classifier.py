@@ -16,7 +16,6 @@ from jaxtyping import Array, Float, PyTree
 
 from gaxjax.common import Images, Logits, UserError, at_least_float32, described, own_numbers
 from gaxjax.models.graph.form import Graph
-from gaxjax.models.graph.network import GraphNetwork
 from gaxjax.models.strangers import check_arrays, check_callable
 
 
@@ -85,8 +84,7 @@ class Classifier:
         """The operations of an imported network; None of any other."""
         if self.structure is None or self.module is None:
             return None
-        network = self.module(self.weights)
-        return network.graph if isinstance(network, GraphNetwork) else None
+        return _graph_of(self.module(self.weights))
 
 
 @own_numbers()
@@ -157,7 +155,7 @@ def as_classifier(
         else getattr(model, "__name__", type(model).__name__)
     )
     check_arrays(weights)
-    digest = model.graph.digest if isinstance(model, GraphNetwork) else ""
+    imported = _graph_of(model)
     # Scores are verified in float32, so that is what weights are kept in.
     weights = jax.tree.map(
         lambda leaf: (
@@ -175,7 +173,7 @@ def as_classifier(
         mean=mean,
         std=std,
         name=str(name),
-        fingerprint=fingerprint or _fingerprint(weights, mean, std, digest),
+        fingerprint=fingerprint or _fingerprint(weights, mean, std, imported),
         module=module,
         structure=structure,
     )
@@ -247,6 +245,11 @@ def checked_normalization(mean: Any, std: Any) -> tuple[Any, Any]:
 _LARGEST = 2.0  # of a mean or std in units of pixels in [0, 1]; in units of 0…255 they are tens
 
 
+def _graph_of(model: Any) -> Graph | None:
+    graph = getattr(model, "graph", None)
+    return graph if isinstance(graph, Graph) else None
+
+
 def _is_ours(model: nnx.Module) -> bool:
     """Tell whether a network has no layer but those of `gaxjax.models`, whose code is known."""
     return all(
@@ -256,8 +259,8 @@ def _is_ours(model: nnx.Module) -> bool:
     )
 
 
-def _fingerprint(weights: PyTree, mean: Any, std: Any, graph: str) -> str:
-    digest = hashlib.sha256((repr((mean, std)) + graph).encode())
+def _fingerprint(weights: PyTree, mean: Any, std: Any, graph: Graph | None) -> str:
+    digest = hashlib.sha256((repr((mean, std)) + (graph.digest if graph else "")).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(weights):
         is_key = jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
         array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)

@@ -34,7 +34,14 @@ from gaxjax.common import (
     refuse_strangers,
     require_memory,
 )
-from gaxjax.config import DataConfig, FinetuneConfig, ModelConfig, to_dict
+from gaxjax.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    DataConfig,
+    FinetuneConfig,
+    ModelConfig,
+    to_dict,
+)
 from gaxjax.data import ImageSet, batches, make_split, open_images, read_split, splits_of
 from gaxjax.models import (
     Trainer,
@@ -111,7 +118,7 @@ def run_finetune(
             note(text)
         model, start = _model_to_start_from(config, train.num_classes)
         mean, std = (
-            (checkpoint.IMAGENET_MEAN, checkpoint.IMAGENET_STD)
+            (IMAGENET_MEAN, IMAGENET_STD)
             if config.normalization == "imagenet"
             else (None, None)
         )

@@ -13,11 +13,9 @@ from jax import lax
 from jaxtyping import Array
 
 from gaxjax import ops
-from gaxjax.models.graph.elementwise import floating, pairwise
+from gaxjax.models.graph.promotion import floating, magnitude
 from gaxjax.models.graph.table import operation
-from gaxjax.models.graph.tensor import Tensor, aligned
-
-__all__ = ["magnitude"]
+from gaxjax.models.graph.tensor import Tensor, aligned, elementwise
 
 _Curve = Callable[..., Array]
 _Number = int | float
@@ -171,11 +169,6 @@ def _relu(x: Tensor) -> Tensor:
     return x.like(ops.relu(x.array))
 
 
-def magnitude(x: Array) -> Array:
-    """Return ``|x|`` with torch's derivative at 0, which is 0; JAX's is 1."""
-    return x * lax.stop_gradient(jnp.sign(x))
-
-
 @operation("abs")
 def _abs(x: Tensor) -> Tensor:
     if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -215,8 +208,8 @@ def _clamp_max(x: Tensor, max: Any) -> Tensor:
 
 def _clamped_between(x: Tensor, low: Any, high: Any) -> Tensor:
     """Clip by tensors; a bound that is met shares the gradient with x, as of `maximum`."""
-    x = x if low is None else pairwise(jnp.maximum)(x, low)
-    return x if high is None else pairwise(jnp.minimum)(x, high)
+    x = x if low is None else elementwise(jnp.maximum)(x, low)
+    return x if high is None else elementwise(jnp.minimum)(x, high)
 
 
 @operation("pow")
@@ -225,7 +218,7 @@ def _pow(x: Any, exponent: Any) -> Tensor:
         if isinstance(exponent, int) and not jnp.issubdtype(x.dtype, jnp.floating):
             return x.like(x.array**exponent)
         return x.like(ops.curve("pow", lambda v: _power(v, exponent), floating(x.array)))
-    return pairwise(lambda base, power: base**power)(x, exponent)
+    return elementwise(lambda base, power: base**power)(x, exponent)
 
 
 def _power(x: Array, exponent: _Number) -> Array:

@@ -1,9 +1,4 @@
-"""Operations on each element: arithmetic, comparisons, logic. The nonlinearities are in `curves`.
-
-Types are promoted as torch does it. A Python number never widens a floating tensor, and an integer
-tensor becomes, where it must be floating, one of JAX's weak type: float32 (float64 under
-`jax.enable_x64`) by itself, the other operand's type beside bfloat16.
-"""
+"""Operations on each element: arithmetic, comparisons, logic; nonlinearities are in `curves`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,36 +7,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from gaxjax.models.graph.promotion import cast, floating
 from gaxjax.models.graph.table import operation
 from gaxjax.models.graph.tensor import Tensor, elementwise
 
-__all__ = ["cast", "floating", "pairwise"]
 
-
-def floating(x: Any) -> Any:
-    """Return an array or a number as a floating one; integers of the graph's own floating type."""
-    if not isinstance(x, Array):
-        return float(x)
-    return x if jnp.issubdtype(x.dtype, jnp.floating) else x * 1.0
-
-
-def cast(x: Array, dtype: Any) -> Array:
-    """Change the type of an array; a floating type is the one the graph computes in.
-
-    Args:
-        x: any array.
-        dtype: torch's type as text, ``"float32"``, or None for no change.
-    """
-    if dtype is None:
-        return x
-    if dtype == "bool" or jnp.issubdtype(dtype, jnp.bool_):
-        return x != 0
-    if jnp.issubdtype(dtype, jnp.floating):
-        return floating(x)
-    return x.astype("int32" if jnp.dtype(dtype) == "int64" else dtype)
-
-
-def pairwise(function: Callable[..., Array]) -> Callable[..., Tensor]:
+def _pairwise(function: Callable[..., Array]) -> Callable[..., Tensor]:
     """Return the function of tensors and numbers, in any axis order, as one of this file's own."""
     broadcast = elementwise(function)
 
@@ -148,4 +119,4 @@ _ALIASES = {
 }
 
 for _name, _function in _PAIRS.items():
-    operation(_name, *_ALIASES.get(_name, ()))(pairwise(_function))
+    operation(_name, *_ALIASES.get(_name, ()))(_pairwise(_function))

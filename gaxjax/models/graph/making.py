@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gaxjax.models.graph.elementwise import cast
+from gaxjax.models.graph.promotion import cast
 from gaxjax.models.graph.table import operation
 from gaxjax.models.graph.tensor import Tensor, tensor
 

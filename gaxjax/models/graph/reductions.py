@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gaxjax.models.graph.curves import magnitude
-from gaxjax.models.graph.elementwise import cast, floating
+from gaxjax.models.graph.promotion import cast, floating, magnitude
 from gaxjax.models.graph.table import operation
 from gaxjax.models.graph.tensor import Tensor, reduction, tensor, without
 
