@@ -16,6 +16,9 @@ __all__ = ["EXACT", "compare", "compare_module", "float64_throughout"]
 EXACT = 1e-12
 """Relative: what float64 leaves of another order of summation."""
 
+LEAST_EFFORT = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""A graph of hundreds of nodes compiles for minutes otherwise; it is run once."""
+
 _SEED = 0
 
 
@@ -36,7 +39,8 @@ def compare_module(module: Any, size: int) -> Row:
         of logits, and but for bfloat16 of the gradient of a random combination of logits by the
         image, over the largest number of torch's in float64; how many products of bfloat16's
         program are float32; seconds. Where float64 differs by more than 1e-12, also the difference
-        from torch with its own float32 constants and casts replaced.
+        from torch with its own float32 constants and casts replaced, and what becomes of torch's
+        own numbers when every pixel moves by one rounding.
     """
     from converters import import_module
 
@@ -64,6 +68,8 @@ def compare_module(module: Any, size: int) -> Row:
             if max(row[dtype].values()) > EXACT:
                 with float64_throughout():
                     row["float64_throughout"] = _differences(given, _torch(module, image, weights))
+                nearly = np.nextafter(image, np.inf)
+                row["one_rounding"] = _differences(_torch(module, nearly, weights), wanted)
         elif dtype == "bfloat16":
             row["products"], row["float32_products"] = products
     return row | {"seconds": seconds}
@@ -134,7 +140,7 @@ def _jax(
     x = jnp.asarray(image, dtype)
     with jax.default_matmul_precision("highest"):
         traced = jax.jit(run).trace(state, x)
-        given = traced.lower().compile()(state, x)
+        given = traced.lower().compile(LEAST_EFFORT)(state, x)
     return [np.asarray(each, np.float64) for each in given], _products(traced.jaxpr.jaxpr)
 
 

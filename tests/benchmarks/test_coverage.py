@@ -42,6 +42,14 @@ def test_the_tables_count_and_list_networks():
     assert TABLES["coverage"]([]) == TABLES["coverage_summary"]([]) == ""
 
 
+def test_a_network_that_magnifies_roundings_is_told_apart():
+    throughout = {"logits": 7e-13, "gradient": 8e-11}
+    wild = row("timm:d", 8e-11, float64_throughout=throughout, one_rounding={"gradient": 5e-11})
+    assert "move by 5.0e-11" in reason(wild)
+    steady = wild | {"one_rounding": {"gradient": 1e-15}}
+    assert reason(steady) == "unexplained"
+
+
 def test_a_cast_in_a_networks_own_code_is_named():
     cast = row(
         "timm:c",
