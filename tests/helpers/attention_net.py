@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 SIZE = 16
-CLASSES = 4
+CLASSES = 10
 
 
 class AttentionNet(nn.Module):

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from gaxjax.common.errors import UserError
 from gaxjax.report.tables import statistics_tables, verdict
+from gaxjax.results.method_statistics import Completeness
 from gaxjax.results.separation import Resampling, auroc, auroc_within, cohens_d, resampled_auroc
 from gaxjax.results.statistics import run_statistics
 from gaxjax.results.store import SCHEMA
@@ -516,3 +517,25 @@ def test_a_class_that_explains_all_errors_leaves_nothing_within():
     scores, correct = np.array([3.0, 2.0, np.nan, 1.0]), np.array([1.0, 1.0, 1.0, 0.0])
     assert auroc_within(scores, correct, np.array([0.0, 0.0, 1.0, 1.0])) is None
     assert auroc_within(scores, correct, np.array([0.0, 1.0, 1.0, 1.0])) == 1.0
+
+
+def test_completeness_gaps_are_summed_up_for_the_method_that_has_them():
+    correct, scores = [True, True, False, None], [2.0, 1.0, 0.0, None]
+    gaps = table(correct, scores, method="deep_lift", completeness_gap=[0.5, 0.1, 2.0, None])
+    without = table(correct, scores)
+    statistics = run_statistics(pa.concat_tables([gaps, without]), num_resamples=200)
+    plain, deep_lift = statistics.methods
+    assert plain.completeness is None
+    assert deep_lift.completeness == Completeness(3, 0.5, 2.0)
+    [row, other] = statistics.rows()
+    assert row["completeness_gap_median"] is None
+    assert other["completeness_gap_maximum"] == 2.0
+    drawn = statistics_tables(statistics)[-1]
+    assert drawn.title == "Completeness gap of DeepLift"
+    assert [tuple(cells[1:]) for cells in drawn.rows] == [("3", "0.5", "2")]
+
+
+def test_a_table_of_an_older_run_has_no_completeness():
+    older = table([True, False], [1.0, 0.0], method="deep_lift").drop_columns(["completeness_gap"])
+    [method] = run_statistics(older, num_resamples=200).methods
+    assert method.completeness is None

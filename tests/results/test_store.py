@@ -1,5 +1,6 @@
 """The store: what is committed is whole, and only the same run may go on with it."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -69,6 +70,23 @@ def test_rows_and_heatmaps_come_back_as_they_went_in(tmp_path):
     assert rows[1]["label_name"] == "one"
     stored = read_heatmaps(tmp_path / "run", [2, 0])
     np.testing.assert_array_equal(stored, [heatmap(4), heatmap(0)])
+
+
+def test_an_older_run_without_completeness_gaps_reads_and_goes_on(tmp_path):
+    with open_store(tmp_path / "run") as store:
+        store.commit([reached(0)])
+    [part] = part_paths(tmp_path / "run")
+    pq.write_table(pq.read_table(part).drop_columns(["completeness_gap"]), part)
+    row = read_scores(tmp_path / "run").to_pylist()[0]
+    assert row["completeness_gap"] is None
+    assert (row["co_score"], row["heatmap_row"]) == (48.5, 0)
+    with open_store(tmp_path / "run") as store:
+        gap = dataclasses.replace(reached(1).solution, completeness_gap=0.25)
+        store.commit([dataclasses.replace(reached(1), solution=gap)])
+    assert read_scores(tmp_path / "run")["completeness_gap"].to_pylist() == [None, 0.25]
+    pq.write_table(pq.read_table(part).drop_columns(["co_score"]), part)
+    with pytest.raises(UserError, match="is damaged"):
+        read_scores(tmp_path / "run")
 
 
 def test_pandas_and_zarr_read_the_run_without_us(tmp_path):

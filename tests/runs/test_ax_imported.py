@@ -1,0 +1,48 @@
+"""AX over an image set with an imported network: notes, rows, and what makes two runs the same."""
+
+import pytest
+from attention_net import CLASSES, SIZE, AttentionNet
+
+from converters.exported import import_module
+from gaxjax.common.errors import UserError
+from gaxjax.config.inputs import DataConfig, ModelConfig
+from gaxjax.config.methods import AxConfig
+from gaxjax.config.runs import AxRunConfig, BatchConfig, StoreConfig
+from gaxjax.models.classifier import as_classifier
+from gaxjax.models.graph.network import GraphNetwork
+from gaxjax.results.store import read_header, read_scores
+from gaxjax.runs.ax import run_ax
+
+
+def config(**ax):
+    return AxRunConfig(
+        model=ModelConfig(model="attention.ckpt"),
+        data=DataConfig(data="digits", size=SIZE, num_images=3),
+        ax=AxConfig(**{"methods": ("saliency", "deep_lift"), "operation": "sum"} | ax),
+        batch=BatchConfig(batch_size=3),
+        store=StoreConfig(part_size=8),
+    )
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    imported = import_module(AttentionNet(), size=SIZE)
+    return as_classifier(GraphNetwork(imported.graph, imported.weights), num_classes=CLASSES)
+
+
+def test_rows_tell_the_gap_and_the_command_what_was_left_plain(classifier, tmp_path):
+    notes: list[str] = []
+    run_ax(config(), tmp_path / "run", classifier=classifier, note=notes.append)
+    assert any("deep_lift leaves 1 gelu and 1 relu6 at plain gradients" in note for note in notes)
+    rows = read_scores(tmp_path / "run").to_pylist()
+    gaps = {method: [] for method in ("saliency", "deep_lift")}
+    for row in rows:
+        gaps[row["method"]].append(row["completeness_gap"])
+    assert gaps["saliency"] == [None] * 3
+    assert all(gap > 0 for gap in gaps["deep_lift"])
+    # Runs of before there was a choice have no word of it, and still resume.
+    identity = read_header(tmp_path / "run")["identity"]
+    assert "deep lift pooling" in identity
+    assert "deep lift curves" not in identity
+    with pytest.raises(UserError, match="deep lift curves"):
+        run_ax(config(deep_lift_curves="all"), tmp_path / "run", classifier=classifier)
