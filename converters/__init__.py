@@ -2,6 +2,7 @@
 
 from converters.bijection import convert_state_dict, guess_architecture, head_of, torch_state_dict
 from converters.conversion import convert, convert_module, pretrained
+from converters.digest import weights_sha256
 from converters.direct import import_classifier
 from converters.exported import Imported, import_module, import_program
 from converters.graph_conversion import GraphConversion, convert_to_graph
@@ -12,17 +13,18 @@ from converters.own_logits import read_reference
 from converters.parity import parity_report
 from converters.random_weights import random_state_dict
 from converters.rebuilding import rebuild
-from converters.shards import weights_sha256
-from converters.state_dict import TorchWeights, read_state_dict, read_weights
+from converters.source_names import is_python_source, is_timm_name
+from converters.state_dict import read_state_dict, read_weights
 from converters.torch_models import torch_model
 from converters.torch_module import TorchSource, open_source
+from converters.torch_weights import TorchWeights
 from converters.torchvision_weights import (
     PublishedWeights,
     download,
     find_weights,
     is_torchvision_name,
 )
-from converters.way import is_python_source, is_timm_name, way_of
+from converters.way import way_of
 from gaxjax.common import cache_folder, file_sha256
 
 __all__ = [

@@ -4,17 +4,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
 from torch import nn
 
-from converters.module_weights import fill, weights_among
-from converters.state_dict import TorchWeights
-from gaxjax.common import UserError, one_line
 from gaxjax.config import Triple
 
-__all__ = ["Blueprint", "Preset", "build_with", "quietly", "scaled_decoding"]
+__all__ = ["Blueprint", "Preset", "quietly", "scaled_decoding", "shape_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,75 +65,6 @@ class Blueprint:
             if self.name != "small_resnet"
             else "gaxjax's " + (self.name)
         )
-
-
-def build_with(
-    blueprint: Blueprint, loaded: Any, *, ema: bool = False, size: int | None = None
-) -> tuple[nn.Module, TorchWeights]:
-    """Build a network and fill it with weights, as many classes and channels as these have.
-
-    Args:
-        blueprint: which network.
-        loaded: what `load_tensors` returns.
-        ema: take the averaged weights of a file that holds both.
-        size: height and width of the images; the makers' own where None.
-
-    Raises:
-        UserError: the weights do not fit, in all that differs.
-    """
-    probe = _probe(blueprint)
-    heads, first = blueprint.heads(probe), blueprint.first(probe)
-    names = probe.state_dict().keys()
-    weights = weights_among(loaded, names, heads, ema=ema)
-    arrays = dict(weights.arrays)
-    settings: dict[str, Any] = {"size": size}
-    head = next((arrays[f"{name}.weight"] for name in heads if f"{name}.weight" in arrays), None)
-    if head is not None and head.ndim in (2, 4):
-        settings["num_classes"] = len(head)
-    kernel = arrays.get(f"{first}.weight")
-    if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == 1:
-        settings["channels"] = 1
-    shapes = {key: array.shape for key, array in arrays.items()}
-    module = built(blueprint, shapes=shapes, **settings)
-    for name in heads:
-        layer = module.get_submodule(name)
-        without = f"{name}.weight" in arrays and f"{name}.bias" not in arrays
-        if without and getattr(layer, "bias", None) is not None:
-            layer.register_parameter("bias", None)
-    fill(module, arrays, blueprint.spoken)
-    return module, weights
-
-
-def built(blueprint: Blueprint, **settings: Any) -> nn.Module:
-    """Build a network with random weights, in eval mode; torch's random numbers stay as they are.
-
-    Raises:
-        UserError: its library does not build it so.
-    """
-    try:
-        with quietly(), torch.random.fork_rng(devices=[]):
-            return blueprint.build(**settings).float().eval()
-    except UserError:
-        raise
-    except Exception as error:  # of a library, on settings that it does not have
-        told = ", ".join(
-            f"{name} {value}"
-            for name, value in settings.items()
-            if value is not None and name != "shapes"
-        )
-        raise UserError(
-            f"{blueprint.spoken} cannot be built{f' with {told}' if told else ''}: "
-            f"{one_line(error)}"
-        ) from error
-
-
-def _probe(blueprint: Blueprint) -> nn.Module:
-    """Build a network for its names and layers alone: as shapes where its library can."""
-    try:
-        with quietly(), torch.device("meta"):
-            return blueprint.build()
-    except Exception:  # those that compute with their first weights have none there
-        return built(blueprint)
 
 
 @contextmanager

@@ -8,8 +8,9 @@ import torch
 
 from converters.family_conversion import OtherNetwork, convert_family
 from converters.graph_conversion import convert_to_graph
+from converters.source_names import is_timm_name
 from converters.torchvision_weights import find_weights, is_torchvision_name
-from converters.way import is_timm_name, way_of
+from converters.way import way_of
 from gaxjax.common import UserError, cache_folder, described, own_numbers, path_to_read, spelt_out
 from gaxjax.config import MOST_PIXELS, Triple, require_normalization
 from gaxjax.models import CheckpointMetadata, checkpoint

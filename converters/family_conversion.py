@@ -9,11 +9,13 @@ import numpy as np
 import torch
 
 from converters.bijection import convert_state_dict, guess_architecture, head_of
+from converters.digest import weights_sha256
 from converters.normalization import class_names_of, normalization_of
 from converters.own_logits import OwnLogits, logits_of_module, normalised, prove, read_reference
 from converters.parity import check_parity, parity_report
-from converters.shards import file_of, weights_sha256
-from converters.state_dict import TorchWeights, read_weights, weights_of
+from converters.shards import file_of
+from converters.state_dict import read_weights, weights_of
+from converters.torch_weights import TorchWeights
 from converters.torchvision_weights import (
     PublishedWeights,
     check_promised_hash,

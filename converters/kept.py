@@ -4,9 +4,9 @@ import hashlib
 from pathlib import Path
 
 from converters.conversion import convert, pretrained
-from converters.shards import weights_sha256
+from converters.digest import weights_sha256
+from converters.source_names import is_python_source, is_timm_name
 from converters.torchvision_weights import is_torchvision_name
-from converters.way import is_python_source, is_timm_name
 from gaxjax.common import UserError, cache_folder, path_to_read, place_in_cache
 from gaxjax.config import ModelConfig
 from gaxjax.models import checkpoint

@@ -12,18 +12,88 @@ import numpy as np
 import torch
 from torch import nn
 
+from converters.blueprint import Blueprint, quietly
 from converters.choice import choose, harmless
-from converters.state_dict import TorchWeights, normalise_layer
 from converters.tensors import to_arrays
-from gaxjax.common import UserError
+from converters.torch_weights import TorchWeights, normalise_layer
+from gaxjax.common import UserError, one_line
 
-__all__ = ["check_fit", "fill", "weights_among"]
+__all__ = ["build_with", "fill", "weights_among"]
 
 Arrays = Mapping[str, np.ndarray]
 
 _MAX_FAULTS = 20
 _UNCOUNTED = "num_batches_tracked"
 """Counts training batches; inference never reads it."""
+
+
+def build_with(
+    blueprint: Blueprint, loaded: Any, *, ema: bool = False, size: int | None = None
+) -> tuple[nn.Module, TorchWeights]:
+    """Build a network and fill it with weights, as many classes and channels as these have.
+
+    Args:
+        blueprint: which network.
+        loaded: what `load_tensors` returns.
+        ema: take the averaged weights of a file that holds both.
+        size: height and width of the images; the makers' own where None.
+
+    Raises:
+        UserError: the weights do not fit, in all that differs.
+    """
+    probe = _probe(blueprint)
+    heads, first = blueprint.heads(probe), blueprint.first(probe)
+    names = probe.state_dict().keys()
+    weights = weights_among(loaded, names, heads, ema=ema)
+    arrays = dict(weights.arrays)
+    settings: dict[str, Any] = {"size": size}
+    head = next((arrays[f"{name}.weight"] for name in heads if f"{name}.weight" in arrays), None)
+    if head is not None and head.ndim in (2, 4):
+        settings["num_classes"] = len(head)
+    kernel = arrays.get(f"{first}.weight")
+    if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == 1:
+        settings["channels"] = 1
+    shapes = {key: array.shape for key, array in arrays.items()}
+    module = built(blueprint, shapes=shapes, **settings)
+    for name in heads:
+        layer = module.get_submodule(name)
+        without = f"{name}.weight" in arrays and f"{name}.bias" not in arrays
+        if without and getattr(layer, "bias", None) is not None:
+            layer.register_parameter("bias", None)
+    fill(module, arrays, blueprint.spoken)
+    return module, weights
+
+
+def built(blueprint: Blueprint, **settings: Any) -> nn.Module:
+    """Build a network with random weights, in eval mode; torch's random numbers stay as they are.
+
+    Raises:
+        UserError: its library does not build it so.
+    """
+    try:
+        with quietly(), torch.random.fork_rng(devices=[]):
+            return blueprint.build(**settings).float().eval()
+    except UserError:
+        raise
+    except Exception as error:  # of a library, on settings that it does not have
+        told = ", ".join(
+            f"{name} {value}"
+            for name, value in settings.items()
+            if value is not None and name != "shapes"
+        )
+        raise UserError(
+            f"{blueprint.spoken} cannot be built{f' with {told}' if told else ''}: "
+            f"{one_line(error)}"
+        ) from error
+
+
+def _probe(blueprint: Blueprint) -> nn.Module:
+    """Build a network for its names and layers alone: as shapes where its library can."""
+    try:
+        with quietly(), torch.device("meta"):
+            return blueprint.build()
+    except Exception:  # those that compute with their first weights have none there
+        return built(blueprint)
 
 
 def weights_among(
@@ -81,7 +151,7 @@ def fill(module: nn.Module, arrays: Arrays, what: str) -> None:
     Raises:
         UserError: all missing, unexpected and mis-shaped keys, and weights that are not finite.
     """
-    check_fit(module, arrays, what)
+    _check_fit(module, arrays, what)
     own: Any = module.state_dict()
     tensors: Any = OrderedDict(
         (key, torch.from_numpy(np.array(value))) for key, value in arrays.items()
@@ -90,7 +160,7 @@ def fill(module: nn.Module, arrays: Arrays, what: str) -> None:
     module.load_state_dict(tensors, strict=False)  # as checked; but for counts of batches
 
 
-def check_fit(module: nn.Module, arrays: Arrays, what: str) -> None:
+def _check_fit(module: nn.Module, arrays: Arrays, what: str) -> None:
     """Refuse weights that are not a module's own: see `fill`."""
     wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     parameters = {name for name, _ in module.named_parameters()}
@@ -154,7 +224,7 @@ def _with_plain_head(
                 f"{place}, the head, is no single linear layer: {shown}; what lies between is not "
                 "in a file: give the module itself, gaxjax convert mynet.py:build --weights FILE"
             )
-    return tensors  # which `check_fit` names as missing
+    return tensors  # which the check of keys names as missing
 
 
 def _places(names: Collection[str], head: str) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from converters.state_dict import TorchWeights
+from converters.torch_weights import TorchWeights
 from converters.torchvision_weights import PublishedWeights, imagenet_class_names
 from gaxjax.common import UserError, path_to_read
 from gaxjax.config import IMAGENET_MEAN, IMAGENET_STD, Triple

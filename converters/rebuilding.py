@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import nn
 
+from converters.digest import weights_sha256
 from converters.logits_module import LogitsModule
-from converters.shards import weights_sha256
 from converters.torch_module import blueprint_of, existing, of_file, of_python, open_source
 from gaxjax.common import UserError, file_sha256
 

@@ -1,13 +1,12 @@
 """Weights in several files: an index of which tensor lies in which, as Hugging Face saves them."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from gaxjax.common import UserError, file_sha256, one_line
+from gaxjax.common import UserError, one_line
 
-__all__ = ["file_of", "files_of", "is_index", "read_index", "weights_sha256"]
+__all__ = ["file_of", "files_of", "is_index", "read_index"]
 
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
 _INDICES = tuple(f"{name}.index.json" for name in _WHOLE)
@@ -80,11 +79,3 @@ def read_index(path: Path) -> dict[str, str]:
             f"{', '.join(missing[:3])}{more}; put them beside it"
         )
     return shards
-
-
-def weights_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file of weights, in hexadecimal; of shards that of all of theirs."""
-    files = files_of(path)
-    if len(files) == 1:
-        return file_sha256(files[0])
-    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()

@@ -11,12 +11,15 @@ from typing import Any
 from torch import nn
 
 from converters.bijection import guess_architecture
-from converters.blueprint import Blueprint, Preset, build_with
-from converters.module_weights import fill, weights_among
-from converters.shards import file_of, weights_sha256
-from converters.state_dict import TorchWeights, normalise_layer, read_weights
+from converters.blueprint import Blueprint, Preset
+from converters.digest import weights_sha256
+from converters.module_weights import build_with, fill, weights_among
+from converters.shards import file_of
+from converters.source_names import is_python_source, is_timm_name
+from converters.state_dict import read_weights
 from converters.timm_modules import folder_blueprint, pretrained_timm, timm_blueprint
 from converters.torch_file import load_tensors
+from converters.torch_weights import TorchWeights, normalise_layer
 from converters.torchvision_modules import torchvision_blueprint
 from converters.torchvision_weights import (
     check_promised_hash,
@@ -26,7 +29,6 @@ from converters.torchvision_weights import (
     published_file,
 )
 from converters.user_code import build_from_file, resting, split_python_source
-from converters.way import is_python_source, is_timm_name
 from gaxjax.common import UserError, described, file_sha256, path_to_read
 
 __all__ = ["TorchSource", "blueprint_of", "existing", "of_file", "of_python", "open_source"]

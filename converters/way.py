@@ -1,18 +1,18 @@
 """Which way a model takes into JAX: as one of the hand-written networks, or as a graph."""
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from converters.bijection import guess_architecture
+from converters.source_names import is_python_source, is_timm_name
 from converters.state_dict import weights_of
 from converters.torchvision_weights import architecture_of_file, classifiers
 from gaxjax.common import UserError
 from gaxjax.models import architectures
 
-__all__ = ["is_python_source", "is_timm_name", "way_of"]
+__all__ = ["way_of"]
 
 Way = Literal["family", "graph"]
 
@@ -57,16 +57,6 @@ def way_of(
         if name is None or not (exists or name in classifiers()):
             return "family"  # whose keys, or whose misspelt name, are told there
     return "family" if name in architectures() else "graph"
-
-
-def is_timm_name(source: str) -> bool:
-    """Tell whether a source names a network of timm: ``timm:convnext_tiny.fb_in1k``."""
-    return source.startswith("timm:")
-
-
-def is_python_source(source: str) -> bool:
-    """Tell whether a source names a function or class in a Python file: ``mynet.py:build``."""
-    return bool(re.search(r"\.py(:|$)", source))
 
 
 def _has_known_keys(module: torch.nn.Module) -> bool:

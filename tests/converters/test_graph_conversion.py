@@ -223,13 +223,14 @@ def test_a_named_file_gets_its_networks_size_and_says_what_it_rests_on(tmp_path,
 
 def test_a_name_with_weights_is_the_file_under_that_name(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(
-        converters.conversion, "convert_family", lambda source, _, **s: calls.append((source, s))
-    )
-    convert("resnet18:IMAGENET1K_V1", tmp_path, weights=tmp_path / "w.pth")
-    ((source, settings),) = calls
-    assert source == str(tmp_path / "w.pth")
-    assert settings["architecture"] == "resnet18"
+
+    def stop(source, _, **settings):
+        calls.append((source, settings["architecture"]))
+        raise UserError("stop")
+
+    monkeypatch.setattr(converters.conversion, "convert_family", stop)
+    refusal("resnet18:IMAGENET1K_V1", tmp_path, weights=tmp_path / "w.pth")
+    assert calls == [(str(tmp_path / "w.pth"), "resnet18")]
 
 
 def test_a_folders_own_word_counts(tmp_path):
