@@ -54,6 +54,9 @@ def reason(row: Row) -> str:
     rest = _worst(row.get("float64_throughout", row["float64"]))
     if rest <= _ROUNDINGS * rounding:
         return f"torch's own numbers move by {rounding:.1e} if each pixel does by one rounding"
+    turned = _worst(row.get("channels_last", row["float64"]))
+    if turned <= EXACT:
+        return f"torch contradicts itself: {turned:.1e} from it with the image channels last"
     if rest > EXACT:
         return "unexplained"
     thirds = sorted(_THIRDS & row["operations"].keys())

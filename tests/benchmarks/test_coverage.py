@@ -50,6 +50,13 @@ def test_a_network_that_magnifies_roundings_is_told_apart():
     assert reason(steady) == "unexplained"
 
 
+def test_a_torch_that_contradicts_itself_is_named():
+    found = row("timm:x", 1.3, float64_throughout={"logits": 1e-15, "gradient": 1.3})
+    assert reason(found) == "unexplained"
+    turned = found | {"channels_last": {"logits": 1e-15, "gradient": 2e-15}}
+    assert reason(turned).startswith("torch contradicts itself: 2.0e-15")
+
+
 def test_a_cast_in_a_networks_own_code_is_named():
     cast = row(
         "timm:c",
