@@ -50,14 +50,14 @@ def reason(row: Row) -> str:
     """Say why a network's float64 differs from torch's, or "" where it does not."""
     if _worst(row["float64"]) <= EXACT:
         return ""
-    rounding = _worst(row.get("one_rounding", {"logits": 0.0}))
     rest = _worst(row.get("float64_throughout", row["float64"]))
-    if rest <= _ROUNDINGS * rounding:
-        return f"torch's own numbers move by {rounding:.1e} if each pixel does by one rounding"
-    turned = _worst(row.get("channels_last", row["float64"]))
-    if turned <= EXACT:
-        return f"torch contradicts itself: {turned:.1e} from it with the image channels last"
     if rest > EXACT:
+        turned = _worst(row.get("channels_last", row["float64"]))
+        if turned <= EXACT:
+            return f"torch contradicts itself: {turned:.1e} from it with the image channels last"
+        rounding = _worst(row.get("one_rounding", {"logits": 0.0}))
+        if rest <= _ROUNDINGS * rounding:
+            return f"torch's own numbers move by {rounding:.1e} if each pixel does by one rounding"
         return "unexplained"
     thirds = sorted(_THIRDS & row["operations"].keys())
     casts = any("cast" in note for note in row["notes"])
