@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from gaxjax.common import UserError
-from gaxjax.models.graph.form import Graph, Node
+from gaxjax.models import Graph, Node
 
 __all__ = ["FeatureMap", "feature_map"]
 

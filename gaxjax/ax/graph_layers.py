@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from gaxjax.common import UserError, nearest
-from gaxjax.models.graph.form import Graph
+from gaxjax.models import Graph
 
 __all__ = ["check_graph_layers", "first_convolution_of", "softmax_modules"]
 

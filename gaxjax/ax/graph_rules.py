@@ -3,15 +3,11 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
-from gaxjax import ops
 from gaxjax.ax.graph_layers import softmax_modules
 from gaxjax.ax.pairs import SOFTMAX
 from gaxjax.config import Curves, Pooling
-from gaxjax.models.graph.form import Graph, Node, Value
-from gaxjax.models.graph.table import OPERATIONS, operation
-from gaxjax.models.graph.tensor import Tensor
+from gaxjax.models import Graph, Node, Value
 
 __all__ = ["activations", "left_plain", "needs_pairs", "rescaled_curves", "with_softmax_modules"]
 
@@ -90,13 +86,6 @@ def with_softmax_modules(graph: Graph) -> Graph:
         for node in graph.nodes
     )
     return dataclasses.replace(graph, nodes=nodes) if modules else graph
-
-
-@operation(SOFTMAX)
-def _softmax_module(self: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
-    softmax = OPERATIONS["softmax"]
-    function = lambda x: softmax(self.like(x), *arguments, **keywords).array  # noqa: E731
-    return self.like(ops.curve(SOFTMAX, function, self.array))
 
 
 def _activation(node: Node) -> str | None:

@@ -12,9 +12,7 @@ from jaxtyping import Array, Float
 from gaxjax.ax.feature_maps import feature_map
 from gaxjax.ax.graph_layers import check_graph_layers, first_convolution_of
 from gaxjax.common import UserError, nearest
-from gaxjax.models import Conv
-from gaxjax.models.graph.form import Graph
-from gaxjax.models.graph.network import GraphNetwork
+from gaxjax.models import Conv, Graph, GraphNetwork
 
 __all__ = ["check_features", "check_layers", "first_convolution", "graph_features", "tap"]
 

@@ -34,8 +34,7 @@ from gaxjax.ax.rules import Winners
 from gaxjax.ax.suitable import suitable_methods
 from gaxjax.common import Image, Scalar, UserError, at_least_float32, matmul_precision
 from gaxjax.config import AxConfig, Operation, Wanted
-from gaxjax.models import Classifier
-from gaxjax.models.graph.network import GraphNetwork
+from gaxjax.models import Classifier, GraphNetwork
 from gaxjax.score import AX_SPACES, Reading, Scored, ScoreSpace, augment, read, score
 
 __all__ = ["AxObjective", "Explained", "wanted_of"]

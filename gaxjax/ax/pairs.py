@@ -24,7 +24,7 @@ from gaxjax.ops import pooling
 __all__ = ["SOFTMAX", "PairedRescale", "paired_multipliers"]
 
 SOFTMAX = "softmax_module"
-"""The name of a curve that is an `nn.Softmax`: of whole rows, not of each element by itself."""
+"""The operation, and the curve, that is an `nn.Softmax`; it is of whole rows."""
 
 _PAIR = "image and baseline"
 _Pair = tuple[int, int]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from gaxjax.ax.graph_rules import activations, left_plain
 from gaxjax.common import UserError
 from gaxjax.config import AxConfig, Method
-from gaxjax.models.graph.form import Graph
+from gaxjax.models import Graph
 
 __all__ = ["suitable_methods", "what_to_know"]
 

@@ -17,7 +17,7 @@ from torch import nn
 from gaxjax.ax.feature_maps import feature_map
 from gaxjax.ax.graph_layers import first_convolution_of, softmax_modules
 from gaxjax.common import UserError, nearest
-from gaxjax.models.graph.form import IMAGE, Graph, Node, Value, Weight
+from gaxjax.models import IMAGE, Graph, Node, Value, Weight
 
 __all__ = ["TorchGraph"]
 

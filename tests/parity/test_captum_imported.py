@@ -187,6 +187,16 @@ def test_tokens_are_folded_to_their_grid_without_the_class_token():
     assert max(found.values()) < 1e-12, found  # measured 2e-15
 
 
+def check_errors(found):
+    """Measured 6e-15 at most; DeepLift's 7e-14, but on EfficientNet-B0 1.2e-9.
+
+    There gates at random weights rise by little over the baseline's: (f(x) - f(x0)) / (x - x0) has
+    a rounding of 1e-16 / |x - x0|, in either framework, down to differences of 1e-10.
+    """
+    for (_, method, _), error in found.items():
+        assert error < (1e-7 if method == "deep_lift" else 1e-12), found
+
+
 TORCHVISION = ("mobilenet_v2", "efficientnet_b0", "resnet18", "squeezenet1_0", "convnext_tiny")
 TIMM = ("seresnet50", "vit_small_patch16_224", "densenet121", "tf_efficientnet_lite0")
 
@@ -195,7 +205,7 @@ TIMM = ("seresnet50", "vit_small_patch16_224", "densenet121", "tf_efficientnet_l
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvisions_networks_equal_captum(name):
     found = compared(as_if_trained(torchvision.models.get_model(name)), 64)
-    assert max(found.values()) < 1e-10, found  # measured MEASURE
+    check_errors(found)
 
 
 @pytest.mark.slow
@@ -204,4 +214,4 @@ def test_timms_networks_equal_captum(name):
     timm = pytest.importorskip("timm")
     options = {"img_size": 64} if "vit" in name else {}
     found = compared(as_if_trained(timm.create_model(name, **options)), 64)
-    assert max(found.values()) < 1e-10, found  # measured MEASURE
+    check_errors(found)

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Array
 
 from gaxjax import ops
 from gaxjax.models.graph.form import Graph, Node, Value, Weight, replaced
-from gaxjax.models.graph.table import operation
+from gaxjax.models.graph.table import OPERATIONS, operation
 from gaxjax.models.graph.tensor import Tensor, of_last
 
 __all__ = ["flatten_channels_last", "fold_batch_norm", "use_winograd"]
@@ -192,6 +193,18 @@ def _winograd(x: Tensor, kernel: Tensor, flipped: Tensor, bias: Tensor | None) -
     """Convolve by kernels that `use_winograd` transformed; an operation of gaxjax's own."""
     y = ops.winograd_convolution(x.last(), kernel.array, flipped.array)
     return of_last(y if bias is None else y + bias.array)
+
+
+@operation("softmax_module")
+def _softmax_module(self: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
+    """Return the softmax of an `nn.Softmax`, which has a backward rule; of whole rows, not of each
+    element by itself. It stands in graphs that attribution rewrote.
+    """
+
+    def softmax(x: Array) -> Array:
+        return OPERATIONS["softmax"](self.like(x), *arguments, **keywords).array
+
+    return self.like(ops.curve("softmax_module", softmax, self.array))
 
 
 def _rewritten(
