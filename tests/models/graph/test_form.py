@@ -210,5 +210,5 @@ def test_a_damaged_graph_is_told_in_a_line(tmp_path, damage):
 )
 def test_a_decoding_that_is_none_is_refused(decoding, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    with pytest.raises(UserError, match="interpolation|resize-size|crop_pct"):
+    with pytest.raises(UserError, match=r"interpolation|resize-size|crop_pct"):
         metadata(decoding=decoding)
