@@ -118,9 +118,7 @@ def run_finetune(
             note(text)
         model, start = _model_to_start_from(config, train.num_classes)
         mean, std = (
-            (IMAGENET_MEAN, IMAGENET_STD)
-            if config.normalization == "imagenet"
-            else (None, None)
+            (IMAGENET_MEAN, IMAGENET_STD) if config.normalization == "imagenet" else (None, None)
         )
         log = TrainingLog(
             output,
