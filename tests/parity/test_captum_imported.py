@@ -78,7 +78,7 @@ def native(imported, image, baseline, target, wanted, *, paired=None):
                 pooling: attributions(
                     forward,
                     image,
-                    target,
+                    jnp.int32(target),
                     wanted if pooling == "captum" else [("deep_lift", None)],
                     baseline=baseline,
                     pooling=pooling,
