@@ -76,7 +76,7 @@ class CheckpointMetadata:
     imported: bool = False
     """Whether it is a graph of torch's operations; else a network of `architectures`."""
     origin: dict[str, str] = field(default_factory=dict)
-    """Of an imported network, what builds it in torch again: `kind` (torchvision, timm, file or
+    """Of an imported network, what builds it in torch again: `kind` (torchvision, timm, python or
     module) and what that needs, as in `converters.torch_module`."""
     class_names: tuple[str, ...] | None = None
     """One name per class, in the order of the logits."""
