@@ -126,8 +126,9 @@ def test_only_the_reference_and_the_converters_import_torch():
     assert importing <= NEEDS_TORCH
 
 
-def test_the_longest_chain_of_imports_has_no_circle_and_at_most_14_files():
-    assert len(chain()) <= 14, " -> ".join(chain())
+def test_the_longest_chain_of_imports_has_no_circle_and_at_most_18_files():
+    # From the command line through the torch path and the importer to the table of operations.
+    assert len(chain()) <= 18, " -> ".join(chain())
 
 
 def test_the_top_of_the_house_has_at_most_16_names():

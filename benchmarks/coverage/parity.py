@@ -27,12 +27,15 @@ def compare(model: ZooModel) -> Row:
     return compare_module(module_of(model), model.size)
 
 
-def compare_module(module: Any, size: int) -> Row:
+def compare_module(
+    module: Any, size: int, dtypes: tuple[str, ...] = ("float64", "float32", "bfloat16")
+) -> Row:
     """Import a network and hold it to torch in float64; needs JAX with 64 bits switched on.
 
     Args:
         module: in eval mode, of `CLASSES` classes; it is cast to float64.
         size: height and width of the image.
+        dtypes: in which to compute; float64 first.
 
     Returns:
         Of the graph its nodes, weights and operations; of each arithmetic the largest difference
@@ -60,7 +63,7 @@ def compare_module(module: Any, size: int) -> Row:
         "spread_of_logits": float(wanted[0].std()),
         "notes": list(imported.notes),
     }
-    for dtype in ("float64", "float32", "bfloat16"):
+    for dtype in dtypes:
         started = time.monotonic()
         given, products = _jax(imported, image, weights, dtype)
         row[dtype] = _differences(given, wanted)

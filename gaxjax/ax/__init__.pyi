@@ -1,4 +1,6 @@
 from .engine import AxEngine, ScoredBatch, ax_solutions, unreadable_solutions
+from .feature_maps import feature_map
+from .graph_layers import first_convolution_of, softmax_modules
 from .objective import AxObjective, Explained
 from .stats import BatchStats
 from .suitable import suitable_methods, what_to_know
@@ -10,6 +12,9 @@ __all__ = [
     "Explained",
     "ScoredBatch",
     "ax_solutions",
+    "feature_map",
+    "first_convolution_of",
+    "softmax_modules",
     "suitable_methods",
     "unreadable_solutions",
     "what_to_know",

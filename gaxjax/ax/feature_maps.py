@@ -44,6 +44,7 @@ def feature_map(graph: Graph, layer: str, shape: tuple[int, ...]) -> FeatureMap:
         UserError: it has no height and width, or nothing tells which axes these are.
 
     Example:
+        >>> from gaxjax.models import Value
         >>> relu = Node("relu", "relu", (Value("image"),))
         >>> feature_map(Graph((3, 2, 2), (relu,), "relu", {"act": "relu"}), "act", (1, 3, 2, 2))
         FeatureMap(channels='first', grid=None, prefix=0)

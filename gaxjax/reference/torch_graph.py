@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from gaxjax.ax.feature_maps import feature_map
-from gaxjax.ax.graph_layers import first_convolution_of, softmax_modules
+from gaxjax.ax import feature_map, first_convolution_of, softmax_modules
 from gaxjax.common import UserError, nearest
 from gaxjax.models import IMAGE, Graph, Node, Value, Weight
 

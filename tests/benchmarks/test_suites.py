@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from benchmarks.measure.measurement import IMPORTED_MODELS
 from benchmarks.measure.suites import rehearsal, suite_stages
 from gaxjax.common.errors import UserError
 
@@ -66,7 +67,8 @@ def test_the_cpu_suite_has_every_contender_and_workload_that_a_cpu_can_run():
         *("first_result", "permutation", "profile"),
     }
     fixed = {one.model for one in measurements if one.workload == "fixed_steps"}
-    assert fixed == {"resnet34", "alexnet", "squeezenet1_0", "resnet50", "vgg16"}
+    families = {"resnet34", "alexnet", "squeezenet1_0", "resnet50", "vgg16"}
+    assert fixed == families | set(IMPORTED_MODELS)
     assert {one.slots for one in measurements if one.workload == "slots"} >= {1, 1024}
     assert {one.num_images for one in measurements if one.workload == "images"} >= {100, 100_000}
 

@@ -175,6 +175,7 @@ def test_a_file_for_ones_own_code_and_what_was_run(tmp_path, net):
     assert agrees(tmp_path, again)
 
 
+@pytest.mark.slow
 def test_the_general_way_agrees_with_the_hand_written_one(tmp_path):
     arrays = random_state_dict("small_resnet", size=32)
     tensors = {key: torch.tensor(value) for key, value in arrays.items()}

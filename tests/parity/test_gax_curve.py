@@ -109,9 +109,23 @@ def curve_in_float64(classifier, image, label, config):
         weights = optax.apply_updates(weights, updates)
 
 
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("space", ["normalized", "raw", "released"])
-@pytest.mark.parametrize("operation", ["sum", "mult"])
+ORDINARY = {
+    ("sum", "normalized", False),
+    ("sum", "raw", True),
+    ("sum", "released", False),
+    ("mult", "normalized", True),
+}
+
+
+@pytest.mark.parametrize(
+    ("operation", "space", "bias"),
+    [
+        pytest.param(*case, marks=[] if case in ORDINARY else pytest.mark.slow)
+        for case in itertools.product(
+            ("sum", "mult"), ("normalized", "raw", "released"), (False, True)
+        )
+    ],
+)
 def test_in_double_precision_the_curves_are_the_same(space, operation, bias):
     state_dict = random_state_dict("small_resnet", num_classes=7, size=32)
     network = torch_model("small_resnet", 7, state_dict=state_dict).double()

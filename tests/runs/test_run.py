@@ -273,7 +273,7 @@ def test_evaluation_counts_correct_images_as_gax_does(model):
 def test_a_state_dict_is_converted_once_kept_and_made_anew_when_damaged(tmp_path, monkeypatch):
     import torch
 
-    import converters
+    from converters import kept
     from converters.random_weights import random_state_dict
 
     monkeypatch.chdir(tmp_path)
@@ -286,15 +286,15 @@ def test_a_state_dict_is_converted_once_kept_and_made_anew_when_damaged(tmp_path
         calls.append(arguments)
         return made(*arguments, **keywords)
 
-    made = converters.convert
-    monkeypatch.setattr(converters, "convert", counted)
+    made = kept.convert
+    monkeypatch.setattr(kept, "convert", counted)
     config = ModelConfig(model="w.pth", architecture="small_resnet")
     first, second = open_classifier(config), open_classifier(config)
     assert len(calls) == 1
     assert first.fingerprint == second.fingerprint
     assert (first.num_classes, first.mean) == (10, None)
-    (kept,) = (tmp_path / "cache").iterdir()
-    largest = max((p for p in kept.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    (folder,) = (tmp_path / "cache").iterdir()
+    largest = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     largest.write_bytes(b"damaged")
     assert open_classifier(config).fingerprint == first.fingerprint
     assert len(calls) == 2
