@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gaxjax.ax import AxEngine
+from gaxjax.ax import AxEngine, what_to_know
 from gaxjax.common import own_numbers
 from gaxjax.config import (
     AxConfig,
@@ -140,7 +140,8 @@ def attribute(
         image_shape=pixels.shape[1:],
         image_dtype=pixels.dtype,
     )
-    _warn(doubts)
+    graph = classifier.graph
+    _warn(doubts if graph is None else (*doubts, *what_to_know(config, graph)))
     found: dict[tuple[Any, Any, Any], list[Solution]] = {}
     for solutions in worker.run(_batches(pixels, classes, worker.batch_size)):
         for solution in solutions:

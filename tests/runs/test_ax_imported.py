@@ -1,8 +1,10 @@
 """AX over an image set with an imported network: notes, rows, and what makes two runs the same."""
 
+import numpy as np
 import pytest
 from attention_net import CLASSES, SIZE, AttentionNet
 
+import gaxjax
 from converters.exported import import_module
 from gaxjax.common.errors import UserError
 from gaxjax.config.inputs import DataConfig, ModelConfig
@@ -46,3 +48,11 @@ def test_rows_tell_the_gap_and_the_command_what_was_left_plain(classifier, tmp_p
     assert "deep lift curves" not in identity
     with pytest.raises(UserError, match="deep lift curves"):
         run_ax(config(deep_lift_curves="all"), tmp_path / "run", classifier=classifier)
+
+
+def test_a_notebook_is_warned_of_what_was_left_plain(classifier):
+    pixels = np.random.default_rng(0).random((2, SIZE, SIZE, 3), np.float32)
+    ax = AxConfig(methods=("deep_lift",), operation="sum")
+    with pytest.warns(UserWarning, match="deep_lift leaves 1 gelu and 1 relu6"):
+        found = gaxjax.attribute(classifier, pixels, np.zeros(2, int), ax)
+    assert len(found["deep_lift", None, "sum"]) == 2
