@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -212,3 +214,23 @@ def test_a_decoding_that_is_none_is_refused(decoding, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(UserError, match=r"interpolation|resize-size|crop_pct"):
         metadata(decoding=decoding)
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules.update(dict.fromkeys(("torch", "torchvision", "timm", "captum", "safetensors")))
+import numpy as np
+import gaxjax
+pixels = np.random.default_rng(0).random((2, 12, 12, 3), np.float32)
+config = gaxjax.GaxConfig(max_steps=2, include_misclassified=True)
+print(len(gaxjax.explain(sys.argv[1], pixels, np.zeros(2, int), config)))
+ax = gaxjax.AxConfig(methods=("saliency", "layer_grad_cam"), layers=("b",), operation="sum")
+print(len(gaxjax.attribute(sys.argv[1], pixels, np.zeros(2, int), ax)))
+"""
+
+
+def test_an_imported_checkpoint_runs_where_torch_is_missing(tmp_path):
+    checkpoint.save(tmp_path / "m.ckpt", network(channels=8), metadata())
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "m.ckpt")]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert ran.stdout.split() == ["2", "2"], ran.stderr
