@@ -295,3 +295,11 @@ def floating_first(name):
     import torch
 
     return lambda x: getattr(torch.ops.aten, name)(x.double())
+
+
+@pytest.mark.parametrize("name", ["gelu", "mish"])
+def test_the_gradient_keeps_bfloat16_features_and_no_float32(name):
+    x = jnp.ones((4, 8), jnp.bfloat16)
+    _, backward = jax.vjp(lambda x: OPERATIONS[name](tensor(x)).array, x)
+    kept = [leaf.dtype for leaf in jax.tree.leaves(backward)]
+    assert kept == [jnp.bfloat16]
