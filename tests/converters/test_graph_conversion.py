@@ -234,6 +234,7 @@ def test_a_name_with_weights_is_the_file_under_that_name(tmp_path, monkeypatch):
     assert calls == [(str(tmp_path / "w.pth"), "resnet18")]
 
 
+@pytest.mark.slow
 def test_a_folders_own_word_counts(tmp_path):
     import timm
     from safetensors.torch import save_file

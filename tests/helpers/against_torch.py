@@ -2,20 +2,21 @@
 
 import operator
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 from hypothesis import strategies as st
 
 from gaxjax.models.graph.operations import OPERATIONS
 from gaxjax.models.graph.tensor import Tensor
 
-__all__ = ["SEEDS", "Stored", "agree", "entered", "normal", "shapes", "stays_bfloat16"]
+__all__ = ["SEEDS", "Stored", "agree", "entered", "normal", "ordinary", "shapes", "stays_bfloat16"]
 
 TOLERANCE = 1e-12
 """Of the largest number of an array: what float64 leaves of the order of summation."""
@@ -24,6 +25,86 @@ _QUICK = {"xla_backend_optimization_level": 0}
 """Compiled in a third of the time; what is compared is small."""
 
 SEEDS = st.integers(0, 2**32 - 1)
+
+IN_NETWORKS = frozenset(
+    [
+        "_unsafe_view",
+        "adaptive_avg_pool2d",
+        "add",
+        "addcmul",
+        "amax",
+        "avg_pool1d",
+        "avg_pool2d",
+        "batch_norm",
+        "cat",
+        "clamp_min",
+        "col2im",
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose2d",
+        "copy",
+        "div",
+        "einsum",
+        "eq",
+        "expand",
+        "fill",
+        "gelu",
+        "getitem",
+        "group_norm",
+        "hardsigmoid",
+        "hardswish",
+        "hardtanh",
+        "im2col",
+        "index",
+        "layer_norm",
+        "leaky_relu",
+        "linalg_vector_norm",
+        "linear",
+        "lstm",
+        "masked_fill",
+        "matmul",
+        "max.dim",
+        "max_pool2d",
+        "mean",
+        "mul",
+        "ne",
+        "neg",
+        "new_zeros",
+        "pad",
+        "permute",
+        "pow",
+        "relu",
+        "repeat_interleave",
+        "roll",
+        "rsqrt",
+        "scaled_dot_product_attention",
+        "select",
+        "sigmoid",
+        "silu",
+        "slice",
+        "slice_scatter",
+        "softmax",
+        "split",
+        "split_with_sizes",
+        "square",
+        "squeeze",
+        "stack",
+        "sub",
+        "sum",
+        "tanh",
+        "transpose",
+        "type_as",
+        "unbind",
+        "unfold",
+        "unsqueeze",
+        "upsample_bicubic2d",
+        "upsample_bilinear2d",
+        "upsample_nearest2d",
+        "view",
+    ]
+)
+"""What the networks of docs/networks.md are made of."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +128,14 @@ def normal(shape: tuple[int, ...], seed: int) -> np.ndarray:
 def entered(module: Any) -> set[str]:
     """Return the names that a file entered into the table of operations."""
     return {name for name, made in OPERATIONS.items() if made.__module__ == module.__name__}
+
+
+def ordinary(names: Iterable[str]) -> list[Any]:
+    """Return names of operations to be tested, in order; slowly those that are seldom met."""
+    return [
+        name if name in IN_NETWORKS else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(names)
+    ]
 
 
 def agree(

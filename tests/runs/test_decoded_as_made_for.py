@@ -101,6 +101,7 @@ def test_what_is_given_is_taken_and_not_told(model, data, tmp_path):
     assert stored["resize_size"] == 12
 
 
+@pytest.mark.slow
 def test_ax_resolves_likewise(model, data, tmp_path):
     said: list[str] = []
     images, named = DataConfig(data=str(data), size=8), ModelConfig(model=str(model))

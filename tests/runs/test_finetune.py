@@ -275,6 +275,7 @@ def test_dropout_differs_by_iteration_and_seed_and_rests_in_predictions():
 # --- Where it starts -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_given_weights_fill_the_backbone_and_not_the_head(tmp_path, xray):
     given = models.build("small_resnet", num_classes=7, rngs=nnx.Rngs(5))
     metadata = checkpoint.CheckpointMetadata(architecture="small_resnet", num_classes=7)
