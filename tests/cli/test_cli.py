@@ -284,6 +284,7 @@ def test_the_version_is_told(capsys):
     assert capsys.readouterr().out.startswith("gaxjax 0.")
 
 
+@pytest.mark.slow
 def test_an_interruption_that_got_lost_still_stops_the_run(capsys, model, tmp_path, monkeypatch):
     from gaxjax.common import interruption
     from gaxjax.runs import shell as run

@@ -89,7 +89,10 @@ def test_images_and_kernels_may_both_be_mapped():
         np.testing.assert_allclose(one, direct(x[:, 0], kernel), atol=1e-4)
 
 
-@pytest.mark.parametrize(("channels", "size"), [(64, 16), (256, 16), (512, 8)])
+@pytest.mark.parametrize(
+    ("channels", "size"),
+    [(64, 16), (256, 16), pytest.param(512, 8, marks=pytest.mark.slow)],
+)
 def test_a_float32_result_is_five_millionths_off(channels, size):
     """Measured: 1.9e-6 to 3.3e-6 of the largest; direct convolution 0.4e-6 to 0.9e-6."""
     x = jnp.maximum(drawn(4, size, size, channels), 0)
@@ -103,7 +106,9 @@ def test_a_float32_result_is_five_millionths_off(channels, size):
     assert error < 5e-6
 
 
-@pytest.mark.parametrize(("channels", "size"), [(48, 15), (512, 4)])
+@pytest.mark.parametrize(
+    ("channels", "size"), [(48, 15), pytest.param(512, 4, marks=pytest.mark.slow)]
+)
 def test_neighbours_change_no_bit_of_an_image(channels, size):
     x = drawn(16, size, size, channels)
     kernel = jnp.asarray(transformed_kernel(np.asarray(drawn(3, 3, channels, channels))))

@@ -109,18 +109,10 @@ def curve_in_float64(classifier, image, label, config):
         weights = optax.apply_updates(weights, updates)
 
 
-ORDINARY = {
-    ("sum", "normalized", False),
-    ("sum", "raw", True),
-    ("sum", "released", False),
-    ("mult", "normalized", True),
-}
-
-
 @pytest.mark.parametrize(
     ("operation", "space", "bias"),
     [
-        pytest.param(*case, marks=[] if case in ORDINARY else pytest.mark.slow)
+        pytest.param(*case, marks=[] if case in FAST else pytest.mark.slow)
         for case in itertools.product(
             ("sum", "mult"), ("normalized", "raw", "released"), (False, True)
         )

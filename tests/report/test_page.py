@@ -164,6 +164,7 @@ def test_without_its_images_a_run_is_reported_with_placeholders(change, tmp_path
     assert pictures["heatmaps"]
 
 
+@pytest.mark.slow
 def test_moved_images_are_shown_from_where_they_are(tmp_path):
     data = stored_runs.image_folder(tmp_path / "d", 12)
     run = stored_runs.gax_run(tmp_path / "run", data)
@@ -341,6 +342,7 @@ def test_a_run_of_nothing_but_unreadable_images_is_reported(data, tmp_path):
     assert write_report([run], tmp_path / "r.html").num_figures == 0
 
 
+@pytest.mark.slow
 def test_one_run_given_as_two_names_or_two_runs_of_one_name(gax, ax, tmp_path):
     with pytest.raises(UserError, match="given twice"):
         open_runs((gax, gax.parent / "." / gax.name))
