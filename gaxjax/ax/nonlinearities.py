@@ -39,6 +39,9 @@ class _Linear(ops.BackwardRules):
     ) -> Array:
         return _zeros(super().image_convolution, x, kernel, stride, padding)
 
+    def grouped_convolution(self, x: Array, kernel: Array, settings: Any, groups: int) -> Array:
+        return _zeros(super().grouped_convolution, x, kernel, settings, groups)
+
 
 def _zeros(operation: Callable[..., Array], x: Array, *arguments: Any) -> Array:
     """Return zeros in the shape of the operation's result, which is not traced into the network."""

@@ -8,6 +8,7 @@ far edge first at stride 2, and torch does not. All arrays are NHWC and keep the
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,12 @@ class BackwardRules:
     def image_convolution(self, x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
         """Convolve an image at a stride: linear, and only its gradient is computed our way."""
         return strided_image_convolution(x, kernel, stride, padding)
+
+    def grouped_convolution(
+        self, x: Array, kernel: Array, settings: tuple[_Pair, Padding, _Pair], groups: int
+    ) -> Array:
+        """Convolve by groups, as `gaxjax.ops.grouped.grouped_convolution`: linear likewise."""
+        return grouped_convolution(x, kernel, settings, groups)
 
 
 @jax.custom_vjp
@@ -186,18 +193,32 @@ def convolution(
     elif plain and (x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]):
         y = _convolution_cell_by_cell(x, kernel, strides, padding)
     elif groups > 1:
-        y = grouped_convolution(x, kernel, (strides, padding, dilation), groups)
+        y = _rules.value.grouped_convolution(x, kernel, (strides, padding, dilation), groups)
     else:
-        y = lax.conv_general_dilated(
-            x,
-            kernel,
+        by_xla = partial(
+            lax.conv_general_dilated,
             window_strides=strides,
             padding=padding,
             rhs_dilation=dilation,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
+        if kernel.shape[:2] == (1, 1) and not np.any(padding):
+            y = lax.platform_dependent(
+                x, kernel, cpu=partial(_pointwise_product, strides=strides), default=by_xla
+            )
+        else:
+            y = by_xla(x, kernel)
     y = _not_empty(y, x)
     return y if bias is None else y + bias
+
+
+def _pointwise_product(x: Array, kernel: Array, *, strides: tuple[int, int]) -> Array:
+    """Convolve by a 1 × 1 kernel as a matrix product.
+
+    On a CPU it takes half the time of XLA's convolution or less: with the input gradient of four
+    112 × 112 × 16 by 96 channels 2.5 against 6.5 ms, of 7 × 7 × 960 by 160 0.5 against 0.8 ms.
+    """
+    return x[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
 
 
 def _convolution_cell_by_cell(

@@ -11,7 +11,10 @@ from pool_net import CLASSES, IMAGES, NETWORK, SIZE, pool_net
 
 from gaxjax.ax.layers import first_convolution, tap
 from gaxjax.ax.methods import attributions, divide_by_max_abs
+from gaxjax.ax.nonlinearities import check_nonlinearities
 from gaxjax.ax.rules import Deconvolution, GuidedBackprop, Recorder, Rescale
+from gaxjax.config import METHODS
+from gaxjax.models import abstract
 from gaxjax.models.layers import flatten, run
 from gaxjax.ops import operations as ops
 
@@ -143,3 +146,11 @@ def test_layers_are_named_by_where_they_stand():
     np.testing.assert_array_equal(outputs["features"], outputs["features.4"])
     assert outputs["features.0"].shape == (7, 12, 12, 6)
     np.testing.assert_array_equal(outputs["features.0"], NETWORK.features[0](jnp.asarray(IMAGES)))
+
+
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "resnet50"])
+def test_convolutions_of_any_form_are_no_strange_nonlinearities(name):
+    graph, shapes = nnx.split(abstract(name, num_classes=5))
+    network = nnx.merge(graph, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes))
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    check_nonlinearities(network, image, METHODS)  # raises where it finds one

@@ -26,6 +26,7 @@ from gaxjax.reference.captum_engine import CaptumEngine
 from gaxjax.reference.torch_classifier import TorchClassifier
 from gaxjax.reference.torch_graph import TorchGraph
 
+torch.manual_seed(0)
 IMPORTED = import_module(AttentionNet(), size=SIZE)
 GRAPH = IMPORTED.graph
 IMAGES = np.random.default_rng(0).uniform(size=(3, SIZE, SIZE, 3)).astype(np.float32)
