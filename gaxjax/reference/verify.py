@@ -295,6 +295,9 @@ def _open_data(run: Run, data: str | None, num_classes: int) -> tuple[DataConfig
             f"{there[:16]} there, {images.name} {here[:16]} here ({config.data}); "
             "give the run's own by --data"
         )
+    if run.config.first_correct is not None:  # the run ended with the n-th that was correct
+        count = run.header["data"]["num_images"]
+        images = dataclasses.replace(images, records=images.records[:count])
     return config, images
 
 

@@ -183,6 +183,13 @@ def test_a_run_with_misclassified_and_unreadable_images_passes(model, tmp_path):
     assert verification.num_heatmaps == 20 - outcomes["misclassified"]
 
 
+def test_a_run_that_ended_at_the_nth_correct_image_passes(model, tmp_path):
+    config = dataclasses.replace(gax_config(model, num_images=60), first_correct=2)
+    run = run_gax(config, tmp_path / "run").output
+    assert len(rows_of(run)) < 60
+    assert verify_run(run).passed
+
+
 def test_an_unfinished_run_passes_with_what_it_has(copy):
     for part in part_paths(copy)[1:]:
         part.unlink()
