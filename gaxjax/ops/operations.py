@@ -38,6 +38,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _Pair = tuple[int, int]
 
+_MANY_CELLS = 64  # with fewer, a product's bits change with the images beside an image (49 did)
 _FEW_CHANNELS = 4  # images, not features: only a network's first layer
 
 
@@ -202,7 +203,8 @@ def convolution(
             rhs_dilation=dilation,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        if kernel.shape[:2] == (1, 1) and not np.any(padding):
+        cells = -(-x.shape[1] // strides[0]) * -(-x.shape[2] // strides[1])
+        if kernel.shape[:2] == (1, 1) and not np.any(padding) and cells >= _MANY_CELLS:
             y = lax.platform_dependent(
                 x, kernel, cpu=partial(_pointwise_product, strides=strides), default=by_xla
             )

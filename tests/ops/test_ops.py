@@ -238,3 +238,14 @@ def test_features_too_small_for_a_window_are_an_error(strides):
         ops.max_pool(small, window=(3, 3), strides=strides)
     with pytest.raises(ValueError, match="2 × 5"):
         ops.convolution(small, jnp.ones((3, 3, 3, 4)), strides=strides)
+
+
+@pytest.mark.parametrize(("side", "channels"), [(7, 960), (8, 1024), (14, 576)])
+def test_a_pointwise_convolution_gives_an_image_the_same_bits_in_any_batch(side, channels):
+    x = jax.random.normal(jax.random.key(0), (8, side, side, channels))
+    kernel = jax.random.normal(jax.random.key(1), (1, 1, channels, 160))
+    convolve = jax.jit(ops.convolution)
+    together = np.asarray(convolve(x, kernel))
+    for first, count in ((0, 1), (3, 2), (4, 4)):
+        alone = convolve(x[first : first + count], kernel)
+        np.testing.assert_array_equal(alone, together[first : first + count])
