@@ -12,7 +12,7 @@ from converters.bijection import convert_state_dict, guess_architecture, head_of
 from converters.digest import weights_sha256
 from converters.normalization import class_names_of, normalization_of
 from converters.own_logits import OwnLogits, logits_of_module, normalised, prove, read_reference
-from converters.parity import check_parity, parity_report
+from converters.parity import check_parity, parity_report, require_room_for_proof
 from converters.shards import file_of
 from converters.state_dict import read_weights, weights_of
 from converters.torch_weights import TorchWeights
@@ -25,14 +25,12 @@ from converters.torchvision_weights import (
     published_file,
 )
 from converters.variants import what_shares_keys
-from gaxjax.common import UserError, host_free_bytes, require_memory
+from gaxjax.common import UserError
 from gaxjax.config import Triple
 from gaxjax.models import (
     CheckpointMetadata,
-    as_classifier,
     checkpoint,
     fold_batch_norm,
-    gradient_bytes,
 )
 
 __all__ = ["OtherNetwork", "convert_family"]
@@ -137,13 +135,7 @@ def convert_family(
         source=origin["source"],
         source_sha256=origin.get("source_sha256", ""),
     )
-    side_by_side, shape = 2, (input_size, input_size, 3)
-    require_memory(
-        side_by_side * gradient_bytes(as_classifier(model, num_classes=num_classes), shape),
-        host_free_bytes(),
-        f"--input-size {input_size}",
-        "give a smaller one: the proof against torch computes images of that size",
-    )
+    require_room_for_proof(model, num_classes, input_size)
     parity = parity_report(
         model,
         state_dict,

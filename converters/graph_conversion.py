@@ -14,15 +14,12 @@ from converters.logits_module import logits_of
 from converters.normalization import class_names_of, normalization_of
 from converters.own_logits import prove as proven_by
 from converters.own_logits import read_reference
-from converters.parity import check_parity, module_parity
+from converters.parity import check_parity, module_parity, require_room_for_proof
 from converters.torch_module import TorchSource, open_source
-from gaxjax.common import host_free_bytes, require_memory
 from gaxjax.config import Triple
 from gaxjax.models import (
     CheckpointMetadata,
     GraphNetwork,
-    as_classifier,
-    gradient_bytes,
 )
 
 __all__ = ["GraphConversion", "convert_to_graph"]
@@ -125,12 +122,7 @@ def convert_to_graph(
     )
     parity: dict[str, Any] = {}
     if prove:
-        require_memory(
-            2 * gradient_bytes(as_classifier(network, num_classes=num_classes), (size, size, 3)),
-            host_free_bytes(),
-            f"--input-size {size}",
-            "give a smaller one: the proof against torch computes images of that size",
-        )
+        require_room_for_proof(network, num_classes, size)
         parity = {"against": opened.spoken} | module_parity(
             network, theirs, num_classes=num_classes, mean=mean, std=std, size=size
         )

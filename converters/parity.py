@@ -10,9 +10,10 @@ import torch
 from flax import nnx
 
 from converters.torch_models import torch_model
-from gaxjax.models import fold_batch_norm
+from gaxjax.common import host_free_bytes, require_memory
+from gaxjax.models import as_classifier, fold_batch_norm, gradient_bytes
 
-__all__ = ["check_parity", "module_parity", "parity_report"]
+__all__ = ["check_parity", "module_parity", "parity_report", "require_room_for_proof"]
 
 _MAX_LOGIT_DIFFERENCE = 1e-3
 """Relative; float32 rounding stays a hundred times below it, a wrong conversion far above."""
@@ -27,13 +28,7 @@ def parity_report(
     *,
     num_classes: int,
     head_bias: bool = True,
-    mean: tuple[float, float, float] | None = None,
-    std: tuple[float, float, float] | None = None,
-    size: int = 256,
-    num_images: int = 2,
-    seed: int = 0,
-    dtype: Literal["float32", "float64"] = "float32",
-    forms: tuple[str, ...] = ("unfolded", "folded"),
+    **settings: Any,
 ) -> dict[str, Any]:
     """Compare ``model`` with torch's on the same random images, at highest matmul precision.
 
@@ -46,14 +41,7 @@ def parity_report(
         architecture: A name of `gaxjax.models.architectures`.
         num_classes: Length of the logits.
         head_bias: Whether the last layer has a bias.
-        mean: RGB mean of the normalisation, or None.
-        std: RGB standard deviation, likewise.
-        size: Height and width of the images, in pixels.
-        num_images: How many images.
-        seed: Seed of images and projection.
-        dtype: Arithmetic of both sides.
-        forms: ``unfolded``: the model as given. ``folded``: with batch norm folded, as the engine
-            uses it.
+        settings: ``mean``, ``std``, ``size`` and others, as for `module_parity`.
 
     Returns:
         JSON values: the settings, and under each of ``forms``, for ``logits`` and
@@ -64,18 +52,8 @@ def parity_report(
         are too rare to meet, so there the gradients agree or the conversion is wrong.
     """
     reference = torch_model(architecture, num_classes, head_bias, state_dict)
-    return {"architecture": architecture} | module_parity(
-        model,
-        reference,
-        num_classes=num_classes,
-        mean=mean,
-        std=std,
-        size=size,
-        num_images=num_images,
-        seed=seed,
-        dtype=dtype,
-        forms=forms,
-    )
+    parity = module_parity(model, reference, num_classes=num_classes, **settings)
+    return {"architecture": architecture} | parity
 
 
 def module_parity(
@@ -91,19 +69,20 @@ def module_parity(
     dtype: Literal["float32", "float64"] = "float32",
     forms: tuple[str, ...] = ("unfolded", "folded"),
 ) -> dict[str, Any]:
-    """Compare ``model`` with a torch module: see `parity_report`, whose settings these are.
+    """Compare ``model`` with a torch module, as `parity_report` does it.
 
     Args:
         model: the converted network, batch norm not folded.
         reference: [B, 3, H, W] → logits [B, C], in eval mode; it is brought to ``dtype``.
         num_classes: length of the logits.
-        mean: as for `parity_report`.
-        std: likewise.
-        size: likewise.
-        num_images: likewise.
-        seed: likewise.
-        dtype: likewise.
-        forms: likewise.
+        mean: RGB mean of the normalisation, or None.
+        std: RGB standard deviation, likewise.
+        size: height and width of the images, in pixels.
+        num_images: how many images.
+        seed: of images and projection.
+        dtype: arithmetic of both sides.
+        forms: ``unfolded``: the model as given. ``folded``: with batch norm folded, as the engine
+            uses it.
     """
     rng = np.random.default_rng(seed)
     images = rng.random((num_images, size, size, 3)).astype(dtype)
@@ -129,6 +108,21 @@ def module_parity(
                 )
             }
     return report
+
+
+def require_room_for_proof(model: nnx.Module, num_classes: int, size: int) -> None:
+    """Refuse images too large for the gradients that a proof computes, two side by side.
+
+    Raises:
+        UserError: they need more than the memory that is free.
+    """
+    classifier = as_classifier(model, num_classes=num_classes)
+    require_memory(
+        2 * gradient_bytes(classifier, (size, size, 3)),
+        host_free_bytes(),
+        f"--input-size {size}",
+        "give a smaller one: the proof against torch computes images of that size",
+    )
 
 
 def check_parity(report: Mapping[str, Any], name: str, against: str) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "check_destination",
     "fingerprint",
     "is_checkpoint",
+    "is_named",
     "load",
     "load_classifier",
     "named_weights",
@@ -233,6 +234,14 @@ def check_destination(path: Path | str) -> None:
 def is_checkpoint(path: Path | str) -> bool:
     """Tell whether ``path`` is a folder that `save` made."""
     return (Path(path) / _DESCRIPTION).is_file()
+
+
+def is_named(path: Path) -> bool:
+    """Tell whether a path that a user named is read as a checkpoint: whole, damaged or empty.
+
+    A folder with a config.json is torch weights, as timm saves them.
+    """
+    return is_checkpoint(path) or (path.is_dir() and not (path / "config.json").exists())
 
 
 def read_parity(path: Path | str) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from torch import nn
 
 import converters
 from converters import (
+    PublishedWeights,
     download,
     find_weights,
     import_module,
@@ -116,12 +117,12 @@ def open_torch_classifier(config: ModelConfig, weights: Path | None = None) -> T
         'weights of model.ckpt, converted back'
     """
     path = path_to_read(config.model, "--model")
-    if checkpoint.is_checkpoint(path) or (path.is_dir() and not (path / "config.json").exists()):
+    if checkpoint.is_named(path):
         return _from_checkpoint(path, config, weights)
     if way_of(config.model, config.architecture) == "graph":
         kept = kept_conversion(config)
         model, metadata = checkpoint.load(kept)
-        own = (config.mean, config.std) if config.mean else (metadata.mean, metadata.std)
+        own = _normalization(config, metadata)
         file = weights or (path if path.exists() else None)
         assert isinstance(model, GraphNetwork)
         return _imported(kept, model, metadata, own, file, original=True)
@@ -135,7 +136,7 @@ def open_torch_classifier(config: ModelConfig, weights: Path | None = None) -> T
         # torchvision's files carry the start of their SHA-256 in their name.
         prefix = Path(published.url).stem.rpartition("-")[2]
         _refuse_another(weights, prefix, published.name)
-    own = (config.mean, config.std) if config.mean else (published.mean, published.std)
+    own = _normalization(config, published)
     named = replace(config, architecture=published.architecture, mean=own[0], std=own[1])
     return _from_file(weights or download(published), named)
 
@@ -160,10 +161,17 @@ def flax_fingerprint(classifier: TorchClassifier) -> str:
     ).fingerprint
 
 
+def _normalization(
+    config: ModelConfig, declared: CheckpointMetadata | PublishedWeights
+) -> tuple[Any, Any]:
+    """Return mean and std: as they were given, else as they are declared."""
+    return (config.mean, config.std) if config.mean else (declared.mean, declared.std)
+
+
 def _from_checkpoint(path: Path, config: ModelConfig, weights: Path | None) -> TorchClassifier:
     config.refuse_file_flags(f"{path} is a checkpoint and")
     model, metadata = checkpoint.load(path)
-    own = (config.mean, config.std) if config.mean else (metadata.mean, metadata.std)
+    own = _normalization(config, metadata)
     if isinstance(model, GraphNetwork):
         return _imported(path, model, metadata, own, weights)
     if weights is not None:

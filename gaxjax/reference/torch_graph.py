@@ -137,13 +137,8 @@ class TorchGraph(nn.Module):
         Raises:
             UserError: images of another size than the graph's.
         """
-        channels, height, width = self.graph.image
-        if images.shape[2:] != (height, width):
-            raise UserError(
-                f"this network was imported for images of {height} × {width}, and got "
-                f"{images.shape[2]} × {images.shape[3]}"
-            )
-        if channels == 1:  # a grey network: of an image with equal channels, any of them
+        self.graph.require_size(images.shape[2], images.shape[3])
+        if self.graph.image[0] == 1:  # a grey network: of an image with equal channels, any of them
             images = images.mean(1, keepdim=True)
         values: dict[str, list[Any]] = {IMAGE: list(images.split(1))}
         for node in self.graph.nodes:

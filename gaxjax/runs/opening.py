@@ -41,7 +41,7 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
         UserError: no such model, one that does not convert, or torch is missing for it.
     """
     path = path_to_read(config.model, "--model")
-    if checkpoint.is_checkpoint(path) or (path.is_dir() and not (path / "config.json").exists()):
+    if checkpoint.is_named(path):
         config.refuse_file_flags(f"{path} is a checkpoint and")
         return load_classifier(path, fold=fold, mean=config.mean, std=config.std)
     refuse_foreign_converters()

@@ -6,10 +6,12 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
+
+from gaxjax.common import UserError
 
 __all__ = ["IMAGE", "Graph", "Node", "Value", "Weight", "leaves", "replaced"]
 
@@ -103,18 +105,17 @@ class Graph:
     @cached_property
     def users(self) -> dict[str, tuple[Node, ...]]:
         """By node, those that take its value, once each; the logits' node may have none."""
-        found: dict[str, list[Node]] = {}
-        for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
-                found.setdefault(name, []).append(node)
-        return {name: tuple(nodes) for name, nodes in found.items()}
+        return self._takers(lambda node: node.inputs)
 
     @cached_property
     def weight_users(self) -> dict[str, tuple[Node, ...]]:
         """By weight, the nodes that take it, once each."""
+        return self._takers(lambda node: node.weights)
+
+    def _takers(self, taken: Callable[[Node], Iterable[str]]) -> dict[str, tuple[Node, ...]]:
         found: dict[str, list[Node]] = {}
         for node in self.nodes:
-            for name in dict.fromkeys(node.weights):
+            for name in dict.fromkeys(taken(node)):
                 found.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
 
@@ -122,6 +123,18 @@ class Graph:
     def weights(self) -> tuple[str, ...]:
         """The names of all weights, in the order of their first use."""
         return tuple(dict.fromkeys(name for node in self.nodes for name in node.weights))
+
+    def require_size(self, height: int, width: int) -> None:
+        """Refuse images of another size than the graph's.
+
+        Raises:
+            UserError: names both.
+        """
+        if (height, width) != self.image[1:]:
+            raise UserError(
+                f"this network was imported for images of {self.image[1]} × {self.image[2]}, and "
+                f"got {height} × {width}"
+            )
 
     def to_json(self) -> str:
         """Return the graph as JSON; `from_json` is the inverse."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from gaxjax.models.graph.promotion import cast
 from gaxjax.models.graph.table import operation
@@ -79,7 +78,7 @@ def _to(x: Tensor, *others: Any, dtype: Any = None, **_: Any) -> Tensor:
             dtype = other.dtype
         elif _is_type(other):
             dtype = other
-    return x.like(_typed(x.array, dtype))
+    return x.like(cast(x.array, dtype))
 
 
 def _is_type(value: Any) -> bool:
@@ -87,7 +86,3 @@ def _is_type(value: Any) -> bool:
         return isinstance(value, str) and bool(jnp.dtype(value))
     except TypeError:  # a device
         return False
-
-
-def _typed(x: Array, dtype: Any) -> Array:
-    return cast(x, dtype)

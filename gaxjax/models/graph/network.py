@@ -65,18 +65,13 @@ class GraphNetwork(nnx.Module):
         Raises:
             UserError: no such layer; an image of another size than the graph's.
         """
-        channels, height, width = self.graph.image
-        if image.shape[1:3] != (height, width):
-            raise UserError(
-                f"this network was imported for images of {height} × {width}, and got "
-                f"{image.shape[1]} × {image.shape[2]}"
-            )
+        self.graph.require_size(image.shape[1], image.shape[2])
         tapped: dict[str, list[str]] = {}
         for layer in probes or {}:
             if layer not in self.graph.layers:
                 raise UserError(f"no layer {layer!r}{nearest(layer, self.graph.layers)}")
             tapped.setdefault(self.graph.layers[layer], []).append(layer)
-        if channels == 1:  # a grey network: of an image with equal channels, any of them
+        if self.graph.image[0] == 1:  # a grey network: of an image with equal channels, any of them
             image = image.mean(axis=-1, keepdims=True)
         values: dict[str, Any] = {IMAGE: of_last(image)}
         outputs: dict[str, Array] = {}

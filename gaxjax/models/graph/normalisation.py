@@ -8,15 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from gaxjax.models.graph.promotion import wide
 from gaxjax.models.graph.table import operation
 from gaxjax.models.graph.tensor import Tensor, aligned, of_last, without
 
 __all__ = ["wide"]
-
-
-def wide(x: Array) -> Array:
-    """Return an array in at least float32."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _along(function: Callable[..., Array], x: Tensor, dim: int) -> Tensor:

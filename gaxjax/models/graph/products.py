@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from gaxjax.models.graph.normalisation import wide
+from gaxjax.models.graph.promotion import wide
 from gaxjax.models.graph.table import operation
 from gaxjax.models.graph.tensor import Tensor, tensor, without
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-__all__ = ["cast", "floating", "magnitude"]
+__all__ = ["cast", "floating", "magnitude", "wide"]
 
 
 def floating(x: Any) -> Any:
@@ -40,3 +40,8 @@ def cast(x: Array, dtype: Any) -> Array:
 def magnitude(x: Array) -> Array:
     """Return ``|x|`` with torch's derivative at 0, which is 0; JAX's is 1."""
     return x * lax.stop_gradient(jnp.sign(x))
+
+
+def wide(x: Array) -> Array:
+    """Return an array in at least float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gaxjax.models.graph.promotion import cast, floating, magnitude
+from gaxjax.models.graph.promotion import cast, floating, magnitude, wide
 from gaxjax.models.graph.table import operation
 from gaxjax.models.graph.tensor import Tensor, reduction, tensor, without
 
@@ -21,10 +21,6 @@ Dims = int | Sequence[int] | None
 _Number = int | float
 
 
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def _reduced(
     function: Callable[..., Array], x: Tensor, dim: Dims, keepdim: bool, dtype: Any = None
 ) -> Tensor:
@@ -32,7 +28,7 @@ def _reduced(
     array = cast(x.array, dtype)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return reduction(function)(x.like(array), dim, keepdim)
-    y = reduction(function)(x.like(_wide(array)), dim, keepdim)
+    y = reduction(function)(x.like(wide(array)), dim, keepdim)
     return y.like(y.array.astype(array.dtype))
 
 
@@ -145,7 +141,7 @@ def _cumsum(x: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
         return x.like(array)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return x.like(jnp.cumsum(array, x.axis(dim)))
-    return x.like(jnp.cumsum(_wide(array), x.axis(dim)).astype(array.dtype))
+    return x.like(jnp.cumsum(wide(array), x.axis(dim)).astype(array.dtype))
 
 
 # ---- spread
@@ -162,46 +158,34 @@ def _spread(
     def variance(v: Array, axis: Any, keepdims: bool) -> Array:
         return jnp.var(v, axis, ddof=less, keepdims=keepdims)
 
-    return reduction(variance)(x.like(_wide(x.array)), dim, keepdim), dim
+    return reduction(variance)(x.like(wide(x.array)), dim, keepdim), dim
 
 
-@operation("var")
-def _var(
-    x: Tensor,
-    dim: Any = None,
-    unbiased: bool = True,
-    keepdim: bool = False,
-    *,
-    correction: int | None = None,
-) -> Tensor:
-    y, _ = _spread(x, dim, unbiased, keepdim, correction)
+def _spread_as(finish: Callable[[Tensor, Tensor, Dims, bool], Any]) -> Callable[..., Any]:
+    """Return an operation: what ``finish`` makes of x, its variance, the axes and ``keepdim``."""
+
+    def call(
+        x: Tensor,
+        dim: Any = None,
+        unbiased: bool = True,
+        keepdim: bool = False,
+        *,
+        correction: int | None = None,
+    ) -> Any:
+        return finish(x, *_spread(x, dim, unbiased, keepdim, correction), keepdim)
+
+    return call
+
+
+def _typed_as(x: Tensor, y: Tensor) -> Tensor:
     return y.like(y.array.astype(x.dtype))
 
 
-@operation("std")
-def _std(
-    x: Tensor,
-    dim: Any = None,
-    unbiased: bool = True,
-    keepdim: bool = False,
-    *,
-    correction: int | None = None,
-) -> Tensor:
-    y, _ = _spread(x, dim, unbiased, keepdim, correction)
-    return y.like(_root(y.array).astype(x.dtype))
-
-
-@operation("var_mean")
-def _var_mean(
-    x: Tensor,
-    dim: Any = None,
-    unbiased: bool = True,
-    keepdim: bool = False,
-    *,
-    correction: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    y, dims = _spread(x, dim, unbiased, keepdim, correction)
-    return y.like(y.array.astype(x.dtype)), _mean(x, dims, keepdim)
+operation("var")(_spread_as(lambda x, y, dims, keepdim: _typed_as(x, y)))
+operation("std")(_spread_as(lambda x, y, dims, keepdim: _typed_as(x, y.like(_root(y.array)))))
+operation("var_mean")(
+    _spread_as(lambda x, y, dims, keepdim: (_typed_as(x, y), _mean(x, dims, keepdim)))
+)
 
 
 def _root(x: Array) -> Array:
