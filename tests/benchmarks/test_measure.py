@@ -5,7 +5,6 @@ import json
 import signal
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import psutil
