@@ -52,9 +52,9 @@ def reason(row: Row) -> str:
         return ""
     rest = _worst(row.get("float64_throughout", row["float64"]))
     if rest > EXACT:
-        turned = _worst(row.get("channels_last", row["float64"]))
-        if turned <= EXACT:
-            return f"torch contradicts itself: {turned:.1e} from it with the image channels last"
+        twice = _worst(row.get("of_two_images", row["float64"]))
+        if twice <= EXACT:
+            return f"torch contradicts itself: {twice:.1e} from it with the image twice in a batch"
         rounding = _worst(row.get("one_rounding", {"logits": 0.0}))
         if rest <= _ROUNDINGS * rounding:
             return f"torch's own numbers move by {rounding:.1e} if each pixel does by one rounding"

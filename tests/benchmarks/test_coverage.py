@@ -53,7 +53,7 @@ def test_a_network_that_magnifies_roundings_is_told_apart():
 def test_a_torch_that_contradicts_itself_is_named():
     found = row("timm:x", 1.3, float64_throughout={"logits": 1e-15, "gradient": 1.3})
     assert reason(found) == "unexplained"
-    turned = found | {"channels_last": {"logits": 1e-15, "gradient": 2e-15}}
+    turned = found | {"of_two_images": {"logits": 1e-15, "gradient": 2e-15}}
     assert reason(turned).startswith("torch contradicts itself: 2.0e-15")
 
 

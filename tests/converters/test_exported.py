@@ -126,6 +126,25 @@ def test_the_module_stays_as_it_was():
     assert np.abs(imported.weights["3.1.weight"]).max() > 0
 
 
+def test_a_table_made_at_the_first_run_is_part_of_the_network():
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("table", torch.zeros(1, 1), persistent=False)
+
+        def forward(self, x):
+            if self.table.shape != x.shape[2:]:
+                self.table = torch.arange(x.shape[2] * x.shape[3] * 1.0).view(x.shape[2:])
+            return pooled(x * self.table)
+
+    module = nn.Sequential(Positions())
+    table = module[0].table
+    imported = import_module(module, size=SIZE)
+    assert module[0].table is table
+    assert torch.equal(table, torch.zeros(1, 1))
+    agrees(module, imported)
+
+
 def test_a_refused_module_stays_as_it_was_too():
     class Counting(nn.Module):
         def __init__(self):
