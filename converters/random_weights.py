@@ -1,4 +1,4 @@
-"""Random weights for torchvision's classifiers, with batch norms that would show a wrong rule."""
+"""Random weights for every architecture, with batch norms that would show a wrong rule."""
 
 import numpy as np
 import torch
@@ -6,7 +6,6 @@ import torchvision
 from torch import nn
 
 from converters.torch_models import SmallResNet
-from gaxjax.models import architectures
 
 
 def random_state_dict(
@@ -18,7 +17,7 @@ def random_state_dict(
     stay near 1 through a hundred layers, and then moved at random.
 
     Args:
-        architecture: a name of `gaxjax.models.architectures`, or any of torchvision's classifiers.
+        architecture: a name of `gaxjax.models.architectures`.
         num_classes: length of the logits.
         seed: of the draw.
         size: height and width of the random images.
@@ -34,18 +33,13 @@ def random_state_dict(
     def normal(like: torch.Tensor, std: float) -> torch.Tensor:
         return torch.empty_like(like).normal_(0, std, generator=generator)
 
-    # The families are made of these layers alone; others keep the rest of torchvision's weights.
-    ours = architecture in architectures()
-    with torch.random.fork_rng(devices=[]), torch.device("meta" if ours else "cpu"):
-        torch.manual_seed(seed)
+    with torch.device("meta"):
         model = (
             SmallResNet(num_classes)
             if architecture == "small_resnet"
             else torchvision.models.get_model(architecture, weights=None, num_classes=num_classes)
         )
-    if ours:
-        model.to_empty(device="cpu")
-    model.requires_grad_(False)
+    model.to_empty(device="cpu").requires_grad_(False)
     norms = []
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):

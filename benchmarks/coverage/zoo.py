@@ -51,7 +51,7 @@ TIMM: dict[str, int] = {  # one small member of each family, and its size
             *("legacy_seresnet18", "ecaresnet26t", "resnetv2_50d_gn", "resnetv2_50x1_bit"),
             *("rexnet_100", "rexnetr_200", "selecsls42b", "skresnet18", "starnet_s1"),
             *("swiftformer_xs", "tresnet_m", "vgg11_bn", "ese_vovnet19b_dw", "vovnet39a"),
-            *("resmlp_12_224", "cspdarknet53", "wide_resnet50_2"),
+            *("cspdarknet53", "wide_resnet50_2"),
             *("iformer_t", "starnet_s050", "lcnetv2_small", "efficientvim_m1"),
         ),
         64,
@@ -72,7 +72,13 @@ TIMM: dict[str, int] = {  # one small member of each family, and its size
             *("visformer_tiny", "vit_tiny_patch16_224", "vit_base_patch16_siglip_224"),
             *("vit_small_patch14_reg4_dinov2", "vit_tiny_r_s16_p8_224"),
             *("vit_relpos_small_patch16_224", "samvit_base_patch16_224", "vitamin_small_224"),
-            *("volo_d1_224", "xcit_nano_12_p16_224", "naflexvit_base_patch16_gap", "haloregnetz_b"),
+            *(
+                "volo_d1_224",
+                "xcit_nano_12_p16_224",
+                "naflexvit_base_patch16_gap",
+                "haloregnetz_b",
+                "resmlp_12_224",
+            ),
             *("lowformer_b0", "csatv2", "mobilenetv5_base", "vit_small_patch16_dinov3"),
         ),
         224,
@@ -137,11 +143,11 @@ SETS: dict[str, Any] = {
 }
 
 
-def module_of(model: ZooModel, seed: int = 0) -> nn.Module:
+def module_of(model: ZooModel, seed: int = 0, num_classes: int = CLASSES) -> nn.Module:
     """Build a network in eval mode and float32, with weights none of which is without effect."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return enlivened(_built(model), model.size, seed)
+        return enlivened(_built(model, num_classes), model.size, seed)
 
 
 def enlivened(module: nn.Module, size: int, seed: int = 0) -> nn.Module:
@@ -164,13 +170,13 @@ def enlivened(module: nn.Module, size: int, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
-def _built(model: ZooModel) -> nn.Module:
+def _built(model: ZooModel, num_classes: int) -> nn.Module:
     if model.library == "timm":
         import timm
 
         sized: dict[str, Any] = {"img_size": model.size} if model.name in _RESIZED else {}
         made: nn.Module = timm.create_model(
-            model.name, pretrained=False, num_classes=CLASSES, **sized
+            model.name, pretrained=False, num_classes=num_classes, **sized
         )
         return made
     import torchvision
@@ -178,7 +184,7 @@ def _built(model: ZooModel) -> nn.Module:
     slow = model.name in ("googlenet", "inception_v3")  # by SciPy's truncated normal numbers
     options = {"init_weights": False} if slow else {}
     built: nn.Module = torchvision.models.get_model(
-        model.name, weights=None, num_classes=CLASSES, **options
+        model.name, weights=None, num_classes=num_classes, **options
     )
     return built
 

@@ -28,6 +28,7 @@ _REAL_WEIGHTS = {"squeezenet1_0": "weights/squeezenet1_0_imagenet.pth"}
 _REAL_IMAGES = "data/imagenet_sample"
 _NUM_IMAGES, _FEWER_IMAGES = 512, 64
 _QUICK = ("small_resnet", "resnet34", *_REAL_WEIGHTS)  # to classify all images takes a minute
+_SPREAD_OF_LOGITS = 2.5
 _SEARCHED = 64  # images among which correctly classified ones are looked for
 
 
@@ -126,15 +127,16 @@ def make_problem(folder: Path, model: str, size: int) -> None:
     assert std is not None
     real = data / _REAL_WEIGHTS[model] if data and model in _REAL_WEIGHTS else None
     num_classes = 10 if model == "small_resnet" else 1000
-    state_dict = (
-        read_state_dict(real)
-        if real
-        else random_state_dict(model, num_classes=num_classes, size=min(size, 64))
-    )
+    imported = model not in architectures()
+    if real:
+        state_dict = read_state_dict(real)
+    elif imported:
+        state_dict = _gentle_weights(model, num_classes, size)
+    else:
+        state_dict = random_state_dict(model, num_classes=num_classes, size=min(size, 64))
     torch.save({name: torch.as_tensor(v) for name, v in state_dict.items()}, folder / "weights.pth")
     network = torch_model(model, num_classes, True, state_dict).requires_grad_(False)
     if not (folder / "model.ckpt").exists():
-        imported = model not in architectures()
         metadata = CheckpointMetadata(
             architecture=model,
             num_classes=num_classes,
@@ -186,6 +188,27 @@ def make_problem(folder: Path, model: str, size: int) -> None:
         "image_folder": str((data / _REAL_IMAGES).resolve()) if data else None,
     }
     (folder / "problem.json").write_text(json.dumps(stored, indent=1))
+
+
+def _gentle_weights(model: str, num_classes: int, size: int) -> dict[str, np.ndarray]:
+    """Draw as the library does, and a head whose logits differ among images as trained ones do.
+
+    Weights with a wide spread of their own, as the families have, make an imported network of a
+    hundred layers magnify a rounding, torch's as ours: nobody's scores could be told wrong.
+    """
+    import torch
+
+    from benchmarks.coverage.zoo import ZooModel, module_of
+
+    network = module_of(ZooModel("torchvision", model, size), num_classes=num_classes)
+    head = [each for each in network.modules() if isinstance(each, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        logits = network(torch.randn(8, 3, size, size, generator=generator))
+        scale = _SPREAD_OF_LOGITS / logits.std(0).mean()
+        head.weight *= scale
+        head.bias.copy_(scale * (head.bias - logits.mean(0)))
+    return {name: value.numpy() for name, value in network.state_dict().items()}
 
 
 def _images(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:

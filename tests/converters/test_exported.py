@@ -2,81 +2,30 @@
 
 import copy
 import dataclasses
-import re
 import subprocess
 import sys
 import warnings
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from imported_modules import (
+    SIZE,
+    TOLERANCE,
+    Applied,
+    agrees,
+    convolution,
+    head,
+    operations,
+    pooled,
+    refusal,
+)
 from torch import nn
 
-from converters.exported import Imported, import_module, import_program
-from gaxjax.common import UserError
+from converters.exported import import_module, import_program
 from gaxjax.models import GraphNetwork, Value
-
-SIZE = 8
-TOLERANCE = 1e-5
-"""Relative, in float32; measured 1e-7 to 1e-6."""
-
-
-class Applied(nn.Module):
-    """A function of the image and of modules, as a module."""
-
-    def __init__(self, function: Any, **modules: nn.Module):
-        super().__init__()
-        self.function = function
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, x):
-        """Apply the function."""
-        return self.function(x, **dict(self.named_children()))
-
-
-def convolution(channels: int = 3, width: int = 4) -> nn.Conv2d:
-    torch.manual_seed(0)
-    return nn.Conv2d(channels, width, 3, padding=1)
-
-
-def pooled(x: torch.Tensor) -> torch.Tensor:
-    return x.mean((2, 3))
-
-
-def head(*layers: nn.Module, features: int = 4 * SIZE * SIZE) -> nn.Sequential:
-    torch.manual_seed(1)
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 5))
-
-
-def operations(imported: Imported) -> list[str]:
-    """Return the operations; but for the turn before a flattening, which is of the layout."""
-    turns = "_channels_last"
-    return [node.operation for node in imported.graph.nodes if not node.name.endswith(turns)]
-
-
-def agrees(module: nn.Module, imported: Imported, output: Any = lambda made: made) -> None:
-    """Assert that the graph gives torch's logits on two images."""
-    channels, height, width = imported.graph.image
-    images = np.random.default_rng(0).normal(size=(2, channels, height, width)).astype("f4")
-    with torch.no_grad():
-        resting = copy.deepcopy(module).float().eval()
-        wanted = output(resting(torch.from_numpy(images))).reshape(2, -1).numpy()
-    network = GraphNetwork(imported.graph, imported.weights)
-    with jax.default_matmul_precision("highest"):
-        given = network(jnp.repeat(images.transpose(0, 2, 3, 1), 3 // channels, axis=-1))
-    np.testing.assert_allclose(given, wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max())
-
-
-def refusal(module: nn.Module, **options: Any) -> str:
-    with pytest.raises(UserError) as raised:
-        import_module(module, size=SIZE, **options)
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
 
 
 def test_a_network_is_imported_with_its_weights_layers_and_classes():
@@ -255,100 +204,6 @@ def test_one_logit_becomes_two_where_it_is_said(squeezed):
         lambda z: torch.stack([0 * z.reshape(-1), z.reshape(-1)], dim=1),
     )
     assert "has 5; leave it out" in refusal(nn.Sequential(convolution(), head()), binary=True)
-
-
-def test_control_flow_on_the_image_is_refused_with_its_line(capfd):
-    class Deciding(nn.Module):
-        def forward(self, x):
-            return pooled(x) if x.mean() > 0 else pooled(-x)
-
-    message = refusal(nn.Sequential(convolution(), Deciding()))
-    assert "decides by the image" in message
-    assert re.search(r"at test_exported\.py:\d+ in 1 \(Deciding\)", message)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_random_numbers_are_refused():
-    dropping = Applied(lambda x, conv: pooled(F.dropout(conv(x), 0.5, True)), conv=convolution())
-    message = refusal(dropping)
-    assert "random numbers in eval mode" in message
-    assert "test_exported.py" in message
-    noisy = Applied(lambda x: pooled(x) + torch.rand(3))
-    assert "rand in Applied" in refusal(noisy)
-
-
-def test_statistics_of_the_batch_are_refused():
-    module = nn.Sequential(convolution(), nn.BatchNorm2d(4, track_running_stats=False), head())
-    message = refusal(module)
-    assert "statistics from the batch" in message
-    assert "in 1 (BatchNorm2d)" in message
-
-    class Stubborn(nn.BatchNorm2d):
-        def train(self, mode=True):
-            return super().train(True)
-
-    message = refusal(nn.Sequential(convolution(), Stubborn(4), head()))
-    assert "changes its buffer 1.running_mean" in message
-    assert "in training mode after eval()" in message
-
-
-def test_images_that_are_mixed_are_refused():
-    mixing = Applied(lambda x: pooled(x) - pooled(x).mean(0, keepdim=True) * 0.5)
-    assert "mixes the images of a batch" in refusal(mixing)
-    single = Applied(lambda x, conv: pooled(conv(x)).view(1, 4), conv=convolution())
-    assert "not two at once" in refusal(single)
-
-
-def test_other_inputs_are_refused():
-    class Two(nn.Module):
-        def forward(self, x, mask):
-            return pooled(x) * mask
-
-    assert "forward takes x, mask; expected one input" in refusal(Two())
-    words = nn.Sequential(nn.Flatten(), nn.Embedding(10, 4))
-    assert "cannot be run on an image [1, 3, 8, 8]" in refusal(words)
-    large = nn.Sequential(nn.Conv2d(3, 4, 16), head())
-    assert "cannot be run on an image" in refusal(large)
-
-
-@pytest.mark.parametrize("size", [0, (8, -1)])
-def test_sizes_that_are_none_are_refused(size):
-    with pytest.raises(UserError, match="size="):
-        import_module(convolution(), size=size)
-
-
-def test_operations_that_are_lacking_are_named_with_their_modules():
-    class Spectrum(nn.Module):
-        def forward(self, x):
-            return pooled(torch.fft.rfft2(x).abs())
-
-    message = refusal(nn.Sequential(convolution(), Spectrum()))
-    assert "complex numbers (fft_rfft2) in 1 (Spectrum)" in message
-
-    class Deformed(nn.Module):
-        def forward(self, x):
-            import torchvision
-
-            offset = torch.zeros(len(x), 18, 6, 6) + x.mean((1, 2, 3), keepdim=True)
-            return pooled(torchvision.ops.deform_conv2d(x, offset, torch.ones(4, 3, 3, 3)))
-
-    assert "the custom operator torchvision::deform_conv2d in Deformed" in refusal(Deformed())
-    inverse = Applied(lambda x: pooled(torch.linalg.inv(x + 9 * torch.eye(SIZE))))
-    assert "the operation linalg_inv" in refusal(inverse)
-
-
-@pytest.mark.parametrize(
-    ("last", "word"),
-    [(nn.Softmax(1), "softmax"), (nn.LogSoftmax(1), "log_softmax"), (nn.Sigmoid(), "sigmoid")],
-)
-def test_probabilities_are_refused(last, word):
-    message = refusal(nn.Sequential(convolution(), head(), last))
-    assert f"ends in {word} in 2 ({type(last).__name__})" in message
-
-
-def test_a_softmax_inside_is_not_the_end():
-    module = nn.Sequential(convolution(), nn.Softmax(1), head())
-    agrees(module, import_module(module, size=SIZE))
 
 
 def test_what_changes_nothing_vanishes():
@@ -530,21 +385,6 @@ def test_a_program_is_imported_as_its_module_is():
         module, (torch.zeros(2, 3, SIZE, SIZE),), dynamic_shapes=({0: batch},)
     )
     agrees(module, import_program(many))
-
-
-def test_a_program_of_any_size_or_of_numbers_is_refused():
-    module = Applied(lambda x, conv: pooled(conv(x)), conv=convolution()).eval()
-    side = torch.export.Dim("side", min=4, max=64)
-    open_size = torch.export.export(
-        module, (torch.zeros(1, 3, SIZE, SIZE),), dynamic_shapes=({2: side, 3: side},)
-    )
-    with pytest.raises(UserError, match="of one size"):
-        import_program(open_size)
-
-
-def test_logits_that_no_image_reaches_are_refused():
-    module = Applied(lambda x: torch.arange(3.0).expand(len(x), 3))
-    assert "do not depend on the image" in refusal(module)
 
 
 def test_arguments_are_plain():
