@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from flax import nnx
 
 from gaxjax import models
@@ -20,6 +21,7 @@ for name in ("sched_getaffinity", "sched_setaffinity", "sync", "fork", "killpg",
 """
 
 
+@pytest.mark.slow
 def test_the_package_imports_and_gax_ax_and_report_run_where_posix_is_missing(tmp_path):
     net = models.build("small_resnet", num_classes=10, rngs=nnx.Rngs(0))
     metadata = checkpoint.CheckpointMetadata(

@@ -12,7 +12,7 @@ from benchmarks.coverage.zoo import CLASSES, SETS, enlivened, zoo_model
 from benchmarks.show.coverage import reason
 
 SIZE = 32
-IN_ALL_TYPES = ("efficientnet", "vit")
+IN_ALL_TYPES = ("efficientnet",)
 FLOAT32 = 1e-4
 """Relative; measured 1e-7 to 2e-5, the most in the gradients of deep networks."""
 

@@ -111,6 +111,7 @@ def test_a_refused_module_stays_as_it_was_too():
     assert float(module.seen) == 0
 
 
+@pytest.mark.slow
 def test_two_imports_are_equal_in_any_process():
     code = (
         "from tests.converters.test_exported import *\n"
@@ -359,6 +360,7 @@ def test_a_kernel_that_the_image_makes_is_turned():
     agrees(alone, imported)
 
 
+@pytest.mark.slow
 def test_encoder_layers_are_imported_by_their_operations():
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).requires_grad_(False)

@@ -272,6 +272,7 @@ def test_a_graph_that_disagrees_with_torch_is_not_written(tmp_path, net, monkeyp
     assert not (tmp_path / "out.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_a_reference_proves_a_graph_too(tmp_path, net):
     torch.save(net.state_dict(), tmp_path / "w.pth")
     x = torch.randn(3, 3, 16, 16)

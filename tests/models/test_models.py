@@ -70,7 +70,14 @@ def test_a_classifier_without_classes_is_refused():
         models.build("alexnet", num_classes=0, rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("name", models.architectures())
+ONE_OF_EACH_KIND = {"alexnet", "resnet18", "resnet50", "small_resnet", "squeezenet1_0", "vgg11_bn"}
+ARCHITECTURES = [
+    pytest.param(name, marks=() if name in ONE_OF_EACH_KIND else pytest.mark.slow)
+    for name in models.architectures()
+]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_maps_images_to_one_logit_per_class_within_vmap(name):
     model = models.abstract(name, num_classes=5, head_bias=False)
     graph, state = nnx.split(model)
@@ -84,7 +91,7 @@ def test_every_architecture_maps_images_to_one_logit_per_class_within_vmap(name)
     assert logits.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", models.architectures())
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_bfloat16_model_computes_every_convolution_and_matmul_in_bfloat16(name):
     graph, state = nnx.split(models.abstract(name, num_classes=5))
     bfloat16 = jax.tree.map(lambda w: jax.ShapeDtypeStruct(w.shape, jnp.bfloat16), state)

@@ -61,7 +61,7 @@ def net():
     return Net(nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 6), (4, 4), (7, 9), (8, 16), (13, 10)])
+@pytest.mark.parametrize("size", [(1, 1), (3, 6), (8, 16), (13, 10)])
 def test_value_and_gradient_are_the_direct_ones(size):
     with jax.enable_x64(True):
         x, kernel = drawn(2, *size, 5, dtype=np.float64), drawn(3, 3, 5, 7, dtype=np.float64)

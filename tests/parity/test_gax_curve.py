@@ -134,6 +134,7 @@ def test_in_double_precision_the_curves_are_the_same(space, operation, bias):
     assert np.abs(curve - reference.curve).max() < 2e-6
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize(
     "space",

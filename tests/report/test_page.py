@@ -179,6 +179,7 @@ def test_moved_images_are_shown_from_where_they_are(tmp_path):
     assert str(tmp_path / "moved") not in written.page.read_text(), "settings stay the stored ones"
 
 
+@pytest.mark.slow
 def test_wrong_predictions_of_one_class_alone_are_pointed_out(data, tmp_path):
     run = stored_runs.ax_run(tmp_path / "run", data)
     rows = read_scores(run)
@@ -239,6 +240,7 @@ def test_a_run_without_heatmaps_has_its_other_figures(operation, data, tmp_path,
     assert names == {"curves", "steps", "probabilities"}
 
 
+@pytest.mark.slow
 def test_scores_that_are_not_finite_are_left_out(gax, ax, tmp_path):
     for source in (gax, ax):
         run = tmp_path / source.name
@@ -305,6 +307,7 @@ def test_a_verification_in_the_run_is_told(gax, tmp_path):
     assert "verification.json is damaged" in page.read_text()
 
 
+@pytest.mark.slow
 def test_more_rows_than_a_page_holds_are_those_of_images_taken_evenly(ax, tmp_path, monkeypatch):
     monkeypatch.setattr("gaxjax.report.gallery.MOST_ROWS", 100)
     page = write_report([ax], tmp_path / "r.html").page.read_text()

@@ -50,6 +50,7 @@ def test_rows_tell_the_gap_and_the_command_what_was_left_plain(classifier, tmp_p
         run_ax(config(deep_lift_curves="all"), tmp_path / "run", classifier=classifier)
 
 
+@pytest.mark.slow
 def test_a_notebook_is_warned_of_what_was_left_plain(classifier):
     pixels = np.random.default_rng(0).random((2, SIZE, SIZE, 3), np.float32)
     ax = AxConfig(methods=("deep_lift",), operation="sum")
