@@ -168,8 +168,14 @@ class Program:
 
     def _flops(self, one: Instruction, body: Computation) -> float:
         inner = self._called(one)
-        found = [other for other in inner.values() if other.code == "convolution"]
+        found = [other for other in inner.values() if other.code in ("convolution", "dot")]
         one, body = (found[0], inner) if found else (one, body)
+        if contracted := re.search(
+            r'lhs_contracting_dim(?:s=\{|ensions":\[)([\d,"]+)[\]}]', one.rest
+        ):  # a matrix product, of XLA's own or of cuBLAS
+            sizes = _sizes(body[one.operands[0]].shape)
+            axes = [int(axis) for axis in contracted[1].replace('"', "").split(",")]
+            return 2.0 * prod(_sizes(one.shape)) * prod(sizes[axis] for axis in axes)
         labels = re.search(r"dim_labels=(\w+)_\w+->(\w+)", one.rest)
         if not labels:
             return 0.0

@@ -63,6 +63,31 @@ def test_a_convolution_is_read_with_its_activation_bytes_operations_and_source()
     assert kernel.source == "ops/operations.py:48"
 
 
+PRODUCT = """HloModule jit_mapped, is_scheduled=true
+
+%fused (x: bf16[4,8,16], y: bf16[4,32,16]) -> bf16[4,8,32] {
+  %x = bf16[4,8,16]{2,1,0} parameter(0)
+  %y = bf16[4,32,16]{2,1,0} parameter(1)
+  ROOT %dot.1 = bf16[4,8,32]{2,1,0} dot(%x, %y), lhs_batch_dims={0}, lhs_contracting_dims={2}, rhs_batch_dims={0}, rhs_contracting_dims={2}
+}
+
+ENTRY %main (a: bf16[8,16], b: bf16[16,32], x: bf16[4,8,16], y: bf16[4,32,16]) -> bf16[8,32] {
+  %a = bf16[8,16]{1,0} parameter(0)
+  %b = bf16[16,32]{1,0} parameter(1)
+  %x.1 = bf16[4,8,16]{2,1,0} parameter(2)
+  %y.1 = bf16[4,32,16]{2,1,0} parameter(3)
+  %gemm = bf16[4,8,32]{2,1,0} fusion(%x.1, %y.1), kind=kCustom, calls=%fused
+  %call = (bf16[8,32]{1,0}, s8[64]{0}) custom-call(%a, %b), custom_call_target="__cublas$lt$matmul", backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}}}
+  ROOT %out = bf16[8,32]{1,0} get-tuple-element(%call), index=0
+}
+"""  # noqa: E501
+
+
+def test_matrix_products_of_cublas_and_of_xlas_own_count_as_work():
+    found = {kernel.name: kernel.flops for kernel in Program(PRODUCT).kernels}
+    assert found == {"gemm": 2 * (4 * 8 * 32) * 16, "call": 2 * (8 * 32) * 16}
+
+
 def test_a_loop_whose_length_only_the_device_knows_is_found():
     program = Program(CONVOLUTION)
     assert [loop.turns for loop in program.loops] == [None]
