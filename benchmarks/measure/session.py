@@ -1,6 +1,5 @@
 """One run of the command: problems made, contestants started, checked, timed, rows written."""
 
-import math
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.measure import machine
-from benchmarks.measure.measurement import IMPORTED_MODELS, Fields, Measurement
+from benchmarks.measure.measurement import Fields, Measurement
 from benchmarks.measure.problem import open_problem, problem_folder
 from benchmarks.measure.process import Accelerator, Worker
 from benchmarks.measure.rows import append_row, describe, rates, rounded, score_difference
@@ -191,10 +190,6 @@ class Session:
         difference = score_difference(scores, worker.problem.scores[space])
         worker.fields["score_difference"] = difference
         tolerance = SCORE_TOLERANCE[_arithmetic(worker)]
-        if worker.measurement.model in IMPORTED_MODELS:
-            # Their random weights magnify a rounding: after an update torch's own float32 scores
-            # are 10 to 70% off float64's. Before it every contender is held to the same limit.
-            tolerance = (tolerance[0], math.inf)
         for name, limit in zip(("first", "later"), tolerance, strict=True):
             if not difference[name] <= limit:
                 worker.error = (
