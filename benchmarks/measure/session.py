@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.measure import machine
-from benchmarks.measure.measurement import Fields, Measurement
+from benchmarks.measure.measurement import IMPORTED_MODELS, Fields, Measurement
 from benchmarks.measure.problem import open_problem, problem_folder
 from benchmarks.measure.process import Accelerator, Worker
 from benchmarks.measure.rows import append_row, describe, rates, rounded, score_difference
@@ -190,6 +190,10 @@ class Session:
         difference = score_difference(scores, worker.problem.scores[space])
         worker.fields["score_difference"] = difference
         tolerance = SCORE_TOLERANCE[_arithmetic(worker)]
+        if worker.measurement.model in IMPORTED_MODELS:
+            # A hundred layers of random weights magnify a rounding: torch's compiled MobileNetV2
+            # is 2.0e-2 off its float64 after an update.
+            tolerance = (tolerance[0], max(tolerance[1], 1e-1))
         for name, limit in zip(("first", "later"), tolerance, strict=True):
             if not difference[name] <= limit:
                 worker.error = (

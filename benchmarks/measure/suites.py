@@ -120,7 +120,7 @@ def _cpu() -> Iterator[Measurement]:
         yield replace(other, contender="torch-compile")
 
     for model in IMPORTED_MODELS:
-        imported = replace(fixed, model=model, size=224, slots=4, num_images=4, max_steps=5)
+        imported = replace(fixed, model=model, size=224, slots=4, num_images=4, max_steps=19)
         yield imported
         for contender in ("torch-eager", "torch-compile"):
             yield replace(imported, contender=contender)
