@@ -13,7 +13,7 @@ from typing import Literal
 
 from benchmarks.measure.measurement import Fields, Measurement
 from benchmarks.measure.problem import Problem
-from gaxjax.cli.startup import HUGE_PAGES
+from gaxjax.cli.startup import ALLOCATOR
 
 Accelerator = Literal["none", "any", "gpu", "shared gpu"]
 """What workers have: `any` is what a framework finds, a `shared gpu` one of several workers."""
@@ -141,7 +141,7 @@ def worker_environment(
 ) -> dict[str, str]:
     """Return what a worker's environment must add."""
     added, cache = {"TOKENIZERS_PARALLELISM": "false"}, cache.resolve()
-    added["GLIBC_TUNABLES"] = os.environ.get("GLIBC_TUNABLES", HUGE_PAGES)  # torch gains as well
+    added["GLIBC_TUNABLES"] = os.environ.get("GLIBC_TUNABLES", ALLOCATOR)  # torch gains as well
     flags = []
     if accelerator == "none":
         added |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}

@@ -23,7 +23,7 @@ from gaxjax.cli.gax import Gax
 from gaxjax.cli.report import Report
 from gaxjax.cli.startup import (
     keep_compiled_programs,
-    restart_with_huge_pages,
+    restart_with_kept_memory,
     settle_with_jax,
 )
 from gaxjax.cli.statistics import Statistics
@@ -65,7 +65,7 @@ def entry() -> None:
     """Run the console script: set the process up, and leave at once after a stop."""
     _open_streams()
     if _named(sys.argv[1:]).computes:
-        restart_with_huge_pages()
+        restart_with_kept_memory()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

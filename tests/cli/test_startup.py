@@ -8,23 +8,23 @@ import jax
 import pytest
 
 from gaxjax.cli import startup
-from gaxjax.cli.startup import HUGE_PAGES
+from gaxjax.cli.startup import ALLOCATOR
 
 CHILD = """
 import os, sys
 from gaxjax.cli import startup
-startup._pages_are_a_choice = lambda: {choice}
-startup.restart_with_huge_pages()
+startup._is_glibc = lambda: {glibc}
+startup.restart_with_kept_memory()
 print(sys.argv[1:], os.environ.get("GLIBC_TUNABLES"), sys.flags.optimize)
 """
 
 
-def started(tunables=None, *, choice=True):
+def started(tunables=None, *, glibc=True):
     environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     if tunables is not None:
         environment["GLIBC_TUNABLES"] = tunables
     return subprocess.run(
-        [sys.executable, "-O", "-c", CHILD.format(choice=choice), "gax", "--model=a b"],
+        [sys.executable, "-O", "-c", CHILD.format(glibc=glibc), "gax", "--model=a b"],
         env=environment,
         capture_output=True,
         text=True,
@@ -33,21 +33,21 @@ def started(tunables=None, *, choice=True):
 
 
 def test_the_process_starts_again_once_with_its_arguments_and_flags():
-    assert started() == f"['gax', '--model=a b'] {HUGE_PAGES} 1\n"
+    assert started() == f"['gax', '--model=a b'] {ALLOCATOR} 1\n"
 
 
 def test_a_users_other_tunables_stay():
-    found = started("glibc.malloc.arena_max=2")
-    assert found == f"['gax', '--model=a b'] glibc.malloc.arena_max=2:{HUGE_PAGES} 1\n"
+    found = started("glibc.malloc.tcache_count=2")
+    assert found == f"['gax', '--model=a b'] glibc.malloc.tcache_count=2:{ALLOCATOR} 1\n"
 
 
-def test_a_user_who_chose_is_left_alone():
-    found = started("glibc.malloc.hugetlb=0")
-    assert found == "['gax', '--model=a b'] glibc.malloc.hugetlb=0 1\n"
+@pytest.mark.parametrize("chosen", ["glibc.malloc.hugetlb=0", "glibc.malloc.arena_max=2"])
+def test_a_user_who_chose_is_left_alone(chosen):
+    assert started(chosen) == f"['gax', '--model=a b'] {chosen} 1\n"
 
 
-def test_nothing_happens_where_the_kernel_gives_no_choice():
-    assert started(choice=False) == "['gax', '--model=a b'] None 1\n"
+def test_nothing_happens_without_glibc():
+    assert started(glibc=False) == "['gax', '--model=a b'] None 1\n"
 
 
 @pytest.mark.parametrize("chosen", [None, "elsewhere"])
