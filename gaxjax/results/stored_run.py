@@ -3,6 +3,7 @@
 Report, verification, statistics and notebooks read a run's folder through this alone.
 """
 
+import dataclasses
 import functools
 import json
 import re
@@ -103,8 +104,12 @@ class Run:
 
     @property
     def method(self) -> GaxConfig | AxConfig:
-        """How the heatmaps were made and scored."""
-        return self.config.gax if isinstance(self.config, GaxRunConfig) else self.config.ax
+        """How the heatmaps were made and scored; of AX's methods those that suit the network."""
+        if isinstance(self.config, GaxRunConfig):
+            return self.config.gax
+        return dataclasses.replace(
+            self.config.ax, methods=tuple(self.header["identity"]["methods"])
+        )
 
     @property
     def target(self) -> float | None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from attention_net import CLASSES, SIZE, AttentionNet
+from torch import nn
 
 import gaxjax
 from converters.exported import import_module
@@ -13,6 +14,7 @@ from gaxjax.config.runs import AxRunConfig, BatchConfig, StoreConfig
 from gaxjax.models.classifier import as_classifier
 from gaxjax.models.graph.network import GraphNetwork
 from gaxjax.results.store import read_header, read_scores
+from gaxjax.results.stored_run import open_run
 from gaxjax.runs.ax import run_ax
 
 
@@ -48,6 +50,19 @@ def test_rows_tell_the_gap_and_the_command_what_was_left_plain(classifier, tmp_p
     assert "deep lift curves" not in identity
     with pytest.raises(UserError, match="deep lift curves"):
         run_ax(config(deep_lift_curves="all"), tmp_path / "run", classifier=classifier)
+
+
+def test_a_run_knows_which_methods_did_not_suit_its_network(tmp_path):
+    layers = nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(4 * (SIZE - 2) ** 2, CLASSES)
+    imported = import_module(nn.Sequential(*layers), size=SIZE)
+    network = GraphNetwork(imported.graph, imported.weights)
+    classifier = as_classifier(network, num_classes=CLASSES)
+    run_ax(config(methods=("all",)), tmp_path / "run", classifier=classifier)
+    run = open_run(tmp_path / "run")
+    assert isinstance(run.method, AxConfig)
+    left = ("saliency", "input_x_gradient", "layer_grad_cam", "deep_lift")
+    assert run.method.chosen_methods == left  # what verify expects rows of
+    assert {row["method"] for row in run.scores.to_pylist()} == set(left)
 
 
 @pytest.mark.slow
