@@ -89,7 +89,7 @@ def timm_networks() -> dict[str, Callable[[], nn.Module]]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name == "resnext" else name
+        pytest.param(name, marks=pytest.mark.slow) if name in ("resnext", "swin_v2") else name
         for name in torchvision_networks()
     ],
 )

@@ -305,6 +305,7 @@ def test_float64_stays_and_casts_are_told():
     assert imported.notes == ("2 casts to another floating type left out",)
 
 
+@pytest.mark.slow
 def test_wrapped_modules_keep_their_paths():
     module = nn.Sequential(convolution(), nn.ReLU(), head())
     plain = import_module(module, size=SIZE)
