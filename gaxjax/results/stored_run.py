@@ -107,9 +107,8 @@ class Run:
         """How the heatmaps were made and scored; of AX's methods those that suit the network."""
         if isinstance(self.config, GaxRunConfig):
             return self.config.gax
-        return dataclasses.replace(
-            self.config.ax, methods=tuple(self.header["identity"]["methods"])
-        )
+        made = self.header["identity"].get("methods", self.config.ax.methods)
+        return dataclasses.replace(self.config.ax, methods=tuple(made))
 
     @property
     def target(self) -> float | None:
