@@ -114,10 +114,9 @@ def first_run(module: nn.Module, size: tuple[int, int]) -> tuple[torch.Tensor, d
             returned = module(image)
             if _changed(module, original):
                 first = _buffers(module)
-                returned = module(2 * image)
+                module(2 * image)
                 if changed := _changed(module, first):
                     raise UserError(_changing(module, changed))
-                returned = module(image)
         except UserError:
             raise
         except Exception as error:  # whatever the user's own code raises

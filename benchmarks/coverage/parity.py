@@ -57,7 +57,8 @@ def compare_module(
     image = rng.normal(size=(1, size, size, imported.graph.image[0]))
     weights = rng.normal(size=(1, CLASSES))
     wanted = _torch(module, image, weights)
-    if sum(each.numel() for each in module.parameters()) > _MANY_NUMBERS:
+    freed = sum(each.numel() for each in module.parameters()) > _MANY_NUMBERS
+    if freed:
         module.to("meta")  # its weights in float64 would fill the memory beside ours
     row: Row = {
         "nodes": len(imported.graph.nodes),
@@ -72,7 +73,7 @@ def compare_module(
         row[dtype] = _differences(given, wanted)
         seconds[dtype] = time.monotonic() - started
         if dtype == "float64":
-            if max(row[dtype].values()) > EXACT and not _is_gone(module):
+            if max(row[dtype].values()) > EXACT and not freed:
                 with float64_throughout():
                     row["float64_throughout"] = _differences(given, _torch(module, image, weights))
                 row["of_two_images"] = _differences(given, _torch(module, image, weights, times=2))
@@ -124,10 +125,6 @@ def _torch(
     logits = module(x)
     (gradient,) = torch.autograd.grad((logits * torch.from_numpy(weights)).sum(), x)
     return [logits[:1].detach().double().numpy(), gradient[:1].numpy().transpose(0, 2, 3, 1)]
-
-
-def _is_gone(module: Any) -> bool:
-    return any(each.is_meta for each in module.parameters())
 
 
 def _jax(
