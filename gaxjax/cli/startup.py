@@ -36,13 +36,15 @@ def restart_with_kept_memory() -> None:
     own; glibc gives such blocks back to the kernel when they are freed, which hands them out anew
     in pages of 4 KiB. A step takes up to 40% less time so (MobileNetV2, whose passes are short), of
     which huge pages alone give the larger part. glibc reads its settings only once, when a process
-    starts. With ``GLIBC_TUNABLES`` already naming one of them (any value) nothing happens.
+    starts. What ``GLIBC_TUNABLES`` already names stays as the user has it; with hugetlb, the first
+    of them, set to 0 nothing happens.
     """
-    tunables = os.environ.get("GLIBC_TUNABLES", "")
-    named = [each.partition("=")[0] for each in ALLOCATOR.split(":")]
-    if any(name in tunables for name in named) or not _is_glibc():
+    tunables = [each for each in os.environ.get("GLIBC_TUNABLES", "").split(":") if each]
+    named = {each.partition("=")[0] for each in tunables}
+    added = [each for each in ALLOCATOR.split(":") if each.partition("=")[0] not in named]
+    if not added or "glibc.malloc.hugetlb=0" in tunables or not _is_glibc():
         return
-    os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, (tunables, ALLOCATOR)))
+    os.environ["GLIBC_TUNABLES"] = ":".join((*tunables, *added))
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -107,7 +107,7 @@ class Run:
         """How the heatmaps were made and scored; of AX's methods those that suit the network."""
         if isinstance(self.config, GaxRunConfig):
             return self.config.gax
-        made = self.header["identity"].get("methods", self.config.ax.methods)
+        made = self.header["identity"]["methods"]
         return dataclasses.replace(self.config.ax, methods=tuple(made))
 
     @property

@@ -41,9 +41,15 @@ def test_a_users_other_tunables_stay():
     assert found == f"['gax', '--model=a b'] glibc.malloc.tcache_count=2:{ALLOCATOR} 1\n"
 
 
-@pytest.mark.parametrize("chosen", ["glibc.malloc.hugetlb=0", "glibc.malloc.arena_max=2"])
+@pytest.mark.parametrize("chosen", ["glibc.malloc.hugetlb=0", ALLOCATOR.replace("=1", "=2")])
 def test_a_user_who_chose_is_left_alone(chosen):
     assert started(chosen) == f"['gax', '--model=a b'] {chosen} 1\n"
+
+
+def test_what_a_user_chose_stays_and_the_rest_is_set():
+    chosen = "glibc.malloc.arena_max=2"
+    rest = ALLOCATOR.replace("glibc.malloc.arena_max=1:", "")
+    assert started(chosen) == f"['gax', '--model=a b'] {chosen}:{rest} 1\n"
 
 
 def test_nothing_happens_without_glibc():

@@ -69,7 +69,8 @@ def _store(path: Path, config, images, command: str, status: str, num_classes: i
     }
     store = Store(
         path,
-        identity={"command": command},
+        identity={"command": command}
+        | ({"methods": list(config.ax.methods)} if command == "ax" else {}),
         header=header,
         image_shape=(SIZE, SIZE, 3),
         heatmap_dtype=None if config.store.heatmaps == "none" else "float16",
