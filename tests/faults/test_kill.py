@@ -8,11 +8,13 @@ import time
 
 import numpy as np
 import pytest
+from altered_runs import part_paths
 from flax import nnx
 
 from gaxjax import models
 from gaxjax.models import checkpoint
-from gaxjax.results.store import part_paths, read_header, read_heatmaps, read_scores
+from gaxjax.results.run_header import read_header
+from gaxjax.results.store import read_heatmaps, read_scores
 
 NUM_IMAGES = 120
 
