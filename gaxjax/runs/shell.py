@@ -162,6 +162,7 @@ def run_engine(
                 "versions": {name: importlib.metadata.version(name) for name in packages},
             }
             store.header.begin_session(session)
+            interruption.raise_once()
             try:
                 _work(command.upper(), config, engine, images, todo, store)
             finally:
@@ -227,12 +228,12 @@ def _work(
                     if full or time.monotonic() - part_started >= config.store.part_seconds:
                         # One commit at a time, while the device goes on.
                         _finish(writing)
-                        # First emptied, then handed over: Ctrl-C in between must not commit twice.
+                        # First emptied, then handed over: a stop in between must not commit twice.
                         whole, part, in_part = part, [], 0
                         writing = writer.submit(store.commit, whole)
                         part_started = time.monotonic()
         finally:
-            # Also after Ctrl-C or an error: what is finished is not lost.
+            # Also after a signal or an error: what is finished is not lost.
             _finish(writing)
             _finish(writer.submit(store.commit, part))
 
