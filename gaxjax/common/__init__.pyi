@@ -27,7 +27,7 @@ from .files import (
     replacing_folder,
     write_text,
 )
-from .header import FolderHeader, damaged, read_values, refuse_strangers
+from .header import RESUME, FolderHeader, damaged, read_values, refuse_strangers
 from .interruption import interruptions
 from .memory import affordable, host_free_bytes, require_memory
 from .paths import cannot_read, path_to_read, path_to_write, reason_of, spelt_out
@@ -39,6 +39,7 @@ from .text import counted, in_bytes, one_line, printable
 from .types import HostImages, Image, Images, Labels, Logits, Scalar, at_least_float32
 
 __all__ = [
+    "RESUME",
     "Column",
     "FolderHeader",
     "HostImages",

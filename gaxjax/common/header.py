@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from gaxjax.common.errors import UserError
-from gaxjax.common.files import replacing
+from gaxjax.common.files import cannot_write, replacing
 from gaxjax.common.paths import cannot_read
 
-__all__ = ["FolderHeader", "damaged", "read_values", "refuse_another", "refuse_strangers"]
+__all__ = ["RESUME", "FolderHeader", "damaged", "read_values", "refuse_another", "refuse_strangers"]
+
+RESUME = "what was kept before is safe; mend it and give the same command again to resume"
+"""What to say where a folder's file cannot be written."""
 
 
 class FolderHeader:
@@ -27,8 +30,8 @@ class FolderHeader:
         there: what the file of an old folder holds from now on; None begins a new one.
 
     Raises:
-        UserError: `there` has another identity; the message names what differs.
-        OSError: a new file cannot be written, as from the methods that write.
+        UserError: `there` has another identity, and the message names what differs; or the file
+            cannot be written, as from the methods that write.
     """
 
     def __init__(self, file: Path, values: dict[str, Any], there: dict[str, Any] | None) -> None:
@@ -46,8 +49,11 @@ class FolderHeader:
     def write(self, **changes: Any) -> None:
         """Write the file anew, whole or not at all, with some values changed."""
         self._values |= changes
-        with replacing(self._file) as temporary:
-            temporary.write_text(json.dumps(self._values, indent=2) + "\n")
+        try:
+            with replacing(self._file) as temporary:
+                temporary.write_text(json.dumps(self._values, indent=2) + "\n")
+        except OSError as error:
+            raise cannot_write(self._file, error, RESUME) from error
 
     def begin_session(self, session: dict[str, Any]) -> None:
         """Note when, where and with what somebody begins to work on the folder."""

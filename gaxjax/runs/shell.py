@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -165,8 +165,11 @@ def run_engine(
             interruption.raise_once()
             try:
                 _work(command.upper(), config, engine, images, todo, store)
-            finally:
-                store.header.update_session(engine.stats.summary())
+            except BaseException:
+                with suppress(UserError):  # what happened first is what is told
+                    store.header.update_session(engine.stats.summary())
+                raise
+            store.header.update_session(engine.stats.summary())
         missing = len(images.records) - len(store.done)
         assert not missing, f"{missing} images have no row"
         if store.header["status"] != "complete":

@@ -2,8 +2,6 @@
 
 import csv
 import importlib.metadata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import jax
 
 from gaxjax.common import (
+    RESUME,
     FolderHeader,
     UserError,
     cannot_write,
@@ -56,9 +55,8 @@ class TrainingLog:
             # Whatever may change, such as when to stop, is as it is asked for now.
             earlier = read_values(file, "identity", "sessions")
             there = {"identity": earlier["identity"], **header, "sessions": earlier["sessions"]}
-        with self._writing(file.name):
-            self._header = FolderHeader(file, {"identity": identity, **header}, there)
-            self._header.write()
+        self._header = FolderHeader(file, {"identity": identity, **header}, there)
+        self._header.write()
 
     def begin_session(self) -> None:
         """Note when and on what this session trains."""
@@ -69,8 +67,7 @@ class TrainingLog:
             "platform": device.platform,
             "versions": versions(),
         }
-        with self._writing("finetune.json"):
-            self._header.begin_session(session)
+        self._header.begin_session(session)
 
     def read_until(self, iteration: int) -> float:
         """Read the curve up to an iteration, and return the validation accuracy there.
@@ -99,18 +96,14 @@ class TrainingLog:
         """Keep a validation's row and the state that it is of."""
         values = iteration, loss, accuracy, round(seconds, 1)
         self.curve.append(dict(zip(COLUMNS, values, strict=True)))
-        with self._writing("curve.csv"), replacing(self._output / "curve.csv") as temporary:
-            temporary.write_text(to_csv(columns_of(self.curve)))
+        file = self._output / "curve.csv"
+        try:
+            with replacing(file) as temporary:
+                temporary.write_text(to_csv(columns_of(self.curve)))
+        except OSError as error:
+            raise cannot_write(file, error, RESUME) from error
         training_state.save_state(self.states, state, iteration)
 
     def write(self, **changes: Any) -> None:
         """Write finetune.json anew."""
-        with self._writing("finetune.json"):
-            self._header.write(**changes)
-
-    @contextmanager
-    def _writing(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise cannot_write(self._output / name, error, training_state.RESUME) from error
+        self._header.write(**changes)

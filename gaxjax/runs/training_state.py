@@ -7,15 +7,12 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from gaxjax.common import UserError, cannot_write, one_line
+from gaxjax.common import RESUME, UserError, cannot_write, one_line
 from gaxjax.models import read_arrays, read_description, write_arrays
 
-__all__ = ["RESUME", "latest_state", "load_state", "save_state"]
+__all__ = ["latest_state", "load_state", "save_state"]
 
 _STATE = "state.json"
-
-RESUME = "what was kept before is safe; mend it and give the same command again to resume"
-"""What to say where training cannot write."""
 
 
 def save_state(folder: Path, state: PyTree, number: int) -> None:
