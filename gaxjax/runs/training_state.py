@@ -27,15 +27,22 @@ def save_state(folder: Path, state: PyTree, number: int) -> None:
         UserError: it cannot be written; the state before is still there.
     """
     path = folder.absolute() / f"{number:09d}"
-    for unfinished in folder.glob(".*.partial"):  # of a process that was killed
-        shutil.rmtree(unfinished, ignore_errors=True)
+    for unfinished in folder.glob(".*"):  # of a process that was killed
+        _remove(unfinished)
     try:
         write_arrays(path, _by_path(state), _STATE, {})
     except (OSError, ValueError) as error:
         raise cannot_write(f"the training state {path}", error, RESUME) from error
     for other in folder.iterdir():
         if other.name != path.name:
-            shutil.rmtree(other, ignore_errors=True)
+            _remove(other)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def latest_state(folder: Path) -> Path | None:

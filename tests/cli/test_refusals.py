@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from gaxjax.cli import console, startup
+from gaxjax.cli import console, demo, startup
 from gaxjax.cli.evaluate import Evaluate
 from gaxjax.cli.main import _flushed, main, parse
 from gaxjax.common import UserError
@@ -156,3 +156,19 @@ def test_a_cache_for_programs_that_cannot_be_written_is_left_aside(monkeypatch, 
     startup.keep_compiled_programs()
     assert changed == {"jax_compilation_cache_dir": None}
     assert "GAXJAX_CACHE names another folder" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["run", "ax", "digits.ckpt", "report.html"])
+def test_the_demo_refuses_a_folder_of_other_things_before_it_trains(
+    name, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(demo, "_train", None)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.tex").touch()
+    assert str(tmp_path / name) in said(capsys, "demo", "--output", str(tmp_path))
+
+
+def test_a_demo_into_a_file_is_refused_before_it_trains(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "_train", None)
+    (tmp_path / "run").touch()
+    assert "is a file" in said(capsys, "demo", "--output", str(tmp_path))
