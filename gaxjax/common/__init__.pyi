@@ -27,7 +27,7 @@ from .files import (
     replacing_folder,
     write_text,
 )
-from .header import RESUME, FolderHeader, damaged, read_values, refuse_strangers
+from .header import RESUME, FolderHeader, damaged, read_values, refuse_strangers, stored_json
 from .interruption import interruptions
 from .memory import affordable, host_free_bytes, require_memory
 from .paths import cannot_read, path_to_read, path_to_write, reason_of, spelt_out
@@ -102,6 +102,7 @@ __all__ = [
     "require_memory",
     "same_bits_at_any_count",
     "spelt_out",
+    "stored_json",
     "to_csv",
     "weight_places",
     "write_text",

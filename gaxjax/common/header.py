@@ -14,11 +14,22 @@ from typing import Any
 from gaxjax.common.errors import UserError
 from gaxjax.common.files import cannot_write, replacing
 from gaxjax.common.paths import cannot_read
+from gaxjax.common.text import one_line
 
-__all__ = ["RESUME", "FolderHeader", "damaged", "read_values", "refuse_another", "refuse_strangers"]
+__all__ = [
+    "RESUME",
+    "FolderHeader",
+    "damaged",
+    "read_values",
+    "refuse_another",
+    "refuse_strangers",
+    "stored_json",
+]
 
 RESUME = "what was kept before is safe; mend it and give the same command again to resume"
 """What to say where a folder's file cannot be written."""
+
+_DEEPEST = 30  # of what we write; Python's own functions end at about a thousand
 
 
 class FolderHeader:
@@ -65,6 +76,28 @@ class FolderHeader:
         self.write(sessions=[*earlier, last | figures])
 
 
+def stored_json(file: Path) -> Any:
+    """Read a JSON file of ours, whatever became of it.
+
+    Raises:
+        OSError: there is none, or the system does not let it be read.
+        ValueError: it is damaged: no UTF-8, no JSON, or nested deeper than any of ours.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+    inner = [values]
+    for _ in range(_DEEPEST):
+        folded = [each for each in inner if isinstance(each, dict | list)]
+        inner = [
+            item for each in folded for item in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not inner:
+            return values
+    raise ValueError("it nests too deep")
+
+
 def read_values(file: Path, *required: str) -> dict[str, Any]:
     """Read a header's file.
 
@@ -77,17 +110,15 @@ def read_values(file: Path, *required: str) -> dict[str, Any]:
         UserError: it is damaged, or the system does not let it be read.
     """
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = stored_json(file)
         if not isinstance(values, dict):
-            raise TypeError("it holds no object")
+            raise ValueError("it holds no object")
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise cannot_read(file, error) from None
-    except RecursionError:
-        raise damaged(file, "it nests too deep") from None
-    except (ValueError, TypeError) as error:
-        raise damaged(file, error) from None
+    except ValueError as error:
+        raise damaged(file, one_line(error)) from None
     missing = [name for name in required if name not in values]
     if missing:
         raise damaged(file, f"it lacks {missing[0]}")
@@ -115,7 +146,7 @@ def refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> N
             f"{path} holds a run of gaxjax {there.get('command')}: choose another --output"
         )
     differing = [
-        f"{name} is {there.get(name)} there and {here.get(name)} here"
+        f"{name} is {_short(there.get(name))} there and {_short(here.get(name))} here"
         for name in {**there, **here}
         if there.get(name) != here.get(name)
     ]
@@ -124,6 +155,11 @@ def refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> N
             f"{path} holds another run: {'; '.join(differing)}. "
             "Choose another --output, or give the same settings to resume it"
         )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def refuse_strangers(path: Path, description: str, *earlier: str) -> None:

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from gaxjax.common import cannot_read, file_sha256, one_line, replacing_folder
+from gaxjax.common import cannot_read, file_sha256, one_line, replacing_folder, stored_json
 
 __all__ = ["read_arrays", "read_description", "read_text", "write_arrays"]
 
@@ -68,10 +68,10 @@ def read_description(path: Path, description: str) -> dict[str, Any]:
         UserError: the system does not let it be read.
     """
     try:
-        about = json.loads((path / description).read_text(encoding="utf-8"))
+        about = stored_json(path / description)
     except OSError as error:
         raise cannot_read(path / description, error) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{description}: {one_line(error)}") from error
     if not isinstance(about, dict):
         raise ValueError(f"{description} holds no object")

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.metadata
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from gaxjax.common import (
     UserError,
     cannot_write,
     columns_of,
+    damaged,
+    one_line,
     read_values,
     replacing,
     to_csv,
 )
+from gaxjax.config import require_fields
 from gaxjax.models import TrainState
 from gaxjax.runs import training_state
 
@@ -32,6 +36,11 @@ _PACKAGES = ("gaxjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "nu
 def versions() -> dict[str, str]:
     """Return the versions of the packages that training depends on."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _is_possible(row: dict[str, Any]) -> bool:
+    accuracy, rest = row["validation_accuracy"], (row["loss"], row["seconds"])
+    return 0 <= accuracy <= 1 and all(0 <= value < float("inf") for value in rest)
 
 
 class TrainingLog:
@@ -49,11 +58,16 @@ class TrainingLog:
         self._output = output
         self.states = output / "state"
         self.curve: list[dict[str, float]] = []
-        file = output / "finetune.json"
         file, there = output / "finetune.json", None
         if file.exists():
             # Whatever may change, such as when to stop, is as it is asked for now.
-            earlier = read_values(file, "identity", "sessions")
+            earlier = read_values(file)
+            try:
+                require_fields(
+                    earlier, identity=dict[str, Any], sessions=tuple[dict[str, Any], ...]
+                )
+            except ValueError as error:
+                raise damaged(file, error) from None
             there = {"identity": earlier["identity"], **header, "sessions": earlier["sessions"]}
         self._header = FolderHeader(file, {"identity": identity, **header}, there)
         self._header.write()
@@ -76,17 +90,21 @@ class TrainingLog:
         """
         file = self._output / "curve.csv"
         try:
-            with file.open() as rows:
+            with file.open(encoding="utf-8") as rows:
                 values = [
                     {name: kind(row[name]) for name, kind in COLUMNS.items()}
                     for row in csv.DictReader(rows)
                 ]
+            for before, row in itertools.pairwise([dict.fromkeys(COLUMNS, 0), *values]):
+                if not (before["iteration"] < row["iteration"] and _is_possible(row)):
+                    raise ValueError(f"no such row can be: {row}")
             self.curve = [row for row in values if row["iteration"] <= iteration]
             if self.curve[-1]["iteration"] != iteration:
                 raise ValueError(f"no row of iteration {iteration}")
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
             raise UserError(
-                f"{file} is damaged ({error}): restore it, or remove {self.states} to train anew"
+                f"{file} is damaged ({one_line(error)}): restore it, or remove {self.states} to "
+                "train anew"
             ) from None
         return self.curve[-1]["validation_accuracy"]
 
