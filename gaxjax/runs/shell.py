@@ -21,6 +21,7 @@ from gaxjax.data import Batch, ImageSet, batches
 from gaxjax.gax import EngineStats
 from gaxjax.models import Classifier
 from gaxjax.results import Result, SnapshotSummary, Solution, Store, drop_snapshots, read_scores
+from gaxjax.runs.image_list import keep_image_list, refuse_changed_images
 
 _PACKAGES = ("gaxjax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow", "tensorstore")
 _TORCH_PACKAGES = ("torch", "torchvision", "captum")
@@ -142,6 +143,7 @@ def run_engine(
         },
         "status": "running",
     }
+    refuse_changed_images(output, images, to_dict(config))
     with Store(
         output,
         identity=identity,
@@ -150,6 +152,7 @@ def run_engine(
         heatmap_dtype=stored,
         num_heatmaps=len(images.records) * engine.heatmaps_per_image,
     ) as store:
+        keep_image_list(output, images)
         resumed = len(store.done)
         todo = [i for i, record in enumerate(images.records) if record.image_id not in store.done]
         if todo:
