@@ -32,6 +32,7 @@ from gaxjax.cli.toy import Toy
 from gaxjax.cli.verify import Verify
 from gaxjax.cli.view import View
 from gaxjax.common import (
+    NotWrittenError,
     UserError,
     cache_folder,
     interruptions,
@@ -129,7 +130,8 @@ def main(
             except (KeyboardInterrupt, UserError, OSError) as error:
                 # A library interrupted halfway may have called the interruption something else, and
                 # to a terminal that was closed nothing can be printed any more.
-                if interrupted() is None and not isinstance(error, KeyboardInterrupt):
+                stopped = interrupted() or isinstance(error, KeyboardInterrupt)
+                if not stopped or isinstance(error, NotWrittenError):
                     raise
                 return _stopped(interrupted() or signal.SIGINT, _named(given))
     except UserError as error:

@@ -15,7 +15,7 @@ from .devices import (
     same_bits_at_any_count,
     weight_places,
 )
-from .errors import UserError, described, nearest, ran_out
+from .errors import NotWrittenError, UserError, described, nearest, ran_out
 from .files import (
     cache_folder,
     cannot_write,
@@ -47,6 +47,7 @@ __all__ = [
     "Images",
     "Labels",
     "Logits",
+    "NotWrittenError",
     "RunProgress",
     "Scalar",
     "StepProgress",

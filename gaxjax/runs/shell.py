@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from gaxjax.ax import BatchStats
-from gaxjax.common import RunProgress, UserError, interruption
+from gaxjax.common import NotWrittenError, RunProgress, UserError, interruption
 from gaxjax.config import AxRunConfig, GaxRunConfig, to_dict
 from gaxjax.data import Batch, ImageSet, batches
 from gaxjax.gax import EngineStats
@@ -250,7 +250,7 @@ def _finish(writing: Future[None] | None) -> None:
     try:
         writing.result()
     except (OSError, ValueError) as error:  # TensorStore says ValueError for a full disk
-        raise UserError(
+        raise NotWrittenError(
             f"could not write results ({str(error).splitlines()[0]}): what was committed before "
             "is safe; mend it and give the same command again to resume"
         ) from error
