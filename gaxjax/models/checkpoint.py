@@ -2,7 +2,7 @@
 
 ```
 CHECKPOINT/
-  gaxjax.json   format, CheckpointMetadata, SHA-256 of every other file, parity report
+  gaxjax.json   format, CheckpointMetadata, parity report, SHA-256 of it and of every other file
   weights/      Orbax: one array per dotted name, such as layer1.0.conv1.kernel
   graph.json    of an imported network alone: its operations, as `gaxjax.models.Graph`
 ```
@@ -39,7 +39,13 @@ from gaxjax.config import (
     require_types,
 )
 from gaxjax.models import registry
-from gaxjax.models.arrays import read_arrays, read_description, read_text, write_arrays
+from gaxjax.models.arrays import (
+    read_arrays,
+    read_description,
+    read_text,
+    require_unaltered,
+    write_arrays,
+)
 from gaxjax.models.classifier import Classifier, as_classifier
 from gaxjax.models.graph.form import Graph
 from gaxjax.models.graph.network import GraphNetwork
@@ -326,6 +332,7 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"{_FORMAT} and {_FORMAT_WITH_GRAPH}; convert the weights again"
         )
     try:
+        require_unaltered(description)
         return require_fields(description, **_FIELDS)
     except ValueError as error:
         raise _damaged(path, ValueError(f"{_DESCRIPTION}: {error}")) from None

@@ -38,8 +38,31 @@ def network(tmp_path_factory):
     return folder
 
 
+@fuzz(100, damage=DAMAGES)
+def test_a_checkpoint_with_a_damaged_description_is_as_it_was_or_refused(network, damage):
+    written, parity = checkpoint.load(network)[1], checkpoint.read_parity(network)
+    with damaged(network / "gaxjax.json", damage), user_errors():
+        assert checkpoint.load(network)[1] == written
+        assert checkpoint.read_parity(network) == parity
+
+
+@pytest.fixture
+def earlier(network):
+    """A description as earlier versions wrote it, without its own digest."""
+    file = network / "gaxjax.json"
+    text = file.read_text()
+    about = json.loads(text)
+    del about["sha256"]
+    file.write_text(json.dumps(about, indent=1))
+    yield network
+    file.write_text(text)
+
+
 @fuzz(200, damage=DAMAGES)
-def test_a_checkpoint_with_a_damaged_description_is_a_possible_one_or_refused(network, damage):
+def test_an_earlier_checkpoint_with_a_damaged_description_is_a_possible_one_or_refused(
+    earlier, damage
+):
+    network = earlier
     with damaged(network / "gaxjax.json", damage), user_errors():
         _, metadata = checkpoint.load(network)
         assert metadata.num_classes == 3
