@@ -19,7 +19,7 @@ class Command:
     Attributes:
         computes: whether it computes for so long that huge pages pay.
         on_devices: whether it computes with JAX at all.
-        kept: what is left of it after Ctrl-C, as the end of a sentence.
+        kept: what is left of it after a signal to stop, as the end of a sentence.
     """
 
     computes: ClassVar[bool] = False

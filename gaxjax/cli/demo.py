@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gaxjax.cli.command import Command
 from gaxjax.cli.console import note, print_gap, print_outcomes, say, wrote
-from gaxjax.common import path_to_write
+from gaxjax.common import checked_output, lock, path_to_write, refuse_strangers
 from gaxjax.config import (
     AxRunConfig,
     DataConfig,
@@ -40,12 +40,21 @@ class Demo(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Train, run GAX and AX on the held-out digits, write the report."""
+        path_to_write(self.output / "run", "--output")
+        with lock(self.output):
+            return self._shown()
+
+    def _shown(self) -> int:
         from gaxjax.models import checkpoint
         from gaxjax.report import write_report
         from gaxjax.runs import run_ax, run_gax
 
-        path_to_write(self.output / "run", "--output")
         trained, run, ax = (self.output / name for name in ("digits.ckpt", "run", "ax"))
+        checkpoint.check_destination(trained)  # all before the training, which takes a while
+        for folder in (run, ax):
+            path_to_write(folder / "run.json", "--output")
+            refuse_strangers(folder, "run.json")
+        checked_output(self.output / "report.html", (".html",))
         if not checkpoint.is_checkpoint(trained):
             say("Training a small residual net on 1,348 handwritten digits …")
             started = time.perf_counter()

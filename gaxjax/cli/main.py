@@ -1,5 +1,6 @@
 """The command line: parse, execute, and turn what went wrong into an exit status."""
 
+import contextlib
 import functools
 import importlib.metadata
 import io
@@ -32,6 +33,7 @@ from gaxjax.cli.toy import Toy
 from gaxjax.cli.verify import Verify
 from gaxjax.cli.view import View
 from gaxjax.common import (
+    NotWrittenError,
     UserError,
     cache_folder,
     interruptions,
@@ -42,7 +44,7 @@ from gaxjax.common import (
 )
 from gaxjax.config import AX_PRESETS, GAX_PRESETS, to_dict
 
-__all__ = ["COMMANDS", "STOPPED", "entry", "main", "parse"]
+__all__ = ["COMMANDS", "entry", "main", "parse"]
 
 # In the order of the help.
 COMMANDS: tuple[type[Command], ...] = (
@@ -60,7 +62,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Toy,
 )
 USER_ERROR = 2
-STOPPED = 130
+STOPPED = 128  # and the signal's number above it, as shells have it
 
 
 def entry() -> None:
@@ -68,12 +70,11 @@ def entry() -> None:
     _open_streams()
     if _named(sys.argv[1:]).computes:
         restart_with_kept_memory()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal gets "?" for "×"
     status = _flushed(main(before=_set_up))
-    if status == STOPPED:
+    if status > STOPPED:
         # Threads of XLA and torch may still compute, and crash when Python takes itself down.
         os._exit(status)
     sys.exit(status)
@@ -114,7 +115,9 @@ def main(
         before: called with the command when the command line is understood, before it is executed.
 
     Returns:
-        0; 1 where a verification failed; 2 for a user's mistake; 130 after Ctrl-C.
+        0; 1 where a verification failed; 2 for a user's mistake; after a signal to stop 128 and its
+        number: 130 after Ctrl-C (SIGINT), 129 after SIGHUP, 143 after SIGTERM, and on Linux 138 and
+        140 after SIGUSR1 and SIGUSR2.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["--version"]:
@@ -126,17 +129,16 @@ def main(
                 command = parse(given)
                 before(command)
                 return command.execute(given)
-            except UserError:
-                # A library interrupted halfway may have called the interruption something else.
-                if interrupted():
-                    raise KeyboardInterrupt from None
-                raise
+            except (KeyboardInterrupt, UserError, OSError) as error:
+                # A library interrupted halfway may have called the interruption something else, and
+                # to a terminal that was closed nothing can be printed any more.
+                stopped = interrupted() or isinstance(error, KeyboardInterrupt)
+                if not stopped or isinstance(error, NotWrittenError):
+                    raise
+                return _stopped(interrupted() or signal.SIGINT, _named(given))
     except UserError as error:
         complain(str(error))
         return USER_ERROR
-    except KeyboardInterrupt:
-        print(f"\ngaxjax: stopped{_named(given).kept}", file=sys.stderr)
-        return STOPPED
     except BrokenPipeError:  # `gaxjax … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -146,6 +148,13 @@ def main(
             raise
         complain(refusal)
         return USER_ERROR
+
+
+def _stopped(received: signal.Signals, command: type[Command]) -> int:
+    by = "" if received == signal.SIGINT else f" by {received.name}"
+    with contextlib.suppress(OSError):
+        print(f"\ngaxjax: stopped{by}{command.kept}", file=sys.stderr, flush=True)
+    return STOPPED + received
 
 
 def _refusal(error: Exception) -> str | None:

@@ -1,5 +1,6 @@
 """What a process sets before it computes, and only where the user has set nothing."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -123,4 +124,8 @@ def keep_compiled_programs() -> None:
         )
         return
     if own is None:
+        with contextlib.suppress(ImportError):  # of a JAX with another inside: it checks nothing
+            from gaxjax.cli.compiled import check_entries
+
+            check_entries()
         jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -15,7 +15,7 @@ from .devices import (
     same_bits_at_any_count,
     weight_places,
 )
-from .errors import UserError, described, nearest, ran_out
+from .errors import NotWrittenError, UserError, described, nearest, ran_out
 from .files import (
     cache_folder,
     cannot_write,
@@ -27,7 +27,7 @@ from .files import (
     replacing_folder,
     write_text,
 )
-from .header import FolderHeader, damaged, read_values, refuse_strangers
+from .header import RESUME, FolderHeader, damaged, read_values, refuse_strangers, stored_json
 from .interruption import interruptions
 from .memory import affordable, host_free_bytes, require_memory
 from .paths import cannot_read, path_to_read, path_to_write, reason_of, spelt_out
@@ -39,6 +39,7 @@ from .text import counted, in_bytes, one_line, printable
 from .types import HostImages, Image, Images, Labels, Logits, Scalar, at_least_float32
 
 __all__ = [
+    "RESUME",
     "Column",
     "FolderHeader",
     "HostImages",
@@ -46,6 +47,7 @@ __all__ = [
     "Images",
     "Labels",
     "Logits",
+    "NotWrittenError",
     "RunProgress",
     "Scalar",
     "StepProgress",
@@ -101,6 +103,7 @@ __all__ = [
     "require_memory",
     "same_bits_at_any_count",
     "spelt_out",
+    "stored_json",
     "to_csv",
     "weight_places",
     "write_text",

@@ -14,6 +14,10 @@ class UserError(Exception):
     """
 
 
+class NotWrittenError(UserError):
+    """Finished results could not be written: said also where a signal had stopped the work."""
+
+
 def nearest(name: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of ``choices``, or an empty string.
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -70,25 +71,48 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to fill, then make it durable and put it in `path`'s place.
 
-    What fails leaves nothing behind. A process that is killed may leave `.NAME.*.partial`.
+    What fails leaves nothing behind. What a process that was killed left is removed by the next
+    write of the same folder: `.NAME.TOKEN.partial` is being written as long as somebody holds the
+    lock `.NAME.TOKEN.lock`.
     """
+    import filelock
+
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    old, lock_file = temporary.with_suffix(".old"), temporary.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for entry in (*temporary.rglob("*"), temporary):
-            _make_durable(entry)
-        if path.exists():
-            # A folder cannot be renamed over: the old one steps aside for an instant.
-            old = temporary.with_suffix(".old")
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
-        _make_durable(path.parent)
+        with filelock.FileLock(lock_file, thread_local=False):
+            try:
+                temporary.mkdir()
+                yield temporary
+                for entry in (*temporary.rglob("*"), temporary):
+                    _make_durable(entry)
+                if path.exists():
+                    # A folder cannot be renamed over: the old one steps aside for an instant.
+                    path.rename(old)
+                temporary.rename(path)
+                shutil.rmtree(old, ignore_errors=True)
+                _make_durable(path.parent)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        lock_file.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what processes that were killed left of a folder that they wrote."""
+    import filelock
+
+    pattern = re.compile(rf"(\.{re.escape(path.name)}\.[0-9a-f]{{8}})\.(partial|old|lock)")
+    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    for start in {found[1] for found in map(pattern.fullmatch, names) if found}:
+        lock_file = path.with_name(f"{start}.lock")
+        with contextlib.suppress(OSError), filelock.FileLock(lock_file, timeout=0):
+            shutil.rmtree(path.with_name(f"{start}.partial"), ignore_errors=True)
+            if path.exists():  # else it is all there is: the process was killed at the very end
+                shutil.rmtree(path.with_name(f"{start}.old"), ignore_errors=True)
+            lock_file.unlink()
 
 
 def _make_durable(path: Path) -> None:

@@ -17,10 +17,24 @@ from typing import Any
 import msgspec
 
 from gaxjax.common.errors import UserError
-from gaxjax.common.files import replacing
+from gaxjax.common.files import cannot_write, replacing
 from gaxjax.common.paths import cannot_read
+from gaxjax.common.text import one_line
 
-__all__ = ["FolderHeader", "damaged", "read_values", "refuse_another", "refuse_strangers"]
+__all__ = [
+    "RESUME",
+    "FolderHeader",
+    "damaged",
+    "read_values",
+    "refuse_another",
+    "refuse_strangers",
+    "stored_json",
+]
+
+RESUME = "what was kept before is safe; mend it and give the same command again to resume"
+"""What to say where a folder's file cannot be written."""
+
+_DEEPEST = 30  # of what we write; Python's own functions end at about a thousand
 
 
 class FolderHeader:
@@ -32,8 +46,8 @@ class FolderHeader:
         there: what the file of an old folder holds from now on; None begins a new one.
 
     Raises:
-        UserError: `there` has another identity; the message names what differs.
-        OSError: a new file cannot be written, as from the methods that write.
+        UserError: `there` has another identity, and the message names what differs; or the file
+            cannot be written, as from the methods that write.
     """
 
     def __init__(self, file: Path, values: dict[str, Any], there: dict[str, Any] | None) -> None:
@@ -57,8 +71,11 @@ class FolderHeader:
         """Write the file anew, whole or not at all, with some values changed."""
         self._values |= changes
         self._values["sha256"] = _checksum(self._values)
-        with replacing(self._file) as temporary:
-            temporary.write_text(json.dumps(self._values, indent=2) + "\n")
+        try:
+            with replacing(self._file) as temporary:
+                temporary.write_text(json.dumps(self._values, indent=2) + "\n")
+        except OSError as error:
+            raise cannot_write(self._file, error, RESUME) from error
 
     def begin_session(self, session: dict[str, Any]) -> None:
         """Note when, where and with what somebody begins to work on the folder."""
@@ -75,6 +92,28 @@ def _checksum(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
+def stored_json(file: Path) -> Any:
+    """Read a JSON file of ours, whatever became of it.
+
+    Raises:
+        OSError: there is none, or the system does not let it be read.
+        ValueError: it is damaged: no UTF-8, no JSON, or nested deeper than any of ours.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+    inner = [values]
+    for _ in range(_DEEPEST):
+        folded = [each for each in inner if isinstance(each, dict | list)]
+        inner = [
+            item for each in folded for item in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not inner:
+            return values
+    raise ValueError("it nests too deep")
+
+
 def read_values(file: Path, form: Any) -> dict[str, Any]:
     """Read a header's file.
 
@@ -87,16 +126,14 @@ def read_values(file: Path, form: Any) -> dict[str, Any]:
         UserError: it is damaged, or the system does not let it be read.
     """
     try:
-        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        values: dict[str, Any] = stored_json(file)
         msgspec.convert(values, form)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise cannot_read(file, error) from None
-    except RecursionError:
-        raise damaged(file, "it nests too deep") from None
     except ValueError as error:  # msgspec's and json's are
-        raise damaged(file, error) from None
+        raise damaged(file, one_line(error)) from None
     if "sha256" in values and values["sha256"] != _checksum(values):
         raise damaged(file, "it is not what was written, by its own checksum")
     return values
@@ -123,7 +160,7 @@ def refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> N
             f"{path} holds a run of gaxjax {there.get('command')}: choose another --output"
         )
     differing = [
-        f"{name} is {there.get(name)} there and {here.get(name)} here"
+        f"{name} is {_short(there.get(name))} there and {_short(here.get(name))} here"
         for name in {**there, **here}
         if there.get(name) != here.get(name)
     ]
@@ -132,6 +169,11 @@ def refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> N
             f"{path} holds another run: {'; '.join(differing)}. "
             "Choose another --output, or give the same settings to resume it"
         )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def refuse_strangers(path: Path, description: str, *earlier: str) -> None:

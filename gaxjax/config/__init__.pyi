@@ -11,6 +11,7 @@ from .base import (
     Wanted,
     from_dict,
     require_config,
+    require_fields,
     require_types,
     to_dict,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "Wanted",
     "from_dict",
     "require_config",
+    "require_fields",
     "require_normalization",
     "require_types",
     "to_dict",

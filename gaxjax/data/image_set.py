@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
 from gaxjax.common import UserError, counted
 from gaxjax.config import DataConfig
@@ -51,6 +52,8 @@ class ImageSet:
     """How the labels were found, a phrase: `class folders are ImageNet wnids`."""
     notes: tuple[str, ...]
     """What people should know of the set, such as how many files were passed over."""
+    num_bytes: Int64[np.ndarray, " N"] = field(repr=False, compare=False)
+    """Bytes of each record's file, -1 where there is no such file."""
     read: Callable[[str], HostImage] = field(repr=False, compare=False)
     """Decodes the image with the given `image_id`."""
 
@@ -113,6 +116,7 @@ def image_set(
         if not image_id.isascii():
             require_unicode(image_id)
     records = tuple(ImageRecord(image_id, space.indices[text], text) for image_id, text in ordered)
+    num_bytes = np.array([file_size(record.image_id) for record in records], np.int64)
     count = counted(total, "image")
     if wanted < total:
         count = f"{wanted} of {count}"
@@ -120,11 +124,12 @@ def image_set(
         records=records,
         num_classes=space.num_classes,
         label_names=space.names,
-        fingerprint=_fingerprint(records, config, file_size),
+        fingerprint=_fingerprint(records, config, num_bytes),
         name=f"{count} {arrangement}" + (f", only {', '.join(class_names)}" if class_names else ""),
         size=config.decoding.size,
         labels_from=space.labels_from,
         notes=(*space.notes, *notes),
+        num_bytes=num_bytes,
         read=read,
     )
 
@@ -208,7 +213,7 @@ def _status(root: Path, image_id: str) -> os.stat_result | None:
 
 
 def _fingerprint(
-    records: Sequence[ImageRecord], config: DataConfig, file_size: Callable[[str], int]
+    records: Sequence[ImageRecord], config: DataConfig, num_bytes: Int64[np.ndarray, " N"]
 ) -> str:
     decoding = config.decoding
     cut = decoding.resize == "crop" or decoding.resize_size != decoding.size
@@ -221,7 +226,8 @@ def _fingerprint(
         decode_settings.append(decoding.interpolation)
     digest = hashlib.sha256()
     # JSON lines, so that no two different lists of records give the same bytes.
-    for row in (decode_settings, *([r.image_id, r.label, file_size(r.image_id)] for r in records)):
+    rows = zip(records, num_bytes.tolist(), strict=True)
+    for row in (decode_settings, *([r.image_id, r.label, size] for r, size in rows)):
         digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()
 

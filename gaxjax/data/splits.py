@@ -238,7 +238,8 @@ def read_split(path: Path, root: Path) -> Split:
     ):
         if cells:
             raise UserError(
-                f"{path} {what.format(counted(len(cells), 'image'))} (first: {cells[0]}); {mend}"
+                f"{path} {what.format(counted(len(cells), 'image'))} (first: {cells[0][:200]}); "
+                + mend
             )
     images = [
         SplitImage(present[cell], row["label"], canonical_split(row["split"]), row["sha256"])

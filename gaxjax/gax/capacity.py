@@ -24,8 +24,9 @@ from gaxjax.common import (
     num_cores,
     processor,
     replacing,
+    stored_json,
 )
-from gaxjax.config import EngineConfig
+from gaxjax.config import EngineConfig, require_fields
 from gaxjax.gax.heatmap import initial_weights
 from gaxjax.gax.lane import Lane, new_lane
 from gaxjax.gax.objective import Objective
@@ -224,10 +225,11 @@ def _key(objective: Objective, image: jax.ShapeDtypeStruct, device: jax.Device) 
 
 def _read(file: Path) -> dict[str, int]:
     try:
-        known: dict[str, int] = json.loads(file.read_text())
-    except (OSError, ValueError):  # not there yet, or not ours any more
+        known = stored_json(file)
+        known = require_fields(known, **dict.fromkeys(known, int))
+    except (OSError, ValueError, TypeError):  # not there yet, or not ours any more
         return {}
-    return known
+    return {key: slots for key, slots in known.items() if slots >= 1}
 
 
 _RESIDUAL_FACTOR = 2.0  # XLA's peak over the residuals of jax.vjp: convolution scratch, gradients

@@ -2,7 +2,7 @@
 
 ```
 FOLDER/
-  DESCRIPTION.json   what the arrays mean, and the SHA-256 of every other file
+  DESCRIPTION.json   what the arrays mean, the SHA-256 of every other file, and of all of that
   weights/           Orbax: one array per name, such as layer1.0.conv1.kernel
 ```
 
@@ -12,6 +12,7 @@ files' hashes, because Orbax 0.12 meets a damaged file with hundreds of logged l
 that nobody awaits.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,9 +22,15 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from gaxjax.common import cannot_read, file_sha256, one_line, replacing_folder
+from gaxjax.common import cannot_read, file_sha256, one_line, replacing_folder, stored_json
 
-__all__ = ["read_arrays", "read_description", "read_text", "write_arrays"]
+__all__ = [
+    "read_arrays",
+    "read_description",
+    "read_text",
+    "require_unaltered",
+    "write_arrays",
+]
 
 _WEIGHTS = "weights"
 
@@ -41,7 +48,7 @@ def write_arrays(
         path: the folder, absolute.
         arrays: by name.
         description: name of the JSON file beside them.
-        about: what that file holds; the hashes join it as `files`.
+        about: what that file holds; the hashes join it as `files`, and its own as `sha256`.
         texts: further files beside it, by name; hashed as well.
 
     Raises:
@@ -56,7 +63,8 @@ def write_arrays(
             for file in sorted(folder.rglob("*"))
             if file.is_file()
         }
-        text = json.dumps({**about, "files": files}, indent=1)
+        whole = {**about, "files": files}
+        text = json.dumps({**whole, "sha256": _digest(whole)}, indent=1)
         (folder / description).write_text(text + "\n")
 
 
@@ -68,14 +76,29 @@ def read_description(path: Path, description: str) -> dict[str, Any]:
         UserError: the system does not let it be read.
     """
     try:
-        about = json.loads((path / description).read_text(encoding="utf-8"))
+        about = stored_json(path / description)
     except OSError as error:
         raise cannot_read(path / description, error) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{description}: {one_line(error)}") from error
     if not isinstance(about, dict):
         raise ValueError(f"{description} holds no object")
     return about
+
+
+def require_unaltered(about: Mapping[str, Any]) -> None:
+    """Hold a description against its own digest; those of earlier versions have none.
+
+    Raises:
+        ValueError: something in it is not as it was written; in one line.
+    """
+    if about.get("sha256", _digest(about)) != _digest(about):
+        raise ValueError("something in it is not as it was written")
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in about.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_text(path: Path, about: Mapping[str, Any], name: str) -> str:

@@ -2,7 +2,7 @@
 
 ```
 CHECKPOINT/
-  gaxjax.json   format, CheckpointMetadata, SHA-256 of every other file, parity report
+  gaxjax.json   format, CheckpointMetadata, parity report, SHA-256 of it and of every other file
   weights/      Orbax: one array per dotted name, such as layer1.0.conv1.kernel
   graph.json    of an imported network alone: its operations, as `gaxjax.models.Graph`
 ```
@@ -23,15 +23,29 @@ from flax import nnx
 from gaxjax.common import (
     UserError,
     cannot_write,
+    described,
     one_line,
     own_numbers,
     path_to_read,
     path_to_write,
     ran_out,
 )
-from gaxjax.config import DataConfig, Triple, require_types
+from gaxjax.config import (
+    MOST_PIXELS,
+    DataConfig,
+    Triple,
+    from_dict,
+    require_fields,
+    require_types,
+)
 from gaxjax.models import registry
-from gaxjax.models.arrays import read_arrays, read_description, read_text, write_arrays
+from gaxjax.models.arrays import (
+    read_arrays,
+    read_description,
+    read_text,
+    require_unaltered,
+    write_arrays,
+)
 from gaxjax.models.classifier import Classifier, as_classifier
 from gaxjax.models.graph.form import Graph
 from gaxjax.models.graph.network import GraphNetwork
@@ -53,6 +67,13 @@ __all__ = [
 
 _FORMAT, _FORMAT_WITH_GRAPH = 1, 2
 _DESCRIPTION, _GRAPH = "gaxjax.json", "graph.json"
+_FIELDS: dict[str, Any] = {
+    "metadata": dict[str, Any],
+    "files": dict[str, str],
+    "parity": dict[str, Any] | None,
+    "arrays": dict[str, tuple[str, tuple[int, ...]]] | None,
+}
+"""Of the description, beside its format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +123,16 @@ class CheckpointMetadata:
             raise UserError(f"a checkpoint's decoding has unknown settings: {list(self.decoding)}")
         settings: dict[str, Any] = dict(self.decoding)
         DataConfig(data=".", **settings)  # raises for others than its own
+        for name, least, most in (
+            ("num_classes", 1, 2**31 - 1),
+            ("input_size", 1, MOST_PIXELS),
+            ("validation_accuracy", 0, 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise UserError(
+                    f"a checkpoint's {name} must lie in {least} … {most}; got {described(value)}"
+                )
         if (self.mean is None) != (self.std is None):
             raise UserError("a checkpoint declares both mean and std, or neither")
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -218,7 +249,7 @@ def _load_graph(path: Path, description: dict[str, Any]) -> GraphNetwork:
         if like.keys() != set(graph.weights):
             raise ValueError(f"{_GRAPH} and {_DESCRIPTION} name other weights")
         return GraphNetwork(graph, read_arrays(path, description, like))
-    except (ValueError, TypeError, KeyError, RecursionError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, OSError, MemoryError) as error:
         raise _damaged(path, error) from error
 
 
@@ -293,24 +324,24 @@ def _read_description(path: Path) -> dict[str, Any]:
         description = read_description(path, _DESCRIPTION)
     except ValueError as error:
         raise _damaged(path, error) from error
-    if description.get("format") not in (_FORMAT, _FORMAT_WITH_GRAPH):
+    form = description.get("format")
+    if form not in (_FORMAT, _FORMAT_WITH_GRAPH):
+        shown = form if isinstance(form, int) else described(form)
         raise UserError(
-            f"the checkpoint {path} has format {description.get('format')!r}, this gaxjax reads "
+            f"the checkpoint {path} has format {shown}, this gaxjax reads "
             f"{_FORMAT} and {_FORMAT_WITH_GRAPH}; convert the weights again"
         )
-    return description
+    try:
+        require_unaltered(description)
+        return require_fields(description, **_FIELDS)
+    except ValueError as error:
+        raise _damaged(path, ValueError(f"{_DESCRIPTION}: {error}")) from None
 
 
 def _metadata(path: Path, description: dict[str, Any]) -> CheckpointMetadata:
-    values = description.get("metadata")
-    if not isinstance(values, dict):
-        raise _damaged(path, ValueError(f"{_DESCRIPTION} lacks metadata"))
-    tuples: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
     try:
-        return CheckpointMetadata(**tuples)
-    except (TypeError, UserError) as error:
+        return from_dict(CheckpointMetadata, description["metadata"])
+    except UserError as error:
         raise _damaged(path, error) from error
 
 

@@ -20,7 +20,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from gaxjax.common import UserError, columns_of, path_to_write, replacing, to_csv
+from gaxjax.common import (
+    UserError,
+    columns_of,
+    path_to_write,
+    replacing,
+    stored_json,
+    to_csv,
+)
+from gaxjax.config import require_fields
 from gaxjax.report.figures.catalogue import course_figures, run_figures
 from gaxjax.report.figures.figure import Figure
 from gaxjax.report.film import MOST_IMAGES, evolutions, left_out
@@ -91,8 +99,9 @@ def _write_figures(folder: Path, figures: list[Figure]) -> None:
     """Write each figure three times and the captions; remove those of an earlier report."""
     folder.mkdir(exist_ok=True)
     try:
-        earlier = {figure["name"] for figure in json.loads((folder / _MANIFEST).read_text())}
-    except (OSError, ValueError, KeyError, TypeError):
+        written = stored_json(folder / _MANIFEST)
+        earlier = {require_fields(figure, name=str)["name"] for figure in written}
+    except (OSError, ValueError, TypeError):
         earlier = set()
     for figure in figures:
         _write(folder / f"{figure.name}.png", figure.drawing.png)
@@ -105,7 +114,7 @@ def _write_figures(folder: Path, figures: list[Figure]) -> None:
     _write(folder / _MANIFEST, (json.dumps(captions, indent=2) + "\n").encode())
     for name in earlier - {figure.name for figure in figures}:
         for ending in ("png", "svg", "csv"):
-            if Path(name).name == name:
+            if Path(name).name == name and "\0" not in name:
                 (folder / f"{name}.{ending}").unlink(missing_ok=True)
 
 

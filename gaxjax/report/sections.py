@@ -1,6 +1,5 @@
 """A report's words: what was run, how to run it again, how it ended and separates."""
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gaxjax.common import counted
-from gaxjax.config import AX_PRESETS, GAX_PRESETS, to_dict
+from gaxjax.common import counted, stored_json
+from gaxjax.config import AX_PRESETS, GAX_PRESETS, require_fields, to_dict
 from gaxjax.report.figures.style import title_of
 from gaxjax.report.tables import verdict
 from gaxjax.results import Outcome, Run, of_method
@@ -163,6 +162,14 @@ def _facts(run: Run, session: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Scores again in torch", _verified(run)
 
 
+_VERIFIED: dict[str, Any] = {
+    "passed": bool,
+    "comparisons": tuple[dict[str, Any], ...],
+    **dict.fromkeys(("num_heatmaps", "num_images"), int),
+    **dict.fromkeys(("torch_version", "dtype"), str),
+}
+
+
 def _verified(run: Run) -> str:
     """Say what `gaxjax verify` found, where it left its file in the run."""
     file, command = run.path / "verification.json", shlex.join(["gaxjax", "verify", str(run.path)])
@@ -171,7 +178,9 @@ def _verified(run: Run) -> str:
     if not file.exists():
         return f"not checked yet: {command} does"
     try:
-        found = json.loads(file.read_text())
+        found = require_fields(stored_json(file), **_VERIFIED)
+        for comparison in found["comparisons"]:
+            require_fields(comparison, worst=float | None, differing=int)
         worst = max((c["worst"] for c in found["comparisons"] if c["worst"] is not None), default=0)
         differing = sum(comparison["differing"] for comparison in found["comparisons"])
         return (
@@ -180,7 +189,7 @@ def _verified(run: Run) -> str:
             f"{counted(differing, 'prediction')} not the same (torch {found['torch_version']}, "
             f"{found['dtype']})"
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError):
         return f"{file} is damaged: {command} writes it anew"
 
 

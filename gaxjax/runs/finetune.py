@@ -10,7 +10,8 @@ OUTPUT/
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from gaxjax import models
 from gaxjax.common import (
     StepProgress,
     UserError,
@@ -39,7 +38,6 @@ from gaxjax.config import (
     IMAGENET_STD,
     DataConfig,
     FinetuneConfig,
-    ModelConfig,
     to_dict,
 )
 from gaxjax.data import ImageSet, batches, make_split, open_images, read_split, splits_of
@@ -48,7 +46,6 @@ from gaxjax.models import (
     TrainState,
     as_classifier,
     batch_rows,
-    check_image_size,
     checkpoint,
     gradient_bytes,
     load_classifier,
@@ -56,7 +53,7 @@ from gaxjax.models import (
 from gaxjax.results import Evaluation
 from gaxjax.runs import training_state
 from gaxjax.runs.evaluate import evaluate_classifier
-from gaxjax.runs.opening import open_classifier
+from gaxjax.runs.start import given_weights, model_to_start_from
 from gaxjax.runs.training_log import TrainingLog, versions
 
 __all__ = ["FinetuneSummary", "run_finetune"]
@@ -110,13 +107,14 @@ def run_finetune(
     if output.resolve().is_relative_to(root) and root.is_dir():
         raise UserError(f"--output {output} lies inside the images of --data {root}: move it")
     refuse_strangers(output, "finetune.json", "split.csv")
-    with lock(output):
+    with lock(output), _taken_back(output / "split.csv", unless=output / "finetune.json"):
+        given = given_weights(config)
         data, duplicates = _divided(config, output, note)
         train, validation = (_open(config, data, split) for split in ("train", "val"))
         note(f"labels: {train.labels_from}")
         for text in dict.fromkeys((*train.notes, *validation.notes)):
             note(text)
-        model, start = _model_to_start_from(config, train.num_classes)
+        model, start = model_to_start_from(config, given, train.num_classes)
         mean, std = (
             (IMAGENET_MEAN, IMAGENET_STD) if config.normalization == "imagenet" else (None, None)
         )
@@ -160,6 +158,18 @@ def run_finetune(
 
 
 # --- Data ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _taken_back(file: Path, *, unless: Path) -> Iterator[None]:
+    """Remove a division that was made for a training which was refused before it began."""
+    there = file.exists()
+    try:
+        yield
+    except UserError:
+        if not there and not unless.exists():
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _divided(
@@ -234,55 +244,6 @@ def _arrays(images: ImageSet, threads: int, what: str) -> tuple[jax.Array, jax.A
             done = rows.stop
             progress.advance(done, "decoded")
     return jax.device_put(pixels), jax.device_put(labels)
-
-
-# --- The model -----------------------------------------------------------------------------------
-
-
-def _model_to_start_from(config: FinetuneConfig, num_classes: int) -> tuple[nnx.Module, str]:
-    """Build the architecture with a new head, over converted weights where they are given.
-
-    Returns:
-        The model, and what its backbone is: random, or a fingerprint.
-    """
-    if num_classes < 2:
-        raise UserError(f"--data {config.data} has {num_classes} class; training needs at least 2")
-    model = models.build(
-        config.architecture,
-        num_classes=num_classes,
-        head_bias=config.head_bias,
-        rngs=nnx.Rngs(config.seed),
-    )
-    resting = as_classifier(model, num_classes=num_classes, fingerprint="-")
-    check_image_size(resting, config.size)
-    if config.weights is None:
-        return model, "random"
-    is_file = path_to_read(config.weights, "--weights").is_file()
-    named = ModelConfig(model=config.weights, architecture=config.architecture if is_file else None)
-    try:
-        given = open_classifier(named, fold=False)
-    except UserError as error:
-        raise UserError(f"--weights {config.weights}: {error}") from None
-    if given.graph is not None:
-        raise UserError(
-            f"--weights {config.weights} is an imported {given.name}, which explains and does not "
-            f"train: give one of {', '.join(models.architectures())}"
-        )
-    if given.name != config.architecture:
-        raise UserError(
-            f"--weights {config.weights} is a {given.name}, not a {config.architecture}: give "
-            f"--architecture {given.name}"
-        )
-    assert given.module is not None
-    head = f"{models.head_name(config.architecture)}."
-    source = checkpoint.named_weights(given.module(given.weights))
-    state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
-    for keys, leaf in nnx.to_flat_state(state):
-        name = ".".join(map(str, keys))
-        if not name.startswith(head):
-            leaf.set_value(source[name])
-    nnx.update(model, state)
-    return model, given.fingerprint[:16]
 
 
 def _identity(

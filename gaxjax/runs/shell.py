@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,12 +15,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from gaxjax.ax import BatchStats
-from gaxjax.common import RunProgress, UserError, interruption
+from gaxjax.common import NotWrittenError, RunProgress, UserError, interruption
 from gaxjax.config import AxRunConfig, GaxRunConfig, to_dict
 from gaxjax.data import Batch, ImageSet, batches
 from gaxjax.gax import EngineStats
 from gaxjax.models import Classifier
 from gaxjax.results import Result, SnapshotSummary, Solution, Store, drop_snapshots, read_scores
+from gaxjax.runs.image_list import keep_image_list, refuse_changed_images
 
 _PACKAGES = ("gaxjax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow", "tensorstore")
 _TORCH_PACKAGES = ("torch", "torchvision", "captum")
@@ -142,6 +143,7 @@ def run_engine(
         },
         "status": "running",
     }
+    refuse_changed_images(output, images, to_dict(config))
     with Store(
         output,
         identity=identity,
@@ -151,6 +153,7 @@ def run_engine(
         num_images=len(images.records),
         heatmaps_per_part=config.store.part_size * engine.heatmaps_per_image,
     ) as store:
+        keep_image_list(output, images)
         resumed = len(store.done)
         todo = [i for i, record in enumerate(images.records) if record.image_id not in store.done]
         if todo:
@@ -163,10 +166,14 @@ def run_engine(
                 "versions": {name: importlib.metadata.version(name) for name in packages},
             }
             store.header.begin_session(session)
+            interruption.raise_once()
             try:
                 _work(command.upper(), config, engine, images, todo, store)
-            finally:
-                store.header.update_session(engine.stats.summary())
+            except BaseException:
+                with suppress(UserError):  # what happened first is what is told
+                    store.header.update_session(engine.stats.summary())
+                raise
+            store.header.update_session(engine.stats.summary())
         missing = len(images.records) - len(store.done)
         assert not missing, f"{missing} images have no row"
         if store.header["status"] != "complete":
@@ -228,12 +235,12 @@ def _work(
                     if full or time.monotonic() - part_started >= config.store.part_seconds:
                         # One commit at a time, while the device goes on.
                         _finish(writing)
-                        # First emptied, then handed over: Ctrl-C in between must not commit twice.
+                        # First emptied, then handed over: a stop in between must not commit twice.
                         whole, part, in_part = part, [], 0
                         writing = writer.submit(store.commit, whole)
                         part_started = time.monotonic()
         finally:
-            # Also after Ctrl-C or an error: what is finished is not lost.
+            # Also after a signal or an error: what is finished is not lost.
             _finish(writing)
             _finish(writer.submit(store.commit, part))
 
@@ -244,7 +251,7 @@ def _finish(writing: Future[None] | None) -> None:
     try:
         writing.result()
     except (OSError, ValueError) as error:  # TensorStore says ValueError for a full disk
-        raise UserError(
+        raise NotWrittenError(
             f"could not write results ({str(error).splitlines()[0]}): what was committed before "
             "is safe; mend it and give the same command again to resume"
         ) from error

@@ -2,8 +2,7 @@
 
 import csv
 import importlib.metadata
-from collections.abc import Iterator
-from contextlib import contextmanager
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
@@ -11,10 +10,12 @@ from typing import Any, TypedDict
 import jax
 
 from gaxjax.common import (
+    RESUME,
     FolderHeader,
     UserError,
     cannot_write,
     columns_of,
+    one_line,
     read_values,
     replacing,
     to_csv,
@@ -42,6 +43,11 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
+def _is_possible(row: dict[str, Any]) -> bool:
+    accuracy, rest = row["validation_accuracy"], (row["loss"], row["seconds"])
+    return 0 <= accuracy <= 1 and all(0 <= value < float("inf") for value in rest)
+
+
 class TrainingLog:
     """The folder's records: finetune.json, curve.csv, and the state they belong to.
 
@@ -57,15 +63,13 @@ class TrainingLog:
         self._output = output
         self.states = output / "state"
         self.curve: list[dict[str, float]] = []
-        file = output / "finetune.json"
         file, there = output / "finetune.json", None
         if file.exists():
             # Whatever may change, such as when to stop, is as it is asked for now.
             earlier = read_values(file, _Form)
             there = {"identity": earlier["identity"], **header, "sessions": earlier["sessions"]}
-        with self._writing(file.name):
-            self._header = FolderHeader(file, {"identity": identity, **header}, there)
-            self._header.write()
+        self._header = FolderHeader(file, {"identity": identity, **header}, there)
+        self._header.write()
 
     def begin_session(self) -> None:
         """Note when and on what this session trains."""
@@ -76,8 +80,7 @@ class TrainingLog:
             "platform": device.platform,
             "versions": versions(),
         }
-        with self._writing("finetune.json"):
-            self._header.begin_session(session)
+        self._header.begin_session(session)
 
     def read_until(self, iteration: int) -> float:
         """Read the curve up to an iteration, and return the validation accuracy there.
@@ -86,17 +89,21 @@ class TrainingLog:
         """
         file = self._output / "curve.csv"
         try:
-            with file.open() as rows:
+            with file.open(encoding="utf-8") as rows:
                 values = [
                     {name: kind(row[name]) for name, kind in COLUMNS.items()}
                     for row in csv.DictReader(rows)
                 ]
+            for before, row in itertools.pairwise([dict.fromkeys(COLUMNS, 0), *values]):
+                if not (before["iteration"] < row["iteration"] and _is_possible(row)):
+                    raise ValueError(f"no such row can be: {row}")
             self.curve = [row for row in values if row["iteration"] <= iteration]
             if self.curve[-1]["iteration"] != iteration:
                 raise ValueError(f"no row of iteration {iteration}")
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
             raise UserError(
-                f"{file} is damaged ({error}): restore it, or remove {self.states} to train anew"
+                f"{file} is damaged ({one_line(error)}): restore it, or remove {self.states} to "
+                "train anew"
             ) from None
         return self.curve[-1]["validation_accuracy"]
 
@@ -106,18 +113,14 @@ class TrainingLog:
         """Keep a validation's row and the state that it is of."""
         values = iteration, loss, accuracy, round(seconds, 1)
         self.curve.append(dict(zip(COLUMNS, values, strict=True)))
-        with self._writing("curve.csv"), replacing(self._output / "curve.csv") as temporary:
-            temporary.write_text(to_csv(columns_of(self.curve)))
+        file = self._output / "curve.csv"
+        try:
+            with replacing(file) as temporary:
+                temporary.write_text(to_csv(columns_of(self.curve)))
+        except OSError as error:
+            raise cannot_write(file, error, RESUME) from error
         training_state.save_state(self.states, state, iteration)
 
     def write(self, **changes: Any) -> None:
         """Write finetune.json anew."""
-        with self._writing("finetune.json"):
-            self._header.write(**changes)
-
-    @contextmanager
-    def _writing(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise cannot_write(self._output / name, error, training_state.RESUME) from error
+        self._header.write(**changes)

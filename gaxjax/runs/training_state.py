@@ -7,15 +7,12 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from gaxjax.common import UserError, cannot_write, one_line
+from gaxjax.common import RESUME, UserError, cannot_write, one_line
 from gaxjax.models import read_arrays, read_description, write_arrays
 
-__all__ = ["RESUME", "latest_state", "load_state", "save_state"]
+__all__ = ["latest_state", "load_state", "save_state"]
 
 _STATE = "state.json"
-
-RESUME = "what was kept before is safe; mend it and give the same command again to resume"
-"""What to say where training cannot write."""
 
 
 def save_state(folder: Path, state: PyTree, number: int) -> None:
@@ -30,15 +27,22 @@ def save_state(folder: Path, state: PyTree, number: int) -> None:
         UserError: it cannot be written; the state before is still there.
     """
     path = folder.absolute() / f"{number:09d}"
-    for unfinished in folder.glob(".*.partial"):  # of a process that was killed
-        shutil.rmtree(unfinished, ignore_errors=True)
+    for unfinished in folder.glob(".*"):  # of a process that was killed
+        _remove(unfinished)
     try:
         write_arrays(path, _by_path(state), _STATE, {})
     except (OSError, ValueError) as error:
         raise cannot_write(f"the training state {path}", error, RESUME) from error
     for other in folder.iterdir():
         if other.name != path.name:
-            shutil.rmtree(other, ignore_errors=True)
+            _remove(other)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def latest_state(folder: Path) -> Path | None:

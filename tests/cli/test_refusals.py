@@ -2,15 +2,16 @@
 
 import errno
 import os
+import signal
 import sys
 
 import jax
 import pytest
 
-from gaxjax.cli import console, startup
+from gaxjax.cli import console, demo, startup
 from gaxjax.cli.evaluate import Evaluate
 from gaxjax.cli.main import _flushed, main, parse
-from gaxjax.common import UserError
+from gaxjax.common import NotWrittenError, UserError
 
 EVALUATE = ("evaluate", "--model", "m", "--data", "digits")
 
@@ -156,3 +157,41 @@ def test_a_cache_for_programs_that_cannot_be_written_is_left_aside(monkeypatch, 
     startup.keep_compiled_programs()
     assert changed == {"jax_compilation_cache_dir": None}
     assert "GAXJAX_CACHE names another folder" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["run", "ax", "digits.ckpt", "report.html"])
+def test_the_demo_refuses_a_folder_of_other_things_before_it_trains(
+    name, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(demo, "_train", None)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.tex").touch()
+    assert str(tmp_path / name) in said(capsys, "demo", "--output", str(tmp_path))
+
+
+def test_a_demo_into_a_file_is_refused_before_it_trains(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "_train", None)
+    (tmp_path / "run").touch()
+    assert "is a file" in said(capsys, "demo", "--output", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (UserError("the model is damaged (interrupted)"), 143, "gaxjax: stopped by SIGTERM"),
+        (OSError(errno.EIO, "Input/output error"), 143, "gaxjax: stopped by SIGTERM"),
+        (NotWrittenError("could not write results (full)"), 2, "could not write results (full)"),
+    ],
+)
+def test_what_fails_after_a_signal_is_the_stop_but_for_results_that_are_lost(
+    error, status, line, capsys, monkeypatch
+):
+    def execute(self, given):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise error
+
+    monkeypatch.setattr(Evaluate, "execute", execute)
+    assert main(EVALUATE) == status
+    assert capsys.readouterr().err.strip().endswith(line)

@@ -69,3 +69,51 @@ def test_compiled_programs_are_kept_unless_the_user_says_where(monkeypatch, tmp_
         assert not settings
     else:
         assert settings["jax_compilation_cache_dir"].startswith(str(tmp_path / "compiled"))
+
+
+COMPILE = """
+import sys, jax, jax.numpy as jnp
+from gaxjax.cli.startup import keep_compiled_programs
+keep_compiled_programs()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+hits = []
+jax.monitoring.register_event_listener(
+    lambda event, **_: hits.append(event.endswith("cache_hits"))
+)
+print(jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))[0, 0].item(), sum(hits))
+"""
+
+
+def compiled(folder):
+    """Compile in another process; return the result, the programs found in the cache, and them."""
+    environment = os.environ | {"GAXJAX_CACHE": str(folder)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    result, hits = done.stdout.split()
+    return float(result), int(hits), {file: file.read_bytes() for file in folder.rglob("*-cache")}
+
+
+def test_damaged_compiled_programs_are_dropped_without_a_word_and_compiled_once_more(tmp_path):
+    result, hits, kept = compiled(tmp_path)
+    assert hits == 0
+    assert len(kept) > 1
+    assert compiled(tmp_path) == (result, len(kept), kept)
+    for damage in (
+        lambda entry: entry[
+            : len(entry) // 2
+        ],  # what a process leaves that is killed while writing
+        lambda entry: b"",
+        lambda entry: entry[:99] + bytes([entry[99] ^ 1]) + entry[100:],
+        lambda entry: entry[:-1] + bytes([entry[-1] ^ 1]),
+    ):
+        for file, entry in kept.items():
+            file.write_bytes(damage(entry))
+        assert compiled(tmp_path)[:2] == (result, 0)
+        assert compiled(tmp_path)[:2] == (result, len(kept))

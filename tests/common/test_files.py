@@ -148,6 +148,62 @@ def test_the_digest_is_that_of_the_bytes(tmp_path):
     )
 
 
+WRITE = """
+import sys
+from pathlib import Path
+from gaxjax.common.files import replacing_folder
+with replacing_folder(Path(sys.argv[1])) as folder:
+    (folder / "new.txt").write_text("from elsewhere")
+    print("writing", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def writing_elsewhere(path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+def test_the_next_write_removes_what_a_killed_one_left_and_nothing_that_is_being_written(tmp_path):
+    path = tmp_path / "a[b].ckpt"
+    dead, living = writing_elsewhere(path), writing_elsewhere(path)
+    other = writing_elsewhere(tmp_path / "b.ckpt")
+    for process in (dead, other):
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert len(list(tmp_path.glob("*.partial"))) == 3
+    with replacing_folder(path) as temporary:
+        (temporary / "new.txt").write_text("ours")
+    assert (path / "new.txt").read_text() == "ours"
+    assert sum(file.name.startswith(".a[b]") for file in tmp_path.glob("*.partial")) == 1
+    living.communicate("\n")
+    assert living.returncode == 0
+    assert (path / "new.txt").read_text() == "from elsewhere"
+    left = sorted(file.suffix for file in tmp_path.iterdir() if file.name.startswith(".b.ckpt"))
+    assert left == [".lock", ".partial"]  # another folder's, for its own next write
+    with replacing_folder(tmp_path / "b.ckpt"):
+        pass
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a[b].ckpt", "b.ckpt"]
+
+
+def test_the_folder_that_stepped_aside_stays_where_it_is_all_there_is(tmp_path):
+    (tmp_path / ".state.0123abcd.old").mkdir()
+    with contextlib.suppress(RuntimeError), replacing_folder(tmp_path / "state"):
+        raise RuntimeError
+    assert [file.name for file in tmp_path.iterdir()] == [".state.0123abcd.old"]
+    with replacing_folder(tmp_path / "state"):
+        pass
+    with replacing_folder(tmp_path / "state"):
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
 # --- One process ---------------------------------------------------------------------------------
 
 

@@ -67,7 +67,9 @@ def stored(tmp_path_factory):
             assumptions={"network": "known by its keys"},
         ),
     )
-    return folder, (folder / "gaxjax.json").read_text()
+    about = json.loads((folder / "gaxjax.json").read_text())
+    del about["sha256"]  # as an earlier version wrote it: else every alteration is told by that
+    return folder, json.dumps(about)
 
 
 @fuzz(80, alteration=alterations(), cut=st.none() | st.floats(0, 1))

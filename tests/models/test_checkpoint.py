@@ -131,6 +131,15 @@ def test_missing_weights_are_damage(saved):
     assert "is missing" in message
 
 
+def test_a_number_that_became_another_is_damage(saved):
+    description = saved / "gaxjax.json"
+    text = description.read_text()
+    before = f'"input_size": {METADATA.input_size}'
+    assert before in text
+    description.write_text(text.replace(before, f"{before[:-1]}9"))
+    assert "something in it is not as it was written" in refusal(saved)
+
+
 def test_a_truncated_description_is_damage(saved):
     description = saved / "gaxjax.json"
     description.write_text(description.read_text()[:40])
@@ -140,6 +149,7 @@ def test_a_truncated_description_is_damage(saved):
 def alter_metadata(path, **changes):
     description = json.loads((path / "gaxjax.json").read_text())
     description["metadata"] |= changes
+    del description["sha256"]  # as an earlier version wrote it
     (path / "gaxjax.json").write_text(json.dumps(description))
 
 

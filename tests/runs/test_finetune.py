@@ -335,6 +335,24 @@ def test_images_without_splits_are_refused(tmp_path, xray, capsys):
     assert "--data digits has no split train" in capsys.readouterr().err
     assert main(["finetune", "--data", str(xray), "--weights", "nothing.pth", *flags]) == 2
     assert "--weights nothing.pth: " in capsys.readouterr().err
+    assert not (tmp_path / "out/split.csv").exists()
+
+
+def test_a_division_for_a_training_that_is_refused_is_taken_back(xray, tmp_path, monkeypatch):
+    def refuse(*_):
+        assert (tmp_path / "split.csv").exists()
+        raise UserError("too small")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "model_to_start_from", refuse)
+        with pytest.raises(UserError, match="too small"):
+            run_finetune(settings(xray), tmp_path)
+    assert not (tmp_path / "split.csv").exists()
+    make_split(xray).save(tmp_path / "split.csv")
+    monkeypatch.setattr(finetune, "model_to_start_from", refuse)
+    with pytest.raises(UserError, match="too small"):
+        run_finetune(settings(xray), tmp_path)
+    assert (tmp_path / "split.csv").exists()  # it was there before
 
 
 @pytest.mark.parametrize(
