@@ -27,7 +27,7 @@ from PIL import Image
 
 from gaxjax.common import file_sha256
 
-__all__ = ["COMMANDS", "kill_commands"]
+__all__ = ["COMMANDS", "kill_commands", "make_model"]
 
 COMMANDS = ("gax", "ax", "finetune")
 _CALLS = Path(__file__).with_name("calls.py")
@@ -199,7 +199,7 @@ def _last_line(run: Path) -> str:
 def _commands(folder: Path) -> dict[str, _Command]:
     """Make the model and the images, and the commands' words."""
     model, images = folder / "small.ckpt", folder / "images"
-    _make_model(model)
+    make_model(model)
     random_pixels = np.random.default_rng(0)
     for place in ("train", "test"):
         for label in ("a", "b"):
@@ -226,7 +226,7 @@ def _commands(folder: Path) -> dict[str, _Command]:
     }
 
 
-def _make_model(path: Path) -> None:
+def make_model(path: Path) -> None:
     from flax import nnx
 
     from gaxjax import models
