@@ -179,7 +179,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 class _RefusedError(Exception):
-    """A command said no; its text."""
+    """A command said no, or that images are missing; its text."""
 
 
 def _gaxjax(*words: object) -> str:
@@ -193,7 +193,8 @@ def _gaxjax(*words: object) -> str:
         status = gaxjax_main([str(word) for word in words])
     if status:
         assert status in (1, 2), f"exit status {status}"
-        raise _RefusedError(complained.getvalue().strip() if status == 2 else said.getvalue()[:80])
+        _, _, refusal = complained.getvalue().strip().rpartition("gaxjax: ")  # after progress
+        raise _RefusedError(refusal if status == 2 else said.getvalue()[:80].splitlines()[0])
     return said.getvalue()
 
 
@@ -207,6 +208,8 @@ def _heatmaps(run: "StoredRun") -> Any:
 
 def _opened(run: "StoredRun") -> Any:
     opened = gaxjax.open_run(run.path)
+    if opened.num_found < opened.num_wanted:
+        raise _RefusedError(f"{opened.num_found} of {opened.num_wanted} images")
     names = ("config", "classes", "method", "target", "num_found", "num_wanted", "keeps_heatmaps")
     told = [repr(getattr(opened, name)) for name in names]
     image = run.image_id
@@ -215,14 +218,19 @@ def _opened(run: "StoredRun") -> Any:
 
 def _statistics(run: "StoredRun") -> Any:
     file = run.scratch / "statistics.json"
-    _gaxjax("statistics", run.path, "--num-resamples", 40, "--output", file)
+    printed = _gaxjax("statistics", run.path, "--num-resamples", 40, "--output", file)
+    if f"of the run's {_IMAGES} images" in printed:
+        raise _RefusedError(printed.splitlines()[-3])
     return file.read_text()
 
 
 def _report(run: "StoredRun") -> Any:
     file = run.scratch / "report.html"
     _gaxjax("report", run.path, "--output", file, "--num-pictures", 4)
-    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", file.read_text())
+    page = file.read_text()
+    if "This run is not finished" in page:
+        raise _RefusedError("This run is not finished")
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", page)
 
 
 def _view(run: "StoredRun") -> Any:

@@ -1,4 +1,4 @@
-"""A stored run, damaged: every command answers as of the whole run, or says in a line what is wrong.
+"""A damaged run: every command answers as of the whole one, or says in a line what is wrong.
 
 `GAXJAX_FUZZ=20 pytest tests/faults/test_damage.py` draws 40 times as many kinds of damage;
 `python tests/faults/damage.py` prints what each command says of each.
