@@ -79,8 +79,9 @@ def kind_of(path: str, root: str) -> str | None:
     if path != root and not path.startswith(root + os.sep):
         return None
     first, _, _ = path[len(root) + 1 :].partition(os.sep)
-    first = first.removesuffix(".tmp")
-    if first.startswith(".") and first.endswith((".partial", ".old")):
+    if first.endswith(".tmp"):
+        first = first.removesuffix(".tmp").removeprefix(".")
+    elif first.startswith(".") and first.endswith((".partial", ".old")):
         first = first[1:].rsplit(".", 2)[0]  # .model.ckpt.1f2e3d4c.partial
     return _KINDS.get(first, "other")
 

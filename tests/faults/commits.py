@@ -39,6 +39,14 @@ SHAPE = (6, 6, 3)
 PARTS = (3, 0, 4, 2)
 """Heatmaps in each part; every part has one more image, without."""
 
+HEADER = {
+    "command": "gax",
+    "config": {},
+    "model": {"name": "none", "fingerprint": "none"},
+    "data": {"name": "none", "fingerprint": "none", "num_images": sum(PARTS) + len(PARTS)},
+    "status": "running",
+}
+
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -95,10 +103,11 @@ def _write(folder: Path, death: Death | None) -> Counter:
     store = Store(
         folder,
         identity={"command": "gax"},
-        header={"command": "gax", "config": {}, "status": "running"},
+        header=HEADER,
         image_shape=SHAPE,
         heatmap_dtype="float16",
-        num_heatmaps=sum(PARTS),
+        num_images=HEADER["data"]["num_images"],
+        heatmaps_per_part=max(PARTS),
     )
     with store:
         store.header.begin_session({"device": "none"})

@@ -25,7 +25,7 @@ from looking import look
 import gaxjax
 from gaxjax.cli.main import main as gaxjax_main
 from gaxjax.common import UserError
-from gaxjax.results.store import read_heatmaps, read_scores
+from gaxjax.results import read_heatmaps, read_scores
 
 __all__ = ["COMMANDS", "FAULTS", "KINDS", "StoredRun", "damage", "make_run"]
 
@@ -247,7 +247,9 @@ def _verify(run: "StoredRun") -> Any:
 
 def _inspect(run: "StoredRun") -> Any:
     """Where it says nothing, every score and every heatmap is as it was."""
-    _gaxjax("inspect", run.path)
+    printed = _gaxjax("inspect", run.path)
+    if "images have no rows" in printed:
+        raise _RefusedError("images have no rows")
     return _scores(run), _heatmaps(run)
 
 
@@ -351,7 +353,7 @@ def make_run(folder: Path) -> StoredRun:
     model, run = folder / "small.ckpt", folder / "run"
     make_model(model)
     words = f"gax --model {model} --data digits --size 16 --num-images {_IMAGES} --part-size 4"
-    words += f" --include-misclassified --target 1e9 --max-steps 3 --slots 4 --output {run}"
+    words += f" --include-misclassified --target 1e9 --max-steps 3 --slots 4 --snapshots 2 --output {run}"
     _gaxjax(*words.split())
     return StoredRun(run, words.split(), folder / "scratch")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gaxjax.common import UserError
-from gaxjax.results.store import heatmap_sha256, part_paths, read_heatmaps, read_scores
+from gaxjax.results import heatmap_sha256, read_heatmaps, read_scores
 
 __all__ = ["FAULTS", "Look", "faults_since", "look"]
 
@@ -35,7 +35,10 @@ def look(run: Path) -> Look:
     """
     if not (run / "run.json").exists():
         return Look()
-    parts = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in part_paths(run)}
+    parts = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (run / "scores").glob("*.parquet")
+    }
     try:
         rows = read_scores(run).to_pylist()
     except UserError:

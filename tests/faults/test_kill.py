@@ -54,10 +54,11 @@ def test_a_store_that_writes_in_place_is_caught():
     """The kills can tell: without the temporary file, half a part is there after one."""
     told = run_commits(
         *("--every", "7"),
-        broken="import contextlib, gaxjax.results.parts as parts; "
-        "parts.replacing = contextlib.nullcontext",
+        broken="import contextlib, gaxjax.results.sealed as sealed; "
+        "sealed.replacing = contextlib.nullcontext",
     )
     assert told["unreadable"] > 0
+    assert told["refused"] > 0
 
 
 def test_a_process_dies_halfway_through_a_write(tmp_path):
