@@ -20,6 +20,7 @@ from gaxjax.cli.demo import Demo
 from gaxjax.cli.evaluate import Evaluate
 from gaxjax.cli.finetune import Finetune
 from gaxjax.cli.gax import Gax
+from gaxjax.cli.inspect import Inspect
 from gaxjax.cli.report import Report
 from gaxjax.cli.startup import (
     keep_compiled_programs,
@@ -52,6 +53,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Gax,
     Ax,
     Verify,
+    Inspect,
     Report,
     Statistics,
     View,

@@ -59,7 +59,7 @@ def lock(path: Path) -> contextlib.ExitStack:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file to write, then make it durable and put it in `path`'s place."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # hidden: who reads the folder passes it over
     yield temporary
     _make_durable(temporary)
     temporary.replace(path)

@@ -4,12 +4,17 @@
     sessions   one entry each time that somebody worked on it
     status     running, then complete
 
+    sha256     of all the rest: a file that was altered is not believed
+
 The rest of the file is its owner's.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from gaxjax.common.errors import UserError
 from gaxjax.common.files import replacing
@@ -40,12 +45,18 @@ class FolderHeader:
             refuse_another(file.parent, there["identity"], values["identity"])
             self._values = there
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """All of them."""
+        return self._values
+
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
 
     def write(self, **changes: Any) -> None:
         """Write the file anew, whole or not at all, with some values changed."""
         self._values |= changes
+        self._values["sha256"] = _checksum(self._values)
         with replacing(self._file) as temporary:
             temporary.write_text(json.dumps(self._values, indent=2) + "\n")
 
@@ -59,38 +70,41 @@ class FolderHeader:
         self.write(sessions=[*earlier, last | figures])
 
 
-def read_values(file: Path, *required: str) -> dict[str, Any]:
+def _checksum(values: dict[str, Any]) -> str:
+    rest = {name: value for name, value in values.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def read_values(file: Path, form: Any) -> dict[str, Any]:
     """Read a header's file.
 
     Args:
         file: such as `run.json`.
-        required: keys that must be there.
+        form: the `TypedDict` that it is written as; what else it holds is given too.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such file.
         UserError: it is damaged, or the system does not let it be read.
     """
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise TypeError("it holds no object")
+        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        msgspec.convert(values, form)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise cannot_read(file, error) from None
     except RecursionError:
         raise damaged(file, "it nests too deep") from None
-    except (ValueError, TypeError) as error:
+    except ValueError as error:  # msgspec's and json's are
         raise damaged(file, error) from None
-    missing = [name for name in required if name not in values]
-    if missing:
-        raise damaged(file, f"it lacks {missing[0]}")
+    if "sha256" in values and values["sha256"] != _checksum(values):
+        raise damaged(file, "it is not what was written, by its own checksum")
     return values
 
 
-def damaged(path: Path, reason: object) -> UserError:
+def damaged(path: Path, reason: object, mend: str = "restore it or start anew") -> UserError:
     """Return the one line for a part of a folder that cannot be read."""
-    return UserError(f"{path} is damaged ({reason}): restore it or start anew")
+    return UserError(f"{path} is damaged ({reason}): {mend}")
 
 
 def refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
@@ -133,7 +147,7 @@ def refuse_strangers(path: Path, description: str, *earlier: str) -> None:
     """
     if not path.is_dir() or (path / description).exists():
         return
-    ours = {".lock", *earlier, *(f"{name}.tmp" for name in (description, *earlier))}
+    ours = {".lock", *earlier, *(f".{name}.tmp" for name in (description, *earlier))}
     strangers = [entry.name for entry in path.iterdir() if entry.name not in ours]
     if strangers:
         raise UserError(

@@ -32,6 +32,9 @@ The rest is room for other processors, of which none has been measured."""
 _PROBABILITY_ROUNDING = 1e-6
 """What the softmax itself may add, in float32."""
 
+SIMILARITY_TOLERANCE = 1e-5
+"""What a similarity loss may differ by, as a part of itself."""
+
 
 class Seen(NamedTuple):
     """What torch makes of one image, plain or augmented.
@@ -40,11 +43,13 @@ class Seen(NamedTuple):
         logits: float64 [C].
         weighted_logits: κ·f.
         probability: softmax at the label.
+        similarity_loss: of GAX's heatmap; None without one.
     """
 
     logits: Float[np.ndarray, " C"]
     weighted_logits: float
     probability: float
+    similarity_loss: float | None = None
 
 
 def see(logits: TorchLogits, labels: Int[torch.Tensor, " B"]) -> list[Seen]:
@@ -129,6 +134,7 @@ class Tally:
             return
         self._compare_prediction(row, "prediction_after", after, tolerance)
         self._compare_probability(row, "probability_after", after, tolerance)
+        self._compare_similarity(row, after)
         score = after.weighted_logits - before.weighted_logits
         self._compare_score(row, score, tolerance, largest)
         if (
@@ -165,6 +171,14 @@ class Tally:
         if not difference <= tolerance / 2 + _PROBABILITY_ROUNDING:
             figures = f"{stored}, {seen.probability} in torch"
             self._faults.add(f"{name} that is not torch's", row, figures)
+
+    def _compare_similarity(self, row: Row, seen: Seen) -> None:
+        found, stored = seen.similarity_loss, row["similarity_loss"]
+        if found is None or (stored is not None and stored == found):
+            return
+        if stored is None or not abs(stored - found) <= SIMILARITY_TOLERANCE * abs(found):
+            figures = f"{stored}, {found} in torch"
+            self._faults.add("similarity_loss that is not torch's", row, figures)
 
     def _compare_prediction(self, row: Row, name: str, seen: Seen, tolerance: float) -> None:
         stored, prediction = row[name], int(seen.logits.argmax())

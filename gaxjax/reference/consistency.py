@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from jaxtyping import Float
 from gaxjax.common import UserError
 from gaxjax.config import GaxConfig
 from gaxjax.data import ImageSet
-from gaxjax.results import Outcome, Run, heatmap_sha256, read_heatmaps
+from gaxjax.results import Outcome, Run, heatmap_sha256, read_heatmap_rows
 
 __all__ = ["Fault", "Faults", "Row", "StoredHeatmaps", "check_rows"]
 
@@ -77,18 +76,22 @@ class StoredHeatmaps:
     Attributes:
         places: length of the array.
         checked: numbers of the heatmaps read so far.
-        altered: ids of the images with a heatmap of another hash.
+        altered: ids of the images with a heatmap of another hash, or one that cannot be read.
 
     Raises:
-        UserError: the array is missing or damaged.
+        UserError: the array of an older run is missing or damaged.
     """
 
-    def __init__(self, run: Path, faults: Faults) -> None:
+    def __init__(self, run: Run, faults: Faults) -> None:
         self.checked: set[int] = set()
         self.altered: set[str] = set()
-        self._run = run
+        self._folder = run.path / "heatmaps.zarr"
         self._faults = faults
-        path = run / "heatmaps.zarr" / "zarr.json"
+        about = run.header.get("heatmaps")
+        if about is not None:
+            self.places = about["num_shards"] * about["rows_per_shard"]
+            return
+        path = self._folder / "zarr.json"
         try:
             self.places = int(json.loads(path.read_text())["shape"][0])
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -98,18 +101,38 @@ class StoredHeatmaps:
         """Tell whether there is a place for the row's heatmap."""
         return row["heatmap_row"] is not None and 0 <= row["heatmap_row"] < self.places
 
-    def read(self, rows: Sequence[Row]) -> Float[np.ndarray, "B H W 3"]:
-        """Return the rows' heatmaps as stored; those of two operations are read once."""
+    def read(self, rows: Sequence[Row]) -> dict[int, Float[np.ndarray, "H W 3"]]:
+        """Return the rows' heatmaps as stored, by `heatmap_row`; without those that are damaged."""
         numbers = sorted({row["heatmap_row"] for row in rows})
-        stored = dict(zip(numbers, read_heatmaps(self._run, numbers), strict=True))
-        hashes = {number: heatmap_sha256(heatmap) for number, heatmap in stored.items()}
-        self.checked.update(numbers)
+        found, reasons = self._read(numbers)
+        self.checked.update(found)
+        hashes = {number: heatmap_sha256(heatmap) for number, heatmap in found.items()}
         for row in rows:
-            if row["heatmap_sha256"] not in (None, hashes[row["heatmap_row"]]):
+            number = row["heatmap_row"]
+            if number in reasons:
                 self.altered.add(row["image_id"])
-                figures = f"heatmap_row {row['heatmap_row']}"
+                self._faults.add("heatmap that cannot be read", row, reasons[number])
+            elif row["heatmap_sha256"] not in (None, hashes[number]):
+                self.altered.add(row["image_id"])
+                figures = f"heatmap_row {number}"
                 self._faults.add("heatmap with another hash than its row's", row, figures)
-        return np.stack([stored[row["heatmap_row"]] for row in rows])
+        return found
+
+    def _read(self, numbers: Sequence[int]) -> tuple[dict[int, np.ndarray], dict[int, str]]:
+        """Return heatmaps by number, and why others cannot be read."""
+        try:
+            found = read_heatmap_rows(self._folder, dict.fromkeys(numbers))
+            return dict(zip(numbers, found, strict=True)), {}
+        except ValueError as error:
+            if len(numbers) == 1:
+                return {}, {numbers[0]: str(error)}
+        heatmaps: dict[int, np.ndarray] = {}
+        reasons: dict[int, str] = {}
+        for number in numbers:  # one by one, to tell which
+            one, reason = self._read([number])
+            heatmaps |= one
+            reasons |= reason
+        return heatmaps, reasons
 
 
 def check_rows(
@@ -129,17 +152,19 @@ def check_rows(
         faults: takes what is found.
     """
     expected = _expected_keys(run)
-    labels = {record.image_id: record.label for record in images.records}
+    records = {record.image_id: record for record in images.records}
     owners: dict[int, tuple[str, str, str | None]] = {}
     seen: set[tuple[str, _Key]] = set()
     for row in rows:
         image_id, key = row["image_id"], (row["method"], row["layer"], row["operation"])
-        if image_id not in labels:
+        if image_id not in records:
             faults.add("row of an image that is not in the set", row)
-        elif row["label"] != labels[image_id]:
-            faults.add(
-                "label that is not the image's", row, f"{row['label']}, not {labels[image_id]}"
-            )
+        else:
+            for name in ("label", "label_name"):
+                expected_value = getattr(records[image_id], name)
+                if row[name] != expected_value:
+                    figures = f"{row[name]}, not {expected_value}"
+                    faults.add(f"{name} that is not the image's", row, figures)
         if key not in expected:
             faults.add("row of a method, layer or operation that the run does not have", row)
         if (image_id, key) in seen:
@@ -206,6 +231,25 @@ def _contradictions(row: Row, run: Run) -> Iterator[str]:
             yield "reached with a co_score below the target"
     if outcome == Outcome.MISCLASSIFIED and row["correct"]:
         yield "misclassified although correct"
+    if run.is_gax and present:
+        yield from _contradictions_of_curve(row, run)
+
+
+def _contradictions_of_curve(row: Row, run: Run) -> Iterator[str]:
+    """Hold steps and scores of a GAX row against its curve."""
+    curve, steps = row["curve"], row["steps"]
+    if not curve or steps is None or not 0 <= steps < len(curve):
+        yield "steps that its curve does not have"
+        return
+    if row["co_score_start"] != curve[0]:
+        yield "co_score_start that is not where its curve starts"
+    if row["outcome"] == Outcome.REACHED:
+        if steps != len(curve) - 1:
+            yield "reached before its curve ends"
+        elif not curve[steps] >= float(np.float32(run.target)):
+            yield "reached with a curve that ends below the target"
+    if isinstance(run.method, GaxConfig) and len(curve) > run.method.max_steps + 1:
+        yield "more steps than the run allows"
 
 
 def _figures(row: Row) -> str:

@@ -17,12 +17,13 @@ import torch
 
 from converters import is_published
 from gaxjax.common import UserError, interruption, own_numbers, path_to_read
-from gaxjax.config import DataConfig, ModelConfig
+from gaxjax.config import DataConfig, GaxConfig, ModelConfig
 from gaxjax.data import Batch, ImageSet, batches, reopen_images
 from gaxjax.reference.comparison import RELATIVE_TOLERANCE, Comparison, Seen, Tally, see
 from gaxjax.reference.consistency import Fault, Faults, Row, StoredHeatmaps, check_rows
 from gaxjax.reference.torch_classifier import (
     TorchClassifier,
+    TorchImages,
     augment,
     ax_logits,
     flax_fingerprint,
@@ -31,7 +32,7 @@ from gaxjax.reference.torch_classifier import (
     to_space,
     to_torch,
 )
-from gaxjax.results import Outcome, Run, open_run
+from gaxjax.results import Outcome, Run, open_run, read_parts
 
 __all__ = ["Verification", "verify_run"]
 
@@ -39,8 +40,11 @@ _COLUMNS = (
     *("image_id", "label", "method", "layer", "operation", "outcome", "co_score"),
     *("prediction", "correct", "probability_before"),
     *("prediction_after", "correct_after", "probability_after"),
-    *("heatmap_row", "heatmap_sha256"),
+    *("heatmap_row", "heatmap_sha256", "label_name"),
+    *("steps", "curve", "co_score_start", "similarity_loss"),
 )
+
+_NAMED = 20  # images with damaged heatmaps that are named; all are in the JSON file
 
 
 # --- What is found -------------------------------------------------------------------------------
@@ -55,7 +59,9 @@ class Verification:
         command, score_space, complete: of the run.
         num_images, num_heatmaps: how many were checked in torch.
         comparisons: one per method, layer and operation.
-        altered_heatmaps: ids of the images with a heatmap that its row has another hash of.
+        altered_heatmaps: ids of the images with a heatmap that cannot be read, or that its row has
+            another hash of.
+        damaged_parts: files of rows that cannot be read.
         faults: all that is wrong.
         relative_tolerance: see `RELATIVE_TOLERANCE`.
         provenance: where torch's weights come from.
@@ -71,6 +77,7 @@ class Verification:
     num_heatmaps: int
     comparisons: tuple[Comparison, ...]
     altered_heatmaps: tuple[str, ...]
+    damaged_parts: tuple[str, ...]
     faults: tuple[Fault, ...]
     relative_tolerance: float
     provenance: str
@@ -108,6 +115,10 @@ class Verification:
         said += [
             f"  {fault.count:,} × {fault.what} (first: {fault.first})" for fault in self.faults
         ]
+        if self.altered_heatmaps:
+            shown = ", ".join(self.altered_heatmaps[:_NAMED])
+            more = len(self.altered_heatmaps) - _NAMED
+            said.append(f"  Damaged heatmaps: {shown}" + (f" and {more:,} more" * (more > 0)))
         verdict = "FAILED" if self.faults else "Passed"
         return [*said, f"{verdict} (tolerance: {self.relative_tolerance:g} of the largest logit)"]
 
@@ -158,13 +169,17 @@ def verify_run(
             f"{run} stores no heatmaps to compute its scores from (--heatmaps none): "
             "run it anew with --heatmaps float16"
         )
-    rows: list[Row] = stored.scores.select(_COLUMNS).to_pylist()
-    if not rows:
+    table, damaged_parts = read_parts(stored.path, _COLUMNS)
+    rows: list[Row] = table.to_pylist()
+    if not rows and not damaged_parts:
         raise UserError(f"{run} has no scores yet: let it finish its first images")
     classifier = _open_model(stored, model, weights)
     config, images = _open_data(stored, data, classifier.num_classes)
     faults = Faults()
-    heatmaps = StoredHeatmaps(run, faults)
+    heatmaps = StoredHeatmaps(stored, faults)
+    for part, reason in damaged_parts.items():
+        named: Row = dict.fromkeys(("method", "layer", "operation"))
+        faults.add("part that is damaged", named | {"image_id": part.name}, reason)
     check_rows(rows, images, stored, heatmaps, faults)
 
     rows_of: dict[str, list[Row]] = defaultdict(list)
@@ -204,6 +219,7 @@ def verify_run(
         num_heatmaps=len(heatmaps.checked),
         comparisons=tally.comparisons(),
         altered_heatmaps=tuple(sorted(heatmaps.altered)),
+        damaged_parts=tuple(part.name for part in damaged_parts),
         faults=faults.found(),
         relative_tolerance=RELATIVE_TOLERANCE,
         provenance=classifier.provenance,
@@ -247,13 +263,34 @@ def _recompute(
             else:
                 yield row, before[place], None
     for start in range(0, len(with_heatmap), len(z)):
-        places, rows = zip(*with_heatmap[start : start + len(z)], strict=True)
-        h = to_torch(heatmaps.read(rows), classifier.dtype)
+        some = with_heatmap[start : start + len(z)]
+        stored = heatmaps.read([row for _, row in some])
+        yield from ((row, before[i], None) for i, row in some if row["heatmap_row"] not in stored)
+        some = [(place, row) for place, row in some if row["heatmap_row"] in stored]
+        if not some:
+            continue
+        places, rows = zip(*some, strict=True)
+        h = to_torch(np.stack([stored[row["heatmap_row"]] for row in rows]), classifier.dtype)
         each = zip(z[list(places)].split(1), h.split(1), rows, strict=True)
         augmented = torch.cat([augment(x, h, row["operation"]) for x, h, row in each])
         after = see(augmented_logits(augmented), labels[list(places)])
+        if isinstance(run.method, GaxConfig):
+            losses = _similarity_losses(z[list(places)], h, run.method)
+            after = [
+                seen._replace(similarity_loss=loss)
+                for seen, loss in zip(after, losses, strict=True)
+            ]
         for place, row, seen in zip(places, rows, after, strict=True):
             yield row, before[place], seen
+
+
+def _similarity_losses(
+    pixels: TorchImages, heatmaps: TorchImages, config: GaxConfig
+) -> list[float]:
+    """Return l_s / mean((h - x + eps)^2 / (x + eps)) of each image."""
+    shifted = pixels + config.similarity_eps
+    distances = ((heatmaps - pixels + config.similarity_eps) ** 2 / shifted).mean(dim=(1, 2, 3))
+    return (config.similarity_factor / distances).tolist()
 
 
 # --- What the run was made with ------------------------------------------------------------------

@@ -14,12 +14,14 @@ from .display import (
     draw_channels,
 )
 from .evaluation import Evaluation
+from .heatmap_array import HeatmapArray, heatmap_sha256, read_heatmap_rows
+from .inspection import Inspection, inspect_run
 from .method_statistics import Effect, Gap, MethodStatistics, ScoreSummary, Statistics
+from .run_header import read_header
 from .snapshots import (
-    SNAPSHOT_ABOUT,
     SNAPSHOT_ARRAY,
     SNAPSHOT_SCHEMA,
-    SNAPSHOT_TABLE,
+    SnapshotAbout,
     SnapshotSummary,
     drop_snapshots,
     has_snapshots,
@@ -27,18 +29,11 @@ from .snapshots import (
     read_snapshot_heatmaps,
     read_snapshots,
     summarise_snapshots,
+    write_snapshots,
 )
 from .solution import Outcome, Solution, Solutions
 from .statistics import run_statistics
-from .store import (
-    Result,
-    Store,
-    heatmap_sha256,
-    open_heatmap_array,
-    read_header,
-    read_heatmaps,
-    read_scores,
-)
+from .store import Result, Store, read_heatmaps, read_parts, read_scores
 from .stored_run import Run, RunImages, images_of, open_run, open_runs
 
 __all__ = [
@@ -49,21 +44,22 @@ __all__ = [
     "NOW",
     "QUIET",
     "SKY",
-    "SNAPSHOT_ABOUT",
     "SNAPSHOT_ARRAY",
     "SNAPSHOT_SCHEMA",
-    "SNAPSHOT_TABLE",
     "TARGET",
     "VERMILION",
     "Effect",
     "Evaluation",
     "Gap",
+    "HeatmapArray",
+    "Inspection",
     "MethodStatistics",
     "Outcome",
     "Result",
     "Run",
     "RunImages",
     "ScoreSummary",
+    "SnapshotAbout",
     "SnapshotSummary",
     "Solution",
     "Solutions",
@@ -76,13 +72,15 @@ __all__ = [
     "has_snapshots",
     "heatmap_sha256",
     "images_of",
+    "inspect_run",
     "numbers",
     "of_method",
-    "open_heatmap_array",
     "open_run",
     "open_runs",
     "read_header",
+    "read_heatmap_rows",
     "read_heatmaps",
+    "read_parts",
     "read_scores",
     "read_snapshot_about",
     "read_snapshot_heatmaps",
@@ -90,4 +88,5 @@ __all__ = [
     "run_statistics",
     "summarise_snapshots",
     "texts",
+    "write_snapshots",
 ]

@@ -22,13 +22,12 @@ from gaxjax.common import UserError, path_to_read, spelt_out
 from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
 from gaxjax.data import HostImage, UnreadableImageError, find_image, reopen_images
 from gaxjax.results.method_statistics import Statistics
+from gaxjax.results.run_header import read_header
 from gaxjax.results.snapshots import has_snapshots, read_snapshot_about, read_snapshots
 from gaxjax.results.statistics import run_statistics
-from gaxjax.results.store import read_header, read_heatmaps, read_scores
+from gaxjax.results.store import heatmaps_of, mend, read_scores
 
 __all__ = ["Run", "RunImages", "images_of", "open_run", "open_runs"]
-
-_NEEDED = {"command": str, "data": dict, "model": dict, "sessions": list, "status": str}
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,19 +169,12 @@ class Run:
         Raises:
             UserError: one is missing or damaged.
         """
-        if not (self.path / "heatmaps.zarr").exists():
+        folder = self.path / "heatmaps.zarr"
+        if not folder.exists():
             raise UserError(
-                f"{self.path}/heatmaps.zarr is missing, but the scores name heatmaps in it: "
-                "restore it, or compute the run again"
+                f"{folder} is missing, but the scores name heatmaps in it: {mend(self.path)}"
             )
-        found = read_heatmaps(self.path, rows).astype(np.float32)
-        for row, heatmap in zip(rows, found, strict=True):
-            if not np.isfinite(heatmap).all():
-                raise UserError(
-                    f"{self.path}/heatmaps.zarr is damaged (row {row} is missing): restore it, or "
-                    "compute the run again"
-                )
-        return found
+        return heatmaps_of(self.path, rows, self.scores).astype(np.float32)
 
     def heatmap(
         self, image: str, method: str | None = None, layer: str | None = None
@@ -329,15 +321,7 @@ def open_runs(paths: Sequence[Path], *, data: str | None = None) -> list[Run]:
 
 def _open(path: Path, data: str | None, name: str, key: str) -> Run:
     data = data and spelt_out(data, "--data")
-    header = read_header(path)
-    missing = [field for field, kind in _NEEDED.items() if not isinstance(header.get(field), kind)]
-    missing += ["command"] * (header.get("command") not in ("gax", "ax"))
-    if missing or not {"name", "num_images"} <= header["data"].keys():
-        raise UserError(
-            f"{path}/run.json is damaged (it lacks {missing[0] if missing else 'data'}): restore "
-            "it or start anew"
-        )
-    return Run(path, header, data, name, key)
+    return Run(path, read_header(path), data, name, key)
 
 
 def _checkpoint_names(model: str, num_classes: int | None) -> dict[int, str]:

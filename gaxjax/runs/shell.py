@@ -148,7 +148,8 @@ def run_engine(
         header=header,
         image_shape=(images.size, images.size, 3),
         heatmap_dtype=stored,
-        num_heatmaps=len(images.records) * engine.heatmaps_per_image,
+        num_images=len(images.records),
+        heatmaps_per_part=config.store.part_size * engine.heatmaps_per_image,
     ) as store:
         resumed = len(store.done)
         todo = [i for i, record in enumerate(images.records) if record.image_id not in store.done]

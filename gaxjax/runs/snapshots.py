@@ -4,17 +4,16 @@ A replay is held against the run: what does not go through the stored scores to 
 is not kept.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from gaxjax.common import (
@@ -23,26 +22,26 @@ from gaxjax.common import (
     in_bytes,
     interruption,
     lock,
-    replacing,
     same_bits_at_any_count,
 )
 from gaxjax.config import GaxRunConfig, SnapshotConfig, to_dict
 from gaxjax.data import ImageSet, UnreadableImageError, find_image
 from gaxjax.gax import GaxEngine, Replay, Replayed, Watched
 from gaxjax.results import (
-    SNAPSHOT_ABOUT,
     SNAPSHOT_ARRAY,
     SNAPSHOT_SCHEMA,
-    SNAPSHOT_TABLE,
+    HeatmapArray,
+    SnapshotAbout,
     SnapshotSummary,
     drop_snapshots,
     has_snapshots,
-    open_heatmap_array,
+    heatmap_sha256,
     read_heatmaps,
     read_scores,
     read_snapshot_about,
     read_snapshots,
     summarise_snapshots,
+    write_snapshots,
 )
 
 _NEW = "snapshots.new.zarr"  # until all are there; those of an earlier request stay as long
@@ -127,14 +126,20 @@ def take_snapshots(
         asked = to_dict(config)
         if has_snapshots(run):
             found = read_snapshots(run)
-            about = read_snapshot_about(found)
-            unread = any(_UNREAD in reason for reason in about["left_out"].values())
-            if about["asked"] == asked and not unread:
+            earlier = read_snapshot_about(found)
+            unread = any(_UNREAD in reason for reason in earlier["left_out"].values())
+            if earlier["asked"] == asked and not unread:
                 return summarise_snapshots(found)
         left_out: dict[str, str] = {}
         chosen = _choose(run, config, left_out)
         watched = _watch(chosen, config, images, left_out)
-        return _take(engine, watched, run, {"asked": asked, "left_out": left_out}, images)
+        about: SnapshotAbout = {
+            "asked": asked,
+            "left_out": left_out,
+            "class_names": {},
+            "difference": 0.0,
+        }
+        return _take(engine, watched, run, about, images)
 
 
 def _choose(run: Path, config: SnapshotConfig, left_out: dict[str, str]) -> list[_Stored]:
@@ -178,7 +183,7 @@ def _take(
     engine: GaxEngine,
     watched: list[tuple[_Stored, Watched]],
     run: Path,
-    about: dict[str, Any],
+    about: SnapshotAbout,
     images: ImageSet,
 ) -> SnapshotSummary:
     """Replay, check and write the images, a few at a time; the table comes last."""
@@ -189,10 +194,19 @@ def _take(
         for start in range(0, len(watched), replay.num_lanes)
     ]
     total = sum(group[-1][1].last + 1 for group in groups)
-    rows = sum(len(one.steps) for _, one in watched)
+    array = HeatmapArray(
+        run / _NEW,
+        num_shards=max(1, len(watched)),
+        rows_per_shard=max((len(one.steps) for _, one in watched), default=1),
+        image_shape=(images.size, images.size, 3),
+        dtype="float16",
+    )
     columns: dict[str, list[Any]] = {name: [] for name in SNAPSHOT_SCHEMA.names}
-    differences, done, array = [0.0], 0, None
-    shutil.rmtree(run / _NEW, ignore_errors=True)
+    differences, done = [0.0], 0
+    with _writing():
+        shutil.rmtree(run / _NEW, ignore_errors=True)
+        array.create()
+    shards = count()
     with StepProgress("Snapshots", total, "steps") as progress:
 
         def advance() -> None:
@@ -209,33 +223,29 @@ def _take(
                     about["left_out"][stored.image_id] = reason
                     continue
                 differences.append(_difference(stored.curve, replayed.curve))
-                place = range(len(columns["row"]), len(columns["row"]) + len(one.steps))
                 with _writing():
-                    if array is None:
-                        shape = (rows, *one.image.shape)
-                        array = open_heatmap_array(run.resolve() / _NEW, shape, "float16")
-                    array[place.start : place.stop].write(replayed.heatmaps).result()
+                    shard = next(shards)
+                    array.write_shard(shard, replayed.heatmaps)
                 seen = replay.see(one, replayed)
-                columns["image_id"] += [stored.image_id] * len(place)
+                first = array.first_row(shard)
+                columns["image_id"] += [stored.image_id] * len(one.steps)
                 columns["step"] += one.steps
-                columns["row"] += place
+                columns["row"] += range(first, first + len(one.steps))
                 columns["co_score"] += list(seen.co_score)
                 columns["top_classes"] += list(seen.classes)
                 columns["top_probabilities"] += list(seen.probabilities)
+                columns["heatmap_sha256"] += map(heatmap_sha256, replayed.heatmaps)
     names = engine.objective.classifier.class_names or images.label_names or ()
     shown = {int(number) for classes in columns["top_classes"] for number in classes}
     shown |= {one.label for _, one in watched}
-    about["class_names"] = {number: names[number] for number in sorted(shown) if names}
+    about["class_names"] = {str(number): names[number] for number in sorted(shown) if names}
     about["difference"] = max(differences)
     table = pa.table(columns, schema=SNAPSHOT_SCHEMA)
     table = table.sort_by([("image_id", "ascending"), ("step", "ascending")])
-    table = table.replace_schema_metadata({SNAPSHOT_ABOUT: json.dumps(about)})
     with _writing():
         drop_snapshots(run)
-        if array is not None:
-            (run / _NEW).rename(run / SNAPSHOT_ARRAY)
-        with replacing(run / SNAPSHOT_TABLE) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
+        (run / _NEW).rename(run / SNAPSHOT_ARRAY)
+        table = write_snapshots(run, table, about)
     return summarise_snapshots(table)
 
 

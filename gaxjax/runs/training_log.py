@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 
@@ -28,6 +28,13 @@ COLUMNS = {"iteration": int, "loss": float, "validation_accuracy": float, "secon
 """Of curve.csv: the loss is the mean since the row before, seconds are of all sessions."""
 
 _PACKAGES = ("gaxjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+
+
+class _Form(TypedDict):
+    """What of finetune.json is read back."""
+
+    identity: dict[str, Any]
+    sessions: list[dict[str, Any]]
 
 
 def versions() -> dict[str, str]:
@@ -54,7 +61,7 @@ class TrainingLog:
         file, there = output / "finetune.json", None
         if file.exists():
             # Whatever may change, such as when to stop, is as it is asked for now.
-            earlier = read_values(file, "identity", "sessions")
+            earlier = read_values(file, _Form)
             there = {"identity": earlier["identity"], **header, "sessions": earlier["sessions"]}
         with self._writing(file.name):
             self._header = FolderHeader(file, {"identity": identity, **header}, there)

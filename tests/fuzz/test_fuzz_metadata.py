@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from altered_runs import write_header
 from fuzzing import TEXTS, fuzz, user_errors
 from hypothesis import strategies as st
 from stored_runs import gax_run, image_folder
@@ -94,7 +95,12 @@ def run(tmp_path_factory):
 @fuzz(150, alteration=alterations())
 def test_a_run_with_an_altered_description_is_read_or_says_so(run, alteration):
     folder, text = run
-    (folder / "run.json").write_text(json.dumps(altered(json.loads(text), alteration)))
+    values = altered(json.loads(text), alteration)
+    signed = isinstance(values, dict) and isinstance(values.get("identity", {}), dict)
+    if signed:
+        write_header(folder / "run.json", values)
+    else:
+        (folder / "run.json").write_text(json.dumps(values))
     with user_errors():
         opened = gaxjax.open_run(folder)
         assert repr(opened)
@@ -105,6 +111,11 @@ def test_a_run_with_an_altered_description_is_read_or_says_so(run, alteration):
 @fuzz(6, alteration=alterations())
 def test_a_report_of_a_run_with_an_altered_description_is_written_or_refused(run, alteration):
     folder, text = run
-    (folder / "run.json").write_text(json.dumps(altered(json.loads(text), alteration)))
+    values = altered(json.loads(text), alteration)
+    signed = isinstance(values, dict) and isinstance(values.get("identity", {}), dict)
+    if signed:
+        write_header(folder / "run.json", values)
+    else:
+        (folder / "run.json").write_text(json.dumps(values))
     with user_errors():
         write_report([folder], folder.parent / "report.html", num_pictures=0)

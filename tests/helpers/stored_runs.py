@@ -1,12 +1,9 @@
 """Small stored runs made without any model: a report reads stores, so stores are all it needs."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import zarr
 from PIL import Image
 
 from gaxjax.config.base import to_dict
@@ -14,6 +11,8 @@ from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.runs import AxRunConfig, GaxRunConfig, SnapshotConfig, StoreConfig
 from gaxjax.data.sources import open_images
+from gaxjax.results.heatmap_array import HeatmapArray, heatmap_sha256
+from gaxjax.results.snapshots import SNAPSHOT_SCHEMA, write_snapshots
 from gaxjax.results.solution import Outcome, Solution
 from gaxjax.results.store import Result, Store, read_scores
 
@@ -74,7 +73,8 @@ def _store(path: Path, config, images, command: str, status: str, num_classes: i
         header=header,
         image_shape=(SIZE, SIZE, 3),
         heatmap_dtype=None if config.store.heatmaps == "none" else "float16",
-        num_heatmaps=len(images.records) * heatmaps,
+        num_images=len(images.records),
+        heatmaps_per_part=len(images.records) * heatmaps,
     )
     store.header.write(sessions=[session])
     return store
@@ -113,9 +113,16 @@ def gax_solution(index: int, label: int, random) -> Solution:
 
 
 def gax_run(
-    path: Path, data: Path, *, status="complete", only: int | None = None, heatmaps="float16", **gax
+    path: Path,
+    data: Path,
+    *,
+    status="complete",
+    only: int | None = None,
+    heatmaps="float16",
+    parts=1,
+    **gax,
 ) -> Path:
-    """A GAX run over a folder's images; `only` so many are done where given."""
+    """A GAX run over a folder's images; `only` so many are done where given, in so many parts."""
     config = GaxRunConfig(
         model=ModelConfig(model="r34.ckpt"),
         data=DataConfig(data=str(data), size=SIZE),
@@ -124,18 +131,19 @@ def gax_run(
     )
     images = open_images(config.data)
     random = np.random.default_rng(1)
-    with _store(path, config, images, "gax", status, images.num_classes) as store:
-        store.commit(
-            [
-                Result(
-                    record.image_id,
-                    record.label,
-                    record.label_name,
-                    gax_solution(index, record.label, random),
-                )
-                for index, record in enumerate(images.records[:only])
-            ]
+    results = [
+        Result(
+            record.image_id,
+            record.label,
+            record.label_name,
+            gax_solution(index, record.label, random),
         )
+        for index, record in enumerate(images.records[:only])
+    ]
+    each = -(-len(results) // parts)
+    with _store(path, config, images, "gax", status, images.num_classes) as store:
+        for start in range(0, len(results), each):
+            store.commit(results[start : start + each])
     return path
 
 
@@ -201,13 +209,11 @@ def add_snapshots(path: Path, image_ids, *, every=1, left_out=None) -> None:
         for image in image_ids
         for step in sorted({*range(0, stored[image] + 1, every), stored[image]})
     ]
-    array = zarr.create_array(
-        path / "snapshots.zarr", shape=(len(rows), *shape), chunks=(1, *shape), dtype="float16"
-    )
-    for number, (_, step) in enumerate(rows):
-        heatmap = np.zeros(shape, np.float16)
-        heatmap[..., 0] = (step + 1) / 40
-        array[number] = heatmap
+    heatmaps = np.zeros((len(rows), *shape), np.float16)
+    heatmaps[..., 0] = [[[(step + 1) / 40]] for _, step in rows]
+    array = HeatmapArray(path / "snapshots.zarr", 1, len(rows), shape, "float16")
+    array.create()
+    array.write_shard(0, heatmaps)
     probabilities = [[0.5 + step / 80, 0.5 - step / 80] for _, step in rows]
     about = {
         "asked": to_dict(SnapshotConfig(snapshots=len(image_ids), snapshot_every=every)),
@@ -215,15 +221,13 @@ def add_snapshots(path: Path, image_ids, *, every=1, left_out=None) -> None:
         "left_out": left_out or {},
         "difference": 0.0,
     }
-    table = pa.table(
-        {
-            "image_id": pa.array([image for image, _ in rows], pa.string()),
-            "step": pa.array([step for _, step in rows], pa.int32()),
-            "co_score": pa.array([5.0 * step for _, step in rows], pa.float32()),
-            "row": pa.array(range(len(rows)), pa.int64()),
-            "top_classes": pa.array([[1, 0]] * len(rows), pa.list_(pa.int32())),
-            "top_probabilities": pa.array(probabilities, pa.list_(pa.float32())),
-        }
-    )
-    table = table.replace_schema_metadata({"gaxjax": json.dumps(about)})
-    pq.write_table(table, path / "snapshots.parquet")
+    columns = {
+        "image_id": pa.array([image for image, _ in rows], pa.string()),
+        "step": pa.array([step for _, step in rows], pa.int32()),
+        "co_score": pa.array([5.0 * step for _, step in rows], pa.float32()),
+        "row": pa.array(range(len(rows)), pa.int64()),
+        "top_classes": pa.array([[1, 0]] * len(rows), pa.list_(pa.int32())),
+        "top_probabilities": pa.array(probabilities, pa.list_(pa.float32())),
+        "heatmap_sha256": [heatmap_sha256(heatmap) for heatmap in heatmaps],
+    }
+    write_snapshots(path, pa.table(columns, schema=SNAPSHOT_SCHEMA), about)

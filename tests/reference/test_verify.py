@@ -6,11 +6,10 @@ import math
 import shutil
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 import zarr
+from altered_runs import change_rows, edit_header, part_paths
 from PIL import Image
 
 import converters
@@ -21,7 +20,7 @@ from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, StoreConfig
 from gaxjax.models import checkpoint
 from gaxjax.reference.verify import verify_run
-from gaxjax.results.store import SCHEMA, part_paths, read_scores
+from gaxjax.results.store import read_scores
 from gaxjax.runs.ax import run_ax
 from gaxjax.runs.gax import run_gax
 
@@ -95,22 +94,8 @@ def rows_of(run):
     return read_scores(run).to_pylist()
 
 
-def rewrite(run, change):
-    """Change the rows of each part: `change` takes a row, and gives the rows to write for it."""
-    for part in part_paths(run):
-        rows = pq.read_table(part, partitioning=None).to_pylist()
-        changed = [new for row in rows for new in change(row)]
-        pq.write_table(pa.Table.from_pylist(changed, schema=SCHEMA), part)
-
-
 def change_row(run, name, /, **values):
-    rewrite(run, lambda row: [row | values if row["image_id"] == name else row])
-
-
-def edit_header(run, change):
-    header = json.loads((run / "run.json").read_text())
-    change(header)
-    (run / "run.json").write_text(json.dumps(header))
+    change_rows(run, lambda row: [row | values if row["image_id"] == name else row])
 
 
 def faults_of(run, **settings) -> dict[str, int]:
@@ -280,12 +265,27 @@ def test_the_smallest_change_of_a_stored_heatmap_is_found_by_its_hash(copy):
     assert verification.lines()[-1].startswith("FAILED")
 
 
-def test_a_lost_file_of_heatmaps_is_found(copy):
-    (copy / "heatmaps.zarr" / "c" / "0" / "0" / "0" / "0").unlink()
+def test_each_image_of_a_lost_file_of_heatmaps_is_named(copy):
+    (copy / "heatmaps.zarr" / "c.0.0.0.0").unlink()
     verification = verify_run(copy)
-    assert len(verification.altered_heatmaps) == IMAGES
+    lost = {row["image_id"] for row in rows_of(copy) if row["heatmap_row"] < 8}
+    assert set(verification.altered_heatmaps) == lost
+    assert len(lost) == 8
+    (fault,) = verification.faults
+    assert (fault.what, fault.count) == ("heatmap that cannot be read", 8)
+    assert all(name in "\n".join(verification.lines()) for name in lost)
     (copy / "heatmaps.zarr" / "zarr.json").unlink()
-    assert "zarr.json is missing or damaged" in refusal(copy)
+    assert len(verify_run(copy).altered_heatmaps) == IMAGES
+
+
+def test_a_part_that_is_damaged_fails_and_the_others_are_verified(copy):
+    part = part_paths(copy)[1]
+    part.write_bytes(part.read_bytes()[:-1])
+    verification = verify_run(copy)
+    assert verification.damaged_parts == (part.name,)
+    assert verification.num_images == IMAGES - 8
+    faults = {fault.what: fault.count for fault in verification.faults}
+    assert faults == {"part that is damaged": 1, "row missing": 8}
 
 
 CHANGES = {
@@ -413,7 +413,7 @@ def test_two_operations_share_a_heatmap_and_two_methods_do_not(ax_copy):
     numbers = [row["heatmap_row"] for row in rows if row["image_id"] == rows[0]["image_id"]]
     assert [numbers.count(number) for number in sorted(set(numbers))] == [2, 2, 2]
     first, second = sorted(set(numbers))[:2]
-    rewrite(
+    change_rows(
         ax_copy,
         lambda row: [row | {"heatmap_row": first} if row["heatmap_row"] == second else row],
     )
@@ -426,9 +426,9 @@ def test_a_row_too_many_or_too_few_is_found(copy, ax_copy):
     def twice(row):
         return [row, row] if row["image_id"] == first else [row]
 
-    rewrite(copy, twice)
+    change_rows(copy, twice)
     assert faults_of(copy) == {"second row of the same image, method, layer and operation": 1}
-    rewrite(copy, lambda row: [row] * (row["image_id"] != last))
+    change_rows(copy, lambda row: [row] * (row["image_id"] != last))
     assert faults_of(copy)["row missing"] == 1
     change_row(copy, first, image_id="digits/9999")
     assert faults_of(copy)["row of an image that is not in the set"] == 2
@@ -439,7 +439,7 @@ def test_an_ax_row_that_is_missing_is_found_even_in_an_unfinished_run(ax_copy):
 
     lost = (first["image_id"], "saliency", "mult")
     names = ("image_id", "method", "operation")
-    rewrite(ax_copy, lambda row: [row] * (tuple(row[name] for name in names) != lost))
+    change_rows(ax_copy, lambda row: [row] * (tuple(row[name] for name in names) != lost))
     edit_header(ax_copy, lambda header: header.update(status="running"))
     (fault,) = verify_run(ax_copy).faults
     assert fault.what == "row missing"

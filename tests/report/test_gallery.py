@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 import stored_runs
+from altered_runs import change_parts
 from reading import load
 
 from gaxjax.report.film import MOST_IMAGES, MOST_STEPS, evolutions, read_film, spread_snapshots
@@ -13,7 +13,7 @@ from gaxjax.report.gallery import choose, gallery
 from gaxjax.report.pictures import augmented, color_table, heatmap_picture
 from gaxjax.report.sampling import thinned
 from gaxjax.results import stored_run as runs
-from gaxjax.results.store import part_paths, read_scores
+from gaxjax.results.store import read_scores
 from gaxjax.results.stored_run import images_of
 
 
@@ -144,9 +144,7 @@ def test_snapshots_of_a_row_computed_anew_are_not_shown(data, tmp_path):
     scores = read_scores(path)
     place = scores.schema.get_field_index("steps")
     later = pc.add(scores["steps"], pa.scalar(40, pa.int32()))
-    pq.write_table(
-        scores.set_column(place, scores.schema.field("steps"), later), part_paths(path)[0]
-    )
+    change_parts(path, lambda _: scores.set_column(place, scores.schema.field("steps"), later))
     assert evolved(load(path)) == []
     assert "has no snapshots" in read_film(path, image).notes[0]
 

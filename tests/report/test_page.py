@@ -10,9 +10,9 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 import stored_runs
+from altered_runs import change_parts
 from reading import HOSTILE, load, payload
 
 from gaxjax.cli.main import main, parse
@@ -23,7 +23,7 @@ from gaxjax.config.runs import AxRunConfig, GaxRunConfig
 from gaxjax.report.figures.catalogue import course_figures, run_figures
 from gaxjax.report.page import write_report
 from gaxjax.report.sections import command_line, facts
-from gaxjax.results.store import part_paths, read_scores
+from gaxjax.results.store import read_scores
 from gaxjax.results.stored_run import open_runs
 
 
@@ -184,7 +184,7 @@ def test_wrong_predictions_of_one_class_alone_are_pointed_out(data, tmp_path):
     run = stored_runs.ax_run(tmp_path / "run", data)
     rows = read_scores(run)
     rows = rows.filter(pc.field("correct") | (pc.field("label_name") == "NORMAL"))
-    pq.write_table(rows, part_paths(run)[0])
+    change_parts(run, lambda _: rows)
     [note] = [note for note in write_report([run], tmp_path / "r.html").notes if "class" in note]
     best = load(run).statistics.best
     assert f"All 10 wrong predictions that {best} scored are of class NORMAL, as are 20" in note
@@ -251,7 +251,7 @@ def test_scores_that_are_not_finite_are_left_out(gax, ax, tmp_path):
         place = rows.schema.get_field_index("co_score")
         field = rows.schema.field("co_score")
         rows = rows.set_column(place, field, pa.array(changed, field.type))
-        pq.write_table(rows, part_paths(run)[0])
+        change_parts(run, lambda _, rows=rows: rows)
         page = write_report([run], tmp_path / "r.html").page.read_text()
         found = payload(page)["columns"]["score"]
         assert [score is None for score in found] == [
@@ -321,15 +321,12 @@ def test_one_class_of_prediction_alone_draws_a_page(data, tmp_path):
     run = stored_runs.ax_run(
         tmp_path / "run", data, operations=("sum",), methods=(("saliency", None),)
     )
-    for part in part_paths(run):
-        rows = read_scores(run)
-        pq.write_table(rows.filter(pc.field("correct")), part)
+    change_parts(run, lambda rows: rows.filter(pc.field("correct")))
     assert write_report([run], tmp_path / "r.html").num_figures == 3
 
 
 def test_a_run_of_nothing_but_unreadable_images_is_reported(data, tmp_path):
     run = stored_runs.gax_run(tmp_path / "run", data)
-    [part] = part_paths(run)
     rows = read_scores(run)
     names = [field.name for field in rows.schema if field.nullable and field.name != "label_name"]
     for name in names:
@@ -341,7 +338,7 @@ def test_a_run_of_nothing_but_unreadable_images_is_reported(data, tmp_path):
     rows = rows.set_column(
         place, rows.schema.field("outcome"), pa.array(["unreadable"] * len(rows))
     )
-    pq.write_table(rows, part)
+    change_parts(run, lambda _: rows)
     assert write_report([run], tmp_path / "r.html").num_figures == 0
 
 

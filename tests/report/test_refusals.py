@@ -4,12 +4,12 @@ import json
 import shutil
 
 import pytest
+from altered_runs import edit_header, part_paths
 from reading import payload
 
 from gaxjax.cli.main import main
 from gaxjax.common.errors import UserError
 from gaxjax.report.page import write_report
-from gaxjax.results.store import part_paths
 
 
 def damage(run, how):
@@ -20,15 +20,16 @@ def damage(run, how):
         (run / "run.json").unlink()
         return "holds no gaxjax run"
     if how == "header":
-        header = json.loads((run / "run.json").read_text())
-        del header["data"]
-        (run / "run.json").write_text(json.dumps(header))
-        return "it lacks data"
+        edit_header(run, lambda header: header.pop("data"))
+        return "missing required field `data`"
     if how == "config":
-        header = json.loads((run / "run.json").read_text())
-        del header["config"]["model"]
-        (run / "run.json").write_text(json.dumps(header))
+        edit_header(run, lambda header: header["config"].pop("model"))
         return "damaged"
+    if how == "checksum":
+        header = json.loads((run / "run.json").read_text())
+        header["config"]["gax"]["target"] = 47.0
+        (run / "run.json").write_text(json.dumps(header))
+        return "it is not what was written, by its own checksum"
     if how == "scores":
         part_paths(run)[0].write_bytes(b"PAR1 nothing")
         return "is damaged"
@@ -36,7 +37,7 @@ def damage(run, how):
         shutil.rmtree(run / "heatmaps.zarr")
         return "heatmaps.zarr is missing"
     if how == "shard":
-        shutil.rmtree(run / "heatmaps.zarr" / "c")
+        (run / "heatmaps.zarr" / "c.0.0.0.0").unlink()
         return "heatmaps.zarr is damaged"
     if how == "snapshots":
         (run / "snapshots.parquet").write_bytes(b"nothing")
@@ -50,7 +51,7 @@ def damage(run, how):
 @pytest.mark.parametrize(
     "how",
     [
-        *("empty", "no run.json", "header", "config", "scores", "heatmaps", "shard"),
+        *("empty", "no run.json", "header", "config", "checksum", "scores", "heatmaps", "shard"),
         *("snapshots", "snapshot array"),
     ],
 )

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import json
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import stored_runs
 import tiny
+from altered_runs import edit_header
 from PIL import Image
 from tiny_runs import tiny_model, write_images
 
@@ -189,9 +189,7 @@ def test_without_its_image_a_film_shows_the_heatmaps_alone_and_says_why(run, row
     copy, moved = tmp_path / "run", tmp_path / "moved"
     shutil.copytree(run, copy)
     shutil.copytree(data, moved)
-    header = json.loads((copy / "run.json").read_text())
-    header["config"]["data"]["data"] = str(moved)
-    (copy / "run.json").write_text(json.dumps(header))
+    edit_header(copy, lambda header: header["config"]["data"].update(data=str(moved)))
     image_id = rows[0]["image_id"]
     lost = moved / image_id
     lost.write_bytes(b"\0" * lost.stat().st_size)

@@ -16,9 +16,9 @@ from sklearn.metrics import roc_auc_score
 from gaxjax.common.errors import UserError
 from gaxjax.report.tables import statistics_tables, verdict
 from gaxjax.results.method_statistics import Completeness
+from gaxjax.results.parts import SCHEMA
 from gaxjax.results.separation import Resampling, auroc, auroc_within, cohens_d, resampled_auroc
 from gaxjax.results.statistics import run_statistics
-from gaxjax.results.store import SCHEMA
 
 COLUMNS = [field for field in SCHEMA if field.name not in ("curve", "heatmap_sha256")]
 

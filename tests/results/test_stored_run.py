@@ -1,16 +1,15 @@
 """A run's folder is opened once, and says what it holds or what is wrong with it."""
 
-import json
-
 import numpy as np
 import pytest
 import stored_runs
+from altered_runs import edit_header, part_paths
 
 from gaxjax.common.errors import UserError
 from gaxjax.report.page import write_report
 from gaxjax.results import stored_run
 from gaxjax.results.solution import Outcome
-from gaxjax.results.store import part_paths, read_heatmaps, read_scores
+from gaxjax.results.store import read_heatmaps, read_scores
 from gaxjax.results.stored_run import open_run
 
 
@@ -129,9 +128,8 @@ def test_a_damaged_run_is_refused_and_still_has_a_name(data, tmp_path):
     path = stored_runs.gax_run(tmp_path / "run", data)
     part_paths(path)[0].write_bytes(b"nothing")
     assert repr(open_run(path)).endswith("with damaged scores)")
-    header = json.loads((path / "run.json").read_text())
-    (path / "run.json").write_text(json.dumps(header | {"command": "finetune"}))
-    with pytest.raises(UserError, match=r"run.json is damaged \(it lacks command"):
+    edit_header(path, lambda header: header.update(command="finetune"))
+    with pytest.raises(UserError, match=r"run.json is damaged \(Invalid enum value 'finetune'"):
         open_run(path)
     with pytest.raises(UserError, match="holds no gaxjax run"):
         open_run(tmp_path)

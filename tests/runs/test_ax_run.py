@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from altered_runs import part_paths
 from flax import nnx
 from PIL import Image
 
@@ -25,7 +26,9 @@ from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig
 from gaxjax.config.runs import AxRunConfig, BatchConfig, StoreConfig
 from gaxjax.models import checkpoint
-from gaxjax.results.store import heatmap_sha256, part_paths, read_header, read_heatmaps, read_scores
+from gaxjax.results.heatmap_array import heatmap_sha256
+from gaxjax.results.run_header import read_header
+from gaxjax.results.store import read_heatmaps, read_scores
 from gaxjax.runs.ax import run_ax
 
 NUM_IMAGES = 20

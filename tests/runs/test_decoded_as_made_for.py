@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from altered_runs import write_header
 from flax import nnx
 from PIL import Image
 
@@ -21,7 +22,8 @@ from gaxjax.models import checkpoint
 from gaxjax.models.checkpoint import load_classifier
 from gaxjax.models.graph.form import IMAGE, Graph, Node, Value, Weight
 from gaxjax.models.graph.network import GraphNetwork
-from gaxjax.results.store import read_header, read_scores
+from gaxjax.results.run_header import read_header
+from gaxjax.results.store import read_scores
 from gaxjax.results.stored_run import open_run
 from gaxjax.runs.ax import run_ax
 from gaxjax.runs.gax import run_gax
@@ -120,7 +122,7 @@ def test_a_run_stored_before_filters_had_a_name_opens_and_resumes(model, data, t
     assert "bilinear" not in json.dumps(header["identity"])
     del header["config"]["data"]["interpolation"]
     header["config"]["data"]["resize_size"] = None
-    file.write_text(json.dumps(header))
+    write_header(file, header)
     run = open_run(tmp_path / "run")
     assert open_images(run.config.data).fingerprint == header["data"]["fingerprint"]
     shutil.rmtree(tmp_path / "run" / "scores")

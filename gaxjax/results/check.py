@@ -1,0 +1,161 @@
+"""Is a run's folder whole? Every part and every shard is held against its digest."""
+
+import functools
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gaxjax.common import UserError, interruption, num_cores
+from gaxjax.results.heatmap_array import HeatmapArray, shard_number
+from gaxjax.results.parts import Part, list_parts, read_part
+
+__all__ = ["Check", "Damage", "check_run", "drop_damaged", "heatmap_array", "remove_leftovers"]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A part that is not what was written, or whose heatmaps are not.
+
+    Attributes:
+        part: its file.
+        reason: what is wrong.
+    """
+
+    part: Part
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.part.path.name}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a run's folder holds.
+
+    Attributes:
+        image_ids: images that have their rows in a part that is whole.
+        parts: all parts, whole or not.
+        damages: those that are not whole.
+        leftovers: what a killed process left: files half written, and shards without their part.
+        strangers: what else lies there; it is never read.
+    """
+
+    image_ids: frozenset[str]
+    parts: tuple[Part, ...]
+    damages: tuple[Damage, ...]
+    leftovers: tuple[Path, ...]
+    strangers: tuple[Path, ...]
+
+    def require_whole(self, run: Path) -> None:
+        """Refuse damage.
+
+        Raises:
+            UserError: there is some; the message names the first and says how to mend all.
+        """
+        if self.damages:
+            more = len(self.damages) - 1
+            raise UserError(
+                f"{run} is damaged ({self.damages[0]}{f'; and {more} more' if more else ''}): "
+                f"`gaxjax inspect {run} --repair` drops what is, and the run's command then "
+                "computes its images again"
+            )
+
+
+def heatmap_array(run: Path, header: dict[str, Any]) -> HeatmapArray | None:
+    """Return the array of a run's heatmaps; None where it keeps none."""
+    values = header["heatmaps"]
+    if values is None:
+        return None
+    shape = tuple(values["image_shape"])
+    return HeatmapArray(run / "heatmaps.zarr", **{**values, "image_shape": shape})
+
+
+def check_run(
+    run: Path, header: dict[str, Any], progress: Callable[[int, int], None] = lambda *_: None
+) -> Check:
+    """Read every part, and every byte of every shard.
+
+    Args:
+        run: a folder of the present format.
+        header: its run.json.
+        progress: called with the number of parts checked, and of all.
+
+    Raises:
+        UserError: the system does not let a file be read.
+    """
+    array = heatmap_array(run, header)
+    parts = list_parts(run, header["format"])
+    numbers = Counter(part.number for part in parts)
+    ids: dict[str, Part] = {}
+    damages = []
+    with ThreadPoolExecutor(num_cores()) as threads:
+        found = threads.map(functools.partial(_read, run, header["run_id"], array), parts)
+        for done, (part, (image_ids, reason)) in enumerate(zip(parts, found, strict=True), 1):
+            interruption.check()
+            if not reason and numbers[part.number] > 1:
+                reason = f"there is another part {part.number}"
+            if not reason and (twice := image_ids & ids.keys()):
+                reason = f"{min(twice)} is in {ids[min(twice)].path.name} too"
+            if reason:
+                damages.append(Damage(part, reason))
+            else:
+                ids.update(dict.fromkeys(image_ids, part))
+            progress(done, len(parts))
+    leftovers, strangers = _others(run, parts)
+    return Check(frozenset(ids), tuple(parts), tuple(damages), leftovers, strangers)
+
+
+def _read(
+    run: Path, run_id: str, array: HeatmapArray | None, part: Part
+) -> tuple[frozenset[str], str]:
+    """Return the ids of a part's images, and what is wrong with it, or an empty text."""
+    try:
+        table, about = read_part(part, ["image_id"])
+    except ValueError as error:
+        return frozenset(), str(error)
+    reason = ""
+    if about.run_id != run_id:
+        reason = "it is of another run"
+    elif about.shard is not None:
+        fault = array.shard_fault(about.shard) if array else "the run keeps none"
+        reason = f"its heatmaps are lost: {fault}" if fault else ""
+    return frozenset(table["image_id"].to_pylist()), reason
+
+
+def _others(run: Path, parts: Sequence[Part]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Return leftovers and strangers among parts and shards."""
+    leftovers, strangers = [], []
+    known = {part.path for part in parts}
+    numbers = {part.number for part in parts}
+    for folder in (run / "scores", run / "heatmaps.zarr"):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            shard = shard_number(path.name)
+            if path.name.endswith(".tmp") or (shard is not None and shard not in numbers):
+                leftovers.append(path)
+            elif path not in known and shard is None and path.name != "zarr.json":
+                strangers.append(path)
+    return tuple(leftovers), tuple(strangers)
+
+
+def remove_leftovers(run: Path, header: dict[str, Any]) -> None:
+    """Remove what a killed process left, in a folder whose lock is held."""
+    for path in _others(run, list_parts(run, header["format"]))[0]:
+        _remove(path)
+
+
+def drop_damaged(check: Check) -> None:
+    """Remove the parts that are damaged; without them their shards are leftovers."""
+    for damage in check.damages:
+        _remove(damage.part.path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

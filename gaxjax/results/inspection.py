@@ -1,0 +1,156 @@
+"""What lies in a run's folder, whether all of it is whole, and the repair of what is not."""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gaxjax.common import FolderHeader, UserError, counted, in_bytes, lock, path_to_read
+from gaxjax.results.check import check_run, drop_damaged, heatmap_array, remove_leftovers
+from gaxjax.results.heatmap_array import read_heatmap_rows
+from gaxjax.results.run_header import OLD_FORMAT, read_header
+from gaxjax.results.snapshots import (
+    drop_snapshots,
+    has_snapshots,
+    read_snapshot_heatmaps,
+    read_snapshots,
+)
+from gaxjax.results.store import read_parts
+
+__all__ = ["Inspection", "inspect_run"]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect_run` found.
+
+    Attributes:
+        facts: what the run is and holds, by name.
+        damages: what is not whole, a line each; empty where all is.
+        notes: what is no damage, such as leftovers of a killed process.
+        repaired: what was done about it.
+        missing: images of the run that have no rows now.
+    """
+
+    facts: dict[str, str]
+    damages: tuple[str, ...]
+    notes: tuple[str, ...]
+    repaired: tuple[str, ...]
+    missing: int
+
+
+def inspect_run(
+    path: Path, *, repair: bool = False, progress: Callable[[int, int], None] = lambda *_: None
+) -> Inspection:
+    """Read all that a run holds and hold it against its digests.
+
+    Args:
+        path: the run's folder, finished or not.
+        repair: drop the parts that are damaged, so that the run's command computes their images
+            again, and what a killed process left; needs the folder's lock.
+        progress: called with the number of parts read, and of all.
+
+    Raises:
+        UserError: there is no run, or its run.json is damaged; to repair, it is in use or of the
+            old format.
+
+    Example:
+        >>> inspect_run(Path("run")).damages  # doctest: +SKIP
+        ()
+    """
+    path = path_to_read(path, "run")
+    header = read_header(path)
+    if not repair:
+        return _inspect(path, header, progress)
+    if header["format"] == OLD_FORMAT:
+        raise UserError(
+            f"{path} is of store format {OLD_FORMAT}, whose parts depend on one another: it can "
+            "be read, but not repaired"
+        )
+    with closing(lock(path)):
+        found = _inspect(path, header, progress)
+        done = _repair(path, header)
+    return Inspection(found.facts, found.damages, found.notes, done, found.missing)
+
+
+def _inspect(
+    path: Path, header: dict[str, Any], progress: Callable[[int, int], None]
+) -> Inspection:
+    notes: list[str] = []
+    if header["format"] == OLD_FORMAT:
+        found, num_parts, damages = _check_old(path)
+    else:
+        check = check_run(path, header, progress)
+        found, num_parts = len(check.image_ids), len(check.parts)
+        damages = [str(damage) for damage in check.damages]
+        array = heatmap_array(path, header)
+        if array is not None and not array.is_described():
+            damages.append("heatmaps.zarr/zarr.json is missing or is not what was written")
+        for what, paths in (
+            ("not committed, by a process that was killed or is at work", check.leftovers),
+            ("not of this run, and never read", check.strangers),
+        ):
+            if paths:
+                more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+                notes.append(f"{paths[0].relative_to(path)}{more}: {what}")
+    if reason := _snapshots_fault(path):
+        damages.append(reason)
+    wanted = header["data"]["num_images"]
+    facts = {
+        "Command": f"gaxjax {header['command']}",
+        "Model": header["model"]["name"],
+        "Images": header["data"]["name"],
+        "Done": f"{found:,} of {wanted:,} images, {header['status']}",
+        "Parts": f"{num_parts:,}",
+        "Sessions": f"{len(header['sessions']):,}",
+        "On disk": in_bytes(sum(f.stat().st_size for f in path.rglob("*") if f.is_file())),
+        "Format": str(header["format"]),
+    }
+    return Inspection(facts, tuple(damages), tuple(notes), (), wanted - found)
+
+
+def _check_old(path: Path) -> tuple[int, int, list[str]]:
+    """Read all rows and heatmaps of a run without digests of its files."""
+    table, faults = read_parts(path, ["image_id", "heatmap_row", "heatmap_sha256"])
+    damages = [f"{part.name}: {reason}" for part, reason in faults.items()]
+    hashes = dict(zip(*(table[n].to_pylist() for n in table.column_names[1:]), strict=True))
+    hashes.pop(None, None)
+    for row, expected in sorted(hashes.items()):
+        try:
+            read_heatmap_rows(path / "heatmaps.zarr", {row: expected})
+        except ValueError as error:
+            damages.append(f"heatmaps.zarr, row {row}: {error}")
+    parts = len(list((path / "scores").glob("part-*.parquet")))
+    return len(table["image_id"].unique()), parts, damages
+
+
+def _snapshots_fault(path: Path) -> str:
+    """Return what is wrong with a run's snapshots, or an empty text."""
+    if not has_snapshots(path):
+        return ""
+    try:
+        read_snapshot_heatmaps(path, read_snapshots(path)["row"].to_pylist())
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _repair(path: Path, header: dict[str, Any]) -> tuple[str, ...]:
+    """Drop what is damaged; return what was done, a line each."""
+    check = check_run(path, header)
+    done = []
+    if check.damages:
+        # First said, then done: a kill in between leaves a run that is not called complete.
+        FolderHeader(path / "run.json", header, header).write(status="running")
+        drop_damaged(check)
+        done.append(f"dropped {counted(len(check.damages), 'part')}")
+    remove_leftovers(path, header)
+    array = heatmap_array(path, header)
+    if array is not None and not array.is_described():
+        array.create()
+        done.append("wrote heatmaps.zarr/zarr.json anew")
+    if _snapshots_fault(path):
+        drop_snapshots(path)
+        done.append("dropped the snapshots, which the run's command makes again")
+    return tuple(done)
