@@ -145,4 +145,3 @@ def test_a_run_of_the_old_format_is_not_gone_on_with(data, tmp_path):
     to_old_format(run)
     with pytest.raises(UserError, match=r"begun by an earlier gaxjax .* choose another --output"):
         stored_runs.gax_run(run, data)
-
