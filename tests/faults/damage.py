@@ -353,7 +353,9 @@ def make_run(folder: Path) -> StoredRun:
     model, run = folder / "small.ckpt", folder / "run"
     make_model(model)
     words = f"gax --model {model} --data digits --size 16 --num-images {_IMAGES} --part-size 4"
-    words += " --include-misclassified --target 1e9 --max-steps 3 --slots 4 --snapshots 2"
+    words += (
+        " --include-misclassified --target 1e9 --max-steps 3 --slots 4 --no-drain --snapshots 2"
+    )
     words += f" --output {run}"
     _gaxjax(*words.split())
     return StoredRun(run, words.split(), folder / "scratch")

@@ -227,12 +227,12 @@ def _commands(folder: Path) -> dict[str, _Command]:
 
 
 def make_model(path: Path) -> None:
-    from flax import nnx
-
-    from gaxjax import models
+    """Keep a small_resnet for the digits, with random weights."""
+    from converters import convert_state_dict
+    from converters.random_weights import random_state_dict
     from gaxjax.models import checkpoint
 
-    net = models.build("small_resnet", num_classes=10, rngs=nnx.Rngs(0))
+    net = convert_state_dict(random_state_dict("small_resnet", num_classes=10), "small_resnet")
     metadata = checkpoint.CheckpointMetadata(
         architecture="small_resnet", num_classes=10, input_size=16
     )
