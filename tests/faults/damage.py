@@ -31,7 +31,7 @@ __all__ = ["COMMANDS", "FAULTS", "KINDS", "StoredRun", "damage", "make_run"]
 
 FAULTS = ("wrong", "traceback", "lines")
 """What must not happen. Wrong: another answer than the undamaged run's, without a word. Lines: a
-refusal of more than one line."""
+refusal of no line, or of more than one."""
 
 _IMAGES = 12
 
@@ -193,8 +193,9 @@ def _gaxjax(*words: object) -> str:
         status = gaxjax_main([str(word) for word in words])
     if status:
         assert status in (1, 2), f"exit status {status}"
-        _, _, refusal = complained.getvalue().strip().rpartition("gaxjax: ")  # after progress
-        raise _RefusedError(refusal if status == 2 else said.getvalue()[:80].splitlines()[0])
+        if status == 1:
+            raise _RefusedError(said.getvalue().splitlines()[0])
+        raise _RefusedError(re.split("^gaxjax: ", complained.getvalue(), flags=re.M)[-1].strip())
     return said.getvalue()
 
 
@@ -329,7 +330,7 @@ class StoredRun:
         try:
             answer = COMMANDS[command](self)
         except (UserError, _RefusedError) as error:
-            return ("said" if len(str(error).splitlines()) < 2 else "lines"), str(error)
+            return ("said" if len(str(error).splitlines()) == 1 else "lines"), str(error)
         except KeyboardInterrupt:
             raise
         except BaseException:

@@ -53,7 +53,7 @@ def test_a_store_killed_at_a_call_loses_doubles_and_spoils_nothing(every):
 def test_a_store_that_writes_in_place_is_caught():
     """The kills can tell: without the temporary file, half a part is there after one."""
     told = run_commits(
-        *("--every", "7"),
+        *("--every", "11"),
         broken="import contextlib, gaxjax.results.sealed as sealed; "
         "sealed.replacing = contextlib.nullcontext",
     )
@@ -77,9 +77,9 @@ Calls(folder, Death("write", "header", 2, "half")).install()
 
 
 def test_a_killed_gax_run_resumes_to_the_same_bits(tmp_path):
-    told = kill_commands(tmp_path, 5, ["gax"]).to_dict()["gax"]
+    told = kill_commands(tmp_path, 3, ["gax"]).to_dict()["gax"]
     require_no_fault(told)
-    assert (told["kills"], told["finished"] > 0) == (5, True)
+    assert (told["kills"], told["finished"] > 0) == (3, True)
 
 
 @pytest.mark.slow
