@@ -12,6 +12,7 @@ from benchmarks.gpu_code.look import GpuCode, look
 from benchmarks.measure.run import BENCHMARKS, Run, run_suite
 from benchmarks.measure.suites import Stage, Suite, suite_stages
 from benchmarks.soak import Soak, soak
+from gaxjax.cli.startup import restart_with_kept_memory
 from gaxjax.common import UserError
 
 _PROJECT = BENCHMARKS.parent
@@ -81,6 +82,7 @@ def _execute(command: Run | List | Table | GpuCode | Coverage | Soak) -> int:
         case Coverage():
             return 1 if any("error" in row for row in cover(command)) else 0
         case Soak():
+            restart_with_kept_memory()  # as `gaxjax gax` does
             return 0 if soak(command)["flat"] else 1
         case Table():
             from benchmarks.show.documents import with_tables, write_tables

@@ -35,10 +35,3 @@ def test_a_soak_ends_when_its_time_is_over_and_keeps_its_curve(tmp_path):
     assert 0 < samples["images"][-1] == row["num_images"] < 10**6
     assert len(samples["rss_mb"]) == len(samples["files"]) == len(samples["threads"]) > 3
     assert json.loads((run / "run.json").read_text())["status"] == "running"
-
-
-@pytest.mark.slow
-def test_a_rehearsal_of_two_thousand_images_is_flat(tmp_path):
-    row = soak(Soak(images=2000, slots=32, part_size=64, every=0.2, output=tmp_path / "soak.jsonl"))
-    assert row["num_images"] == 2000
-    assert row["flat"]
