@@ -1,4 +1,4 @@
-"""python -m benchmarks run | list | table | gpu-code | coverage."""
+"""python -m benchmarks run | list | table | gpu-code | coverage | soak."""
 
 import signal
 import sys
@@ -11,6 +11,8 @@ from benchmarks.coverage.cover import Coverage, cover
 from benchmarks.gpu_code.look import GpuCode, look
 from benchmarks.measure.run import BENCHMARKS, Run, run_suite
 from benchmarks.measure.suites import Stage, Suite, suite_stages
+from benchmarks.soak import Soak, soak
+from gaxjax.cli.startup import restart_with_kept_memory
 from gaxjax.common import UserError
 
 _PROJECT = BENCHMARKS.parent
@@ -48,12 +50,12 @@ class Table:
 
 
 def main() -> None:
-    """Parse the command line and do it; 1 where a row failed, 2 for a user's mistake.
+    """Parse the command line and do it; 1 where a row failed or memory grew, 2 for a mistake.
 
     Stopped by SIGTERM or Ctrl-C, a run ends its contestants and says what it has.
     """
     command = tyro.cli(
-        Run | List | Table | GpuCode | Coverage,
+        Run | List | Table | GpuCode | Coverage | Soak,
         prog="python -m benchmarks",
         description="Throughput, peers, memory, scaling; see benchmarks/README.md.",
     )
@@ -67,7 +69,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def _execute(command: Run | List | Table | GpuCode | Coverage) -> int:
+def _execute(command: Run | List | Table | GpuCode | Coverage | Soak) -> int:
     match command:
         case Run():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -79,6 +81,9 @@ def _execute(command: Run | List | Table | GpuCode | Coverage) -> int:
             look(command)
         case Coverage():
             return 1 if any("error" in row for row in cover(command)) else 0
+        case Soak():
+            restart_with_kept_memory()  # as `gaxjax gax` does
+            return 0 if soak(command)["flat"] else 1
         case Table():
             from benchmarks.show.documents import with_tables, write_tables
 

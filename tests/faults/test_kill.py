@@ -1,78 +1,91 @@
-"""A run killed without warning, at several moments, and finished by the same command."""
+"""Processes killed without warning, at every call of a commit and at any instant, and resumed.
 
-import os
-import signal
+`python tests/faults/killer.py --kills 300` prints the whole table.
+"""
+
+import json
 import subprocess
 import sys
-import time
+from pathlib import Path
 
-import numpy as np
 import pytest
-from altered_runs import part_paths
-from flax import nnx
+from killer import kill_commands
+from looking import FAULTS
 
-from gaxjax import models
-from gaxjax.models import checkpoint
-from gaxjax.results.run_header import read_header
-from gaxjax.results.store import read_heatmaps, read_scores
+HERE = Path(__file__).parent
 
-NUM_IMAGES = 120
+COMMIT = {
+    (call, kind) for call in ("open", "write", "fsync", "rename") for kind in ("shard", "part")
+}
+HEADER = {(call, "header") for call in ("open", "write", "fsync", "rename")}
 
 
-@pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "small.ckpt"
-    net = models.build("small_resnet", num_classes=10, rngs=nnx.Rngs(0))
-    metadata = checkpoint.CheckpointMetadata(
-        architecture="small_resnet", num_classes=10, input_size=16
+def run_commits(*arguments: str, broken: str = "") -> dict:
+    """Kill the store alone, in a process without JAX; `broken` is done to it before."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(HERE)!r}); import commits; {broken}\ncommits.main()"
     )
-    checkpoint.save(path, net, metadata)
-    return [
-        *(sys.executable, "-m", "gaxjax", "gax", "--model", str(path), "--data", "digits"),
-        *("--size", "16", "--num-images", str(NUM_IMAGES), "--include-misclassified"),
-        *("--target", "1e9", "--max-steps", "40", "--slots", "8", "--part-size", "8"),
-    ]
-
-
-def rows(output):
-    found = read_scores(output).to_pylist()
-    assert len({row["image_id"] for row in found}) == len(found), "an image has two rows"
-    return {row["image_id"]: row for row in found}
-
-
-def test_a_killed_run_resumes_to_the_same_results(command, tmp_path):
-    whole = tmp_path / "whole"
-    subprocess.run([*command, "--output", str(whole)], check=True, timeout=300)
-
-    killed = tmp_path / "killed"
-    lives, seen = 0, 0
-    while lives < 12:
-        process = subprocess.Popen(
-            [*command, "--output", str(killed)], stdout=subprocess.DEVNULL, start_new_session=True
-        )
-        lives += 1
-        if lives <= 3:  # kill it once it has committed something new
-            while process.poll() is None and len(part_paths(killed)) < seen + 1 + lives:
-                time.sleep(0.01)
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            done = len(rows(killed))
-            assert done >= 8 * seen, "committed results were lost"
-            seen = len(part_paths(killed))
-        else:
-            assert process.wait(timeout=300) == 0
-            break
-    assert seen >= 3, "it was never killed in the middle"
-    assert read_header(killed)["status"] == "complete"
-    expected, found = rows(whole), rows(killed)
-    assert found.keys() == expected.keys()
-    assert len(found) == NUM_IMAGES
-    for image_id, row in expected.items():
-        for name in ("outcome", "steps", "co_score", "curve"):
-            assert found[image_id][name] == row[name]
-    order = sorted(expected)
-    np.testing.assert_array_equal(
-        read_heatmaps(killed, [found[i]["heatmap_row"] for i in order]),
-        read_heatmaps(whole, [expected[i]["heatmap_row"] for i in order]),
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--json", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=1200,
     )
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout)["store"] | {"stderr": done.stderr}
+
+
+def require_no_fault(told: dict) -> None:
+    assert {fault: told[fault] for fault in FAULTS} == dict.fromkeys(FAULTS, 0)
+
+
+@pytest.mark.parametrize(
+    "every", [5, pytest.param(1, marks=pytest.mark.slow, id="at each of all calls")]
+)
+def test_a_store_killed_at_a_call_loses_doubles_and_spoils_nothing(every):
+    told = run_commits("--every", str(every))
+    require_no_fault(told)
+    assert told["kills"] >= 120 // every
+    hit = {(each["call"], each["file"]) for each in told["hits"]}
+    assert hit >= COMMIT | HEADER
+
+
+def test_a_store_that_writes_in_place_is_caught():
+    """The kills can tell: without the temporary file, half a part is there after one."""
+    told = run_commits(
+        *("--every", "11"),
+        broken="import contextlib, gaxjax.results.sealed as sealed; "
+        "sealed.replacing = contextlib.nullcontext",
+    )
+    assert told["unreadable"] > 0
+    assert told["refused"] > 0
+
+
+def test_a_process_dies_halfway_through_a_write(tmp_path):
+    code = f"""
+import sys
+sys.path.insert(0, {str(HERE)!r})
+from pathlib import Path
+from calls import Calls, Death
+folder = Path({str(tmp_path)!r})
+Calls(folder, Death("write", "header", 2, "half")).install()
+(folder / "run.json").write_bytes(b"first")
+(folder / "run.json").write_bytes(b"0123456789")
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    assert (tmp_path / "run.json").read_bytes() == b"01234"
+
+
+def test_a_killed_gax_run_resumes_to_the_same_bits(tmp_path):
+    told = kill_commands(tmp_path, 3, ["gax"]).to_dict()["gax"]
+    require_no_fault(told)
+    assert (told["kills"], told["finished"] > 0) == (3, True)
+
+
+@pytest.mark.slow
+def test_three_hundred_kills_of_gax_ax_and_finetune_lose_nothing(tmp_path):
+    table = kill_commands(tmp_path, 300)
+    print(table.to_markdown())
+    assert table.kills >= 300
+    for told in table.to_dict().values():
+        require_no_fault(told)
