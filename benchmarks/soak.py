@@ -221,5 +221,6 @@ def _images(count: int, size: int) -> ImageSet:
         size=size,
         labels_from="their numbers",
         notes=(),
+        num_bytes=np.zeros(count, np.int64),
         read=read,
     )
