@@ -1,6 +1,7 @@
 """What training writes as it goes: its settings, its curve, and the state it resumes from."""
 
 import csv
+import hashlib
 import importlib.metadata
 import itertools
 from datetime import UTC, datetime
@@ -46,6 +47,10 @@ def versions() -> dict[str, str]:
 def _is_possible(row: dict[str, Any]) -> bool:
     accuracy, rest = row["validation_accuracy"], (row["loss"], row["seconds"])
     return 0 <= accuracy <= 1 and all(0 <= value < float("inf") for value in rest)
+
+
+def _digest(curve: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(to_csv(columns_of(curve)).encode()).hexdigest()
 
 
 class TrainingLog:
@@ -100,6 +105,10 @@ class TrainingLog:
             self.curve = [row for row in values if row["iteration"] <= iteration]
             if self.curve[-1]["iteration"] != iteration:
                 raise ValueError(f"no row of iteration {iteration}")
+            kept = training_state.latest_state(self.states)
+            written = training_state.curve_of(kept) if kept else ""
+            if written and written != _digest(self.curve):
+                raise ValueError("a row is not as it was written")
         except (OSError, ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
             raise UserError(
                 f"{file} is damaged ({one_line(error)}): restore it, or remove {self.states} to "
@@ -119,7 +128,7 @@ class TrainingLog:
                 temporary.write_text(to_csv(columns_of(self.curve)))
         except OSError as error:
             raise cannot_write(file, error, RESUME) from error
-        training_state.save_state(self.states, state, iteration)
+        training_state.save_state(self.states, state, iteration, _digest(self.curve))
 
     def write(self, **changes: Any) -> None:
         """Write finetune.json anew."""

@@ -8,20 +8,22 @@ import jax
 from jaxtyping import PyTree
 
 from gaxjax.common import RESUME, UserError, cannot_write, one_line
-from gaxjax.models import read_arrays, read_description, write_arrays
+from gaxjax.config import require_fields
+from gaxjax.models import read_arrays, read_description, require_unaltered, write_arrays
 
-__all__ = ["latest_state", "load_state", "save_state"]
+__all__ = ["curve_of", "latest_state", "load_state", "save_state"]
 
 _STATE = "state.json"
 
 
-def save_state(folder: Path, state: PyTree, number: int) -> None:
+def save_state(folder: Path, state: PyTree, number: int, curve: str = "") -> None:
     """Keep a training state's arrays, whole or not at all; then remove the earlier ones.
 
     Args:
         folder: where states are kept, each in a folder of its own.
         state: any pytree of arrays.
         number: its place in order, larger than that of the state before.
+        curve: digest of the curve that belongs to it.
 
     Raises:
         UserError: it cannot be written; the state before is still there.
@@ -30,7 +32,7 @@ def save_state(folder: Path, state: PyTree, number: int) -> None:
     for unfinished in folder.glob(".*"):  # of a process that was killed
         _remove(unfinished)
     try:
-        write_arrays(path, _by_path(state), _STATE, {})
+        write_arrays(path, _by_path(state), _STATE, {"curve": curve})
     except (OSError, ValueError) as error:
         raise cannot_write(f"the training state {path}", error, RESUME) from error
     for other in folder.iterdir():
@@ -63,13 +65,28 @@ def load_state(path: Path, like: PyTree) -> PyTree:
     """
     path, wanted = path.absolute(), _by_path(like)
     try:
-        arrays = read_arrays(path, read_description(path, _STATE), wanted)
+        about = read_description(path, _STATE)
+        require_unaltered(about)
+        arrays = read_arrays(path, about, wanted)
     except ValueError as error:
         raise UserError(
             f"the training state {path} is damaged ({one_line(error)}); remove that folder to "
             "train anew"
         ) from error
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in wanted])
+
+
+def curve_of(path: Path) -> str:
+    """Return the digest of the curve that belongs to a state; empty in earlier versions' states.
+
+    Args:
+        path: from `latest_state`.
+
+    Raises:
+        ValueError: its description is damaged; in one line.
+    """
+    about = require_fields(read_description(path, _STATE), curve=str | None)
+    return about.get("curve") or ""
 
 
 def _by_path(tree: PyTree) -> dict[str, Any]:

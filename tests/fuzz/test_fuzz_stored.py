@@ -76,6 +76,10 @@ def test_an_earlier_checkpoint_with_a_damaged_description_is_a_possible_one_or_r
 
 
 LIKE = TrainState({"weights": jnp.arange(4.0)}, {}, (), jnp.int32(10))
+CURVE = [
+    {"iteration": 5, "loss": 0.123456789, "validation_accuracy": 2 / 3, "seconds": 1.5},
+    {"iteration": 10, "loss": 0.1, "validation_accuracy": 0.75, "seconds": 3.1},
+]
 IDENTITY = {"command": "finetune", "seed": 0, "training images": "xray 0123"}
 
 
@@ -89,8 +93,8 @@ def trained(tmp_path_factory):
     output = tmp_path_factory.mktemp("trained")
     log = training(output)
     log.begin_session()
-    for iteration in (5, 10):
-        log.keep(LIKE, iteration, 0.5, 0.75, 1.5)
+    for row in CURVE:
+        log.keep(LIKE, *row.values())
     log.write(status="complete", iterations=10, validation_accuracy=0.75, test=None)
     return output, [file for file in output.rglob("*") if file.is_file()]
 
@@ -112,7 +116,7 @@ def test_a_training_with_a_damaged_file_goes_on_as_it_could_or_is_refused(
             state = training_state.load_state(kept, LIKE)
             assert state.params["weights"].tolist() == [0.0, 1.0, 2.0, 3.0]
             assert 0 <= log.read_until(int(state.iteration)) <= 1
-            assert all(math.isfinite(value) for row in log.curve for value in row.values())
+            assert log.curve == CURVE
     (output / "finetune.json").write_bytes(description)
 
 
