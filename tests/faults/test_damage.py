@@ -1,14 +1,14 @@
 """A damaged run: every command answers as of the whole one, or says in a line what is wrong.
 
 `GAXJAX_FUZZ=20 pytest tests/faults/test_damage.py` draws 40 times as many kinds of damage;
-`python tests/faults/damage.py` prints what each command says of each.
+`python tests/faults/damager.py` prints what each command says of each.
 """
 
 import random
 
 import jaxtyping
 import pytest
-from damage import COMMANDS, FAULTS, KINDS, make_run
+from damager import COMMANDS, FAULTS, KINDS, make_run
 from fuzzing import fuzz
 from hypothesis import strategies as st
 

@@ -1,6 +1,6 @@
 """Damage to what a run has stored, and what each command says of it.
 
-`python tests/faults/damage.py --cases 1000` draws so many kinds of damage, reads each damaged run
+`python tests/faults/damager.py --cases 1000` draws so many kinds of damage, reads each damaged run
 with every command, and prints how often each said so, and how often it failed to.
 """
 
