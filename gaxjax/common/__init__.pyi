@@ -27,12 +27,13 @@ from .files import (
     replacing_folder,
     write_text,
 )
-from .header import RESUME, FolderHeader, damaged, read_values, refuse_strangers, stored_json
+from .header import RESUME, FolderHeader, damaged, read_values, refuse_strangers
 from .interruption import interruptions
 from .memory import affordable, host_free_bytes, require_memory
 from .paths import cannot_read, path_to_read, path_to_write, reason_of, spelt_out
 from .programs import compiled_once, forget_programs, lowered_digest
 from .progress import RunProgress, StepProgress, Timed
+from .stored import stored_json, with_checksum
 from .surroundings import foreign_settings, own_numbers, yielding_own_numbers
 from .table import Column, Strong, Table, columns_of, to_csv
 from .text import counted, in_bytes, one_line, printable
@@ -106,6 +107,7 @@ __all__ = [
     "stored_json",
     "to_csv",
     "weight_places",
+    "with_checksum",
     "write_text",
     "yielding_own_numbers",
 ]

@@ -9,16 +9,14 @@
 The rest of the file is its owner's.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from gaxjax.common.errors import UserError
 from gaxjax.common.files import cannot_write, replacing
 from gaxjax.common.paths import cannot_read
+from gaxjax.common.stored import stored_json, with_checksum
 from gaxjax.common.text import one_line
 
 __all__ = [
@@ -28,13 +26,10 @@ __all__ = [
     "read_values",
     "refuse_another",
     "refuse_strangers",
-    "stored_json",
 ]
 
 RESUME = "what was kept before is safe; mend it and give the same command again to resume"
 """What to say where a folder's file cannot be written."""
-
-_DEEPEST = 30  # of what we write; Python's own functions end at about a thousand
 
 
 class FolderHeader:
@@ -70,7 +65,7 @@ class FolderHeader:
     def write(self, **changes: Any) -> None:
         """Write the file anew, whole or not at all, with some values changed."""
         self._values |= changes
-        self._values["sha256"] = _checksum(self._values)
+        self._values = with_checksum(self._values)
         try:
             with replacing(self._file) as temporary:
                 temporary.write_text(json.dumps(self._values, indent=2) + "\n")
@@ -87,33 +82,6 @@ class FolderHeader:
         self.write(sessions=[*earlier, last | figures])
 
 
-def _checksum(values: dict[str, Any]) -> str:
-    rest = {name: value for name, value in values.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def stored_json(file: Path) -> Any:
-    """Read a JSON file of ours, whatever became of it.
-
-    Raises:
-        OSError: there is none, or the system does not let it be read.
-        ValueError: it is damaged: no UTF-8, no JSON, or nested deeper than any of ours.
-    """
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError("it nests too deep") from None
-    inner = [values]
-    for _ in range(_DEEPEST):
-        folded = [each for each in inner if isinstance(each, dict | list)]
-        inner = [
-            item for each in folded for item in (each.values() if isinstance(each, dict) else each)
-        ]
-        if not inner:
-            return values
-    raise ValueError("it nests too deep")
-
-
 def read_values(file: Path, form: Any) -> dict[str, Any]:
     """Read a header's file.
 
@@ -126,16 +94,13 @@ def read_values(file: Path, form: Any) -> dict[str, Any]:
         UserError: it is damaged, or the system does not let it be read.
     """
     try:
-        values: dict[str, Any] = stored_json(file)
-        msgspec.convert(values, form)
+        values: dict[str, Any] = stored_json(file, form)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise cannot_read(file, error) from None
-    except ValueError as error:  # msgspec's and json's are
+    except ValueError as error:
         raise damaged(file, one_line(error)) from None
-    if "sha256" in values and values["sha256"] != _checksum(values):
-        raise damaged(file, "it is not what was written, by its own checksum")
     return values
 
 

@@ -11,7 +11,6 @@ from .base import (
     Wanted,
     from_dict,
     require_config,
-    require_fields,
     require_types,
     to_dict,
 )
@@ -61,7 +60,6 @@ __all__ = [
     "Wanted",
     "from_dict",
     "require_config",
-    "require_fields",
     "require_normalization",
     "require_types",
     "to_dict",

@@ -1,7 +1,6 @@
 """What every config shares: the words that settings choose from, checks, and the way to JSON."""
 
 import dataclasses
-import math
 import operator
 import types
 import typing
@@ -76,46 +75,12 @@ def require_types(config: Any) -> None:
             object.__setattr__(config, name, fitted)  # the one moment before it is frozen
 
 
-def require_fields(values: Any, /, **fields: Any) -> dict[str, Any]:
-    """Hold what was read back from a JSON file of ours against the types of its fields.
-
-    Fields that are not named may hold anything; one whose type takes None may be missing. Numbers
-    are finite: neither JSON nor we write others.
-
-    Raises:
-        ValueError: it is no object, or lacks a field, or one has another type; in one line.
-
-    Example:
-        >>> require_fields({"iteration": "10"}, iteration=int)
-        Traceback (most recent call last):
-            ...
-        ValueError: its iteration is '10' (str); expected a whole number
-    """
-    if not isinstance(values, dict):
-        raise ValueError(f"it is {described(values)}; expected an object")
-    for name, hint in fields.items():
-        value = values.get(name)
-        if name not in values and _fitted(None, hint) is _MISFIT:
-            raise ValueError(f"it lacks {name}")
-        if _fitted(value, hint) is _MISFIT or not _finite(value):
-            raise ValueError(f"its {name} is {described(value)}; expected {_expected(hint)}")
-    return values
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
-
-
 _MISFIT = object()
 
 
 def _fitted(value: Any, hint: Any) -> Any:
     """Return the value as its type wants it, or `_MISFIT`."""
     origin, members = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = _python_scalar(value)
     if origin in (types.UnionType, typing.Union):

@@ -26,7 +26,7 @@ from gaxjax.common import (
     replacing,
     stored_json,
 )
-from gaxjax.config import EngineConfig, require_fields
+from gaxjax.config import EngineConfig
 from gaxjax.gax.heatmap import initial_weights
 from gaxjax.gax.lane import Lane, new_lane
 from gaxjax.gax.objective import Objective
@@ -225,9 +225,8 @@ def _key(objective: Objective, image: jax.ShapeDtypeStruct, device: jax.Device) 
 
 def _read(file: Path) -> dict[str, int]:
     try:
-        known = stored_json(file)
-        known = require_fields(known, **dict.fromkeys(known, int))
-    except (OSError, ValueError, TypeError):  # not there yet, or not ours any more
+        known = stored_json(file, dict[str, int])
+    except (OSError, ValueError):  # not there yet, or not ours any more
         return {}
     return {key: slots for key, slots in known.items() if slots >= 1}
 

@@ -1,4 +1,4 @@
-from .arrays import read_arrays, read_description, require_unaltered, write_arrays
+from .arrays import read_arrays, read_description, write_arrays
 from .checkpoint import (
     CheckpointMetadata,
     load_classifier,
@@ -65,6 +65,5 @@ __all__ = [
     "read_description",
     "renormalized",
     "replaced",
-    "require_unaltered",
     "write_arrays",
 ]

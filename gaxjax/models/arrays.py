@@ -12,7 +12,6 @@ files' hashes, because Orbax 0.12 meets a damaged file with hundreds of logged l
 that nobody awaits.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,13 +21,19 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from gaxjax.common import cannot_read, file_sha256, one_line, replacing_folder, stored_json
+from gaxjax.common import (
+    cannot_read,
+    file_sha256,
+    one_line,
+    replacing_folder,
+    stored_json,
+    with_checksum,
+)
 
 __all__ = [
     "read_arrays",
     "read_description",
     "read_text",
-    "require_unaltered",
     "write_arrays",
 ]
 
@@ -64,41 +69,24 @@ def write_arrays(
             if file.is_file()
         }
         whole = {**about, "files": files}
-        text = json.dumps({**whole, "sha256": _digest(whole)}, indent=1)
+        text = json.dumps(with_checksum(whole), indent=1)
         (folder / description).write_text(text + "\n")
 
 
-def read_description(path: Path, description: str) -> dict[str, Any]:
-    """Read what arrays mean.
+def read_description(path: Path, description: str, form: Any) -> dict[str, Any]:
+    """Read what arrays mean; `form` is as for `stored_json`.
 
     Raises:
         ValueError: the file is damaged; in one line.
         UserError: the system does not let it be read.
     """
     try:
-        about = stored_json(path / description)
+        about: dict[str, Any] = stored_json(path / description, form)
     except OSError as error:
         raise cannot_read(path / description, error) from error
     except ValueError as error:
         raise ValueError(f"{description}: {one_line(error)}") from error
-    if not isinstance(about, dict):
-        raise ValueError(f"{description} holds no object")
     return about
-
-
-def require_unaltered(about: Mapping[str, Any]) -> None:
-    """Hold a description against its own digest; those of earlier versions have none.
-
-    Raises:
-        ValueError: something in it is not as it was written; in one line.
-    """
-    if about.get("sha256", _digest(about)) != _digest(about):
-        raise ValueError("something in it is not as it was written")
-
-
-def _digest(about: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in about.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_text(path: Path, about: Mapping[str, Any], name: str) -> str:

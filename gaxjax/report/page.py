@@ -28,7 +28,6 @@ from gaxjax.common import (
     stored_json,
     to_csv,
 )
-from gaxjax.config import require_fields
 from gaxjax.report.figures.catalogue import course_figures, run_figures
 from gaxjax.report.figures.figure import Figure
 from gaxjax.report.film import MOST_IMAGES, evolutions, left_out
@@ -99,9 +98,10 @@ def _write_figures(folder: Path, figures: list[Figure]) -> None:
     """Write each figure three times and the captions; remove those of an earlier report."""
     folder.mkdir(exist_ok=True)
     try:
-        written = stored_json(folder / _MANIFEST)
-        earlier = {require_fields(figure, name=str)["name"] for figure in written}
-    except (OSError, ValueError, TypeError):
+        earlier = {
+            caption["name"] for caption in stored_json(folder / _MANIFEST, list[dict[str, str]])
+        }
+    except (OSError, ValueError, KeyError):
         earlier = set()
     for figure in figures:
         _write(folder / f"{figure.name}.png", figure.drawing.png)

@@ -4,14 +4,14 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gaxjax.common import counted, stored_json
-from gaxjax.config import AX_PRESETS, GAX_PRESETS, require_fields, to_dict
+from gaxjax.config import AX_PRESETS, GAX_PRESETS, to_dict
 from gaxjax.report.figures.style import title_of
 from gaxjax.report.tables import verdict
 from gaxjax.results import Outcome, Run, of_method
@@ -162,12 +162,20 @@ def _facts(run: Run, session: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Scores again in torch", _verified(run)
 
 
-_VERIFIED: dict[str, Any] = {
-    "passed": bool,
-    "comparisons": tuple[dict[str, Any], ...],
-    **dict.fromkeys(("num_heatmaps", "num_images"), int),
-    **dict.fromkeys(("torch_version", "dtype"), str),
-}
+class _Compared(TypedDict):
+    worst: float | None
+    differing: int
+
+
+class _Verification(TypedDict):
+    """What of verification.json is told."""
+
+    passed: bool
+    comparisons: list[_Compared]
+    num_heatmaps: int
+    num_images: int
+    torch_version: str
+    dtype: str
 
 
 def _verified(run: Run) -> str:
@@ -178,9 +186,7 @@ def _verified(run: Run) -> str:
     if not file.exists():
         return f"not checked yet: {command} does"
     try:
-        found = require_fields(stored_json(file), **_VERIFIED)
-        for comparison in found["comparisons"]:
-            require_fields(comparison, worst=float | None, differing=int)
+        found = stored_json(file, _Verification)
         worst = max((c["worst"] for c in found["comparisons"] if c["worst"] is not None), default=0)
         differing = sum(comparison["differing"] for comparison in found["comparisons"])
         return (
@@ -189,7 +195,7 @@ def _verified(run: Run) -> str:
             f"{counted(differing, 'prediction')} not the same (torch {found['torch_version']}, "
             f"{found['dtype']})"
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError):
         return f"{file} is damaged: {command} writes it anew"
 
 

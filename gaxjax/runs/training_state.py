@@ -2,18 +2,24 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import jax
 from jaxtyping import PyTree
 
 from gaxjax.common import RESUME, UserError, cannot_write, one_line
-from gaxjax.config import require_fields
-from gaxjax.models import read_arrays, read_description, require_unaltered, write_arrays
+from gaxjax.models import read_arrays, read_description, write_arrays
 
 __all__ = ["curve_of", "latest_state", "load_state", "save_state"]
 
 _STATE = "state.json"
+
+
+class _Form(TypedDict):
+    """What of it is read back."""
+
+    files: dict[str, str]
+    curve: NotRequired[str]
 
 
 def save_state(folder: Path, state: PyTree, number: int, curve: str = "") -> None:
@@ -65,8 +71,7 @@ def load_state(path: Path, like: PyTree) -> PyTree:
     """
     path, wanted = path.absolute(), _by_path(like)
     try:
-        about = read_description(path, _STATE)
-        require_unaltered(about)
+        about = read_description(path, _STATE, _Form)
         arrays = read_arrays(path, about, wanted)
     except ValueError as error:
         raise UserError(
@@ -85,8 +90,8 @@ def curve_of(path: Path) -> str:
     Raises:
         ValueError: its description is damaged; in one line.
     """
-    about = require_fields(read_description(path, _STATE), curve=str | None)
-    return about.get("curve") or ""
+    curve: str = read_description(path, _STATE, _Form).get("curve", "")
+    return curve
 
 
 def _by_path(tree: PyTree) -> dict[str, Any]:
