@@ -32,7 +32,7 @@ SCORE_TOLERANCE = {
 
 # Seconds a contestant may take to start, to prepare, for a turn, to finish. On a GPU, where one
 # that hangs must not cost the others their minutes, preparing and turns share `most_seconds`.
-_LIMITS = {"": 240, "prepare": 600, "turn": 600, "finish": 120}
+_LIMITS = {"": 240, "prepare": 600, "turn": 600, "finish": 600}
 _GPU_FINISH = 60
 _GRACE = 30  # seconds past the deadline, for what is under way
 _MOST_MAKERS = 4
