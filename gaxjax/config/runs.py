@@ -67,11 +67,14 @@ class StoreConfig:
         part_size: Commit the results after this many images.
         part_seconds: Commit the results after this many seconds, even when --part-size is not
             reached.
+        changed_images: What to do where images of the run are others now than when it was begun:
+            refuse to go on, or skip those, which then are unreadable, and go on with the rest.
     """
 
     heatmaps: Literal["float16", "float32", "none"] = "float16"
     part_size: int = 256
     part_seconds: float = 60.0
+    changed_images: Literal["refuse", "skip"] = "refuse"
 
     def __post_init__(self) -> None:
         require_types(self)

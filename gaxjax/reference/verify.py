@@ -32,7 +32,7 @@ from gaxjax.reference.torch_classifier import (
     to_space,
     to_torch,
 )
-from gaxjax.results import Outcome, Run, open_run, read_parts
+from gaxjax.results import Outcome, Run, changes_since, open_run, read_parts
 
 __all__ = ["Verification", "verify_run"]
 
@@ -325,6 +325,10 @@ def _open_data(run: Run, data: str | None, num_classes: int) -> tuple[DataConfig
         config = dataclasses.replace(config, data=data)
     classes = {**run.classes, "num_classes": num_classes}
     images = reopen_images(config, run.header["data"]["fingerprint"], **classes)
+    changes = changes_since(run.path, run.header, images, run.header["config"])
+    if changes is not None:  # those that are as they were are verified
+        note = f"images are not as the run had them: {changes}"
+        images = dataclasses.replace(changes.before, notes=(*changes.before.notes, note))
     here, there = images.fingerprint, run.header["data"]["fingerprint"]
     if here != there:
         raise UserError(

@@ -15,6 +15,7 @@ from .display import (
 )
 from .evaluation import Evaluation
 from .heatmap_array import HeatmapArray, heatmap_sha256, read_heatmap_rows
+from .image_list import Changes, changes_since, keep_image_list
 from .inspection import Inspection, inspect_run
 from .method_statistics import Effect, Gap, MethodStatistics, ScoreSummary, Statistics
 from .run_header import read_header
@@ -48,6 +49,7 @@ __all__ = [
     "SNAPSHOT_SCHEMA",
     "TARGET",
     "VERMILION",
+    "Changes",
     "Effect",
     "Evaluation",
     "Gap",
@@ -67,12 +69,14 @@ __all__ = [
     "Store",
     "abs_max",
     "bare",
+    "changes_since",
     "draw_channels",
     "drop_snapshots",
     "has_snapshots",
     "heatmap_sha256",
     "images_of",
     "inspect_run",
+    "keep_image_list",
     "numbers",
     "of_method",
     "open_run",

@@ -9,6 +9,7 @@ from typing import Any
 from gaxjax.common import FolderHeader, UserError, counted, in_bytes, lock, path_to_read
 from gaxjax.results.check import check_run, drop_damaged, heatmap_array, remove_leftovers
 from gaxjax.results.heatmap_array import read_heatmap_rows
+from gaxjax.results.image_list import image_list_fault
 from gaxjax.results.run_header import OLD_FORMAT, read_header
 from gaxjax.results.snapshots import (
     drop_snapshots,
@@ -94,6 +95,8 @@ def _inspect(
             if paths:
                 more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
                 notes.append(f"{paths[0].relative_to(path)}{more}: {what}")
+    if reason := image_list_fault(path):
+        damages.append(f"images-*.parquet: {reason}")
     if reason := _snapshots_fault(path):
         damages.append(reason)
     wanted = header["data"]["num_images"]
@@ -150,6 +153,10 @@ def _repair(path: Path, header: dict[str, Any]) -> tuple[str, ...]:
     if array is not None and not array.is_described():
         array.create()
         done.append("wrote heatmaps.zarr/zarr.json anew")
+    if image_list_fault(path):
+        for file in path.glob("images-*.parquet"):
+            file.unlink()
+        done.append("dropped the list of images, which the run's command makes again")
     if _snapshots_fault(path):
         drop_snapshots(path)
         done.append("dropped the snapshots, which the run's command makes again")

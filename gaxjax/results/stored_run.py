@@ -21,6 +21,7 @@ from jaxtyping import Float
 from gaxjax.common import UserError, path_to_read, spelt_out
 from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
 from gaxjax.data import HostImage, UnreadableImageError, find_image, reopen_images
+from gaxjax.results.image_list import changes_since
 from gaxjax.results.method_statistics import Statistics
 from gaxjax.results.run_header import read_header
 from gaxjax.results.snapshots import has_snapshots, read_snapshot_about, read_snapshots
@@ -346,11 +347,14 @@ def images_of(run: Run) -> tuple[RunImages, str | None]:
     for place in filter(None, (run.data, run.config.data.data)):
         config = replace(run.config.data, data=place)
         try:
-            found = reopen_images(config, run.header["data"].get("fingerprint"), **run.classes)
+            found = reopen_images(config, run.header["data"]["fingerprint"], **run.classes)
         except UserError as error:
             reasons.append(str(error))
             continue
-        if found.fingerprint == run.header["data"].get("fingerprint"):
+        changes = changes_since(run.path, run.header, found, run.header["config"])
+        if changes is not None:
+            found = changes.before
+        if found.fingerprint == run.header["data"]["fingerprint"]:
             break
         reasons.append(f"{place} holds others than the run had")
     else:

@@ -19,6 +19,7 @@ from gaxjax.results import Outcome
 from gaxjax.runs.opening import (
     chosen_images,
     decoded_as_made_for,
+    images_as_begun,
     open_classifier,
     place_for,
 )
@@ -53,7 +54,7 @@ def run_ax(
         classifier = open_classifier(config.model, fold=False)
     check_classifier(classifier)
     config = replace(config, data=decoded_as_made_for(config.data, classifier, note))
-    images = chosen_images(config, classifier, note)
+    images = images_as_begun(output, config, chosen_images(config, classifier, note), note)
     if classifier.graph is not None:
         for line in what_to_know(config.ax, classifier.graph):
             note(line)

@@ -13,6 +13,7 @@ from gaxjax.results import Outcome
 from gaxjax.runs.opening import (
     chosen_images,
     decoded_as_made_for,
+    images_as_begun,
     open_classifier,
     place_for,
 )
@@ -53,7 +54,7 @@ def run_gax(
     config = replace(config, data=decoded_as_made_for(config.data, classifier, note))
     if config.snapshots.most_images:
         note(describe_disk(config))
-    images = chosen_images(config, classifier, note)
+    images = images_as_begun(output, config, chosen_images(config, classifier, note), note)
     for name in config.snapshots.snapshot_images:  # a wrong name is said before hours of work
         find_image(name, [record.image_id for record in images.records], config.data.data)
     engine = make_engine(

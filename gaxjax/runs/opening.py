@@ -15,7 +15,15 @@ from gaxjax.common import (
     ran_out,
     refuse_foreign_converters,
 )
-from gaxjax.config import PAPERS, AxRunConfig, DataConfig, Decoding, GaxRunConfig, ModelConfig
+from gaxjax.config import (
+    PAPERS,
+    AxRunConfig,
+    DataConfig,
+    Decoding,
+    GaxRunConfig,
+    ModelConfig,
+    to_dict,
+)
 from gaxjax.data import ImageSet, batches, open_images
 from gaxjax.models import (
     Classifier,
@@ -24,6 +32,7 @@ from gaxjax.models import (
     checkpoint,
     load_classifier,
 )
+from gaxjax.results import changes_since, read_header
 from gaxjax.runs.evaluate import baselines, require_room
 
 
@@ -152,6 +161,32 @@ def chosen_images(
         wanted -= len(correct)
     kept = images.records[: last or None]
     return replace(images, records=kept, name=f"the first {len(kept)} of {images.name}")
+
+
+def images_as_begun(
+    output: Path,
+    config: GaxRunConfig | AxRunConfig,
+    images: ImageSet,
+    note: Callable[[str], None],
+) -> ImageSet:
+    """Return the images that a run was begun with, of which some may be others now.
+
+    Raises:
+        UserError: some are, and they are not to be skipped.
+    """
+    if not (output / "run.json").exists():
+        return images
+    changes = changes_since(output, read_header(output), images, to_dict(config))
+    if changes is None:
+        return images
+    if config.store.changed_images == "refuse":
+        raise UserError(
+            f"the images are not those that {output} was begun with: {changes}. Put them back as "
+            "they were to resume, give --changed-images skip to go on with the rest, or choose "
+            "another --output"
+        )
+    note(f"the run goes on without what is not as it was: {changes}")
+    return changes.before
 
 
 def _doubts(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:

@@ -20,8 +20,15 @@ from gaxjax.config import AxRunConfig, GaxRunConfig, to_dict
 from gaxjax.data import Batch, ImageSet, batches
 from gaxjax.gax import EngineStats
 from gaxjax.models import Classifier
-from gaxjax.results import Result, SnapshotSummary, Solution, Store, drop_snapshots, read_scores
-from gaxjax.runs.image_list import keep_image_list, refuse_changed_images
+from gaxjax.results import (
+    Result,
+    SnapshotSummary,
+    Solution,
+    Store,
+    drop_snapshots,
+    keep_image_list,
+    read_scores,
+)
 
 _PACKAGES = ("gaxjax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow", "tensorstore")
 _TORCH_PACKAGES = ("torch", "torchvision", "captum")
@@ -143,7 +150,6 @@ def run_engine(
         },
         "status": "running",
     }
-    refuse_changed_images(output, images, to_dict(config))
     with Store(
         output,
         identity=identity,

@@ -43,6 +43,6 @@ def run_config(data, *, wanted=NONE, heatmaps="float16", **gax) -> GaxRunConfig:
         data=DataConfig(data=str(data), size=tiny.SIZE),
         gax=GaxConfig(**method),
         engine=EngineConfig(slots=16),
-        store=StoreConfig(heatmaps=heatmaps),
+        store=StoreConfig(heatmaps=heatmaps, part_size=8),
         snapshots=wanted,
     )

@@ -5,11 +5,14 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
+from altered_runs import part_paths
 from PIL import Image
 from tiny_runs import PIXELS, run_config, tiny_model, write_images
 
 from gaxjax.common.errors import UserError
 from gaxjax.config.inputs import DataConfig
+from gaxjax.results.store import read_scores
+from gaxjax.results.stored_run import images_of, open_run
 from gaxjax.runs.gax import run_gax
 
 
@@ -33,6 +36,11 @@ def copied(finished, tmp_path):
     return tmp_path / "run", dataclasses.replace(finished[1], data=data), files
 
 
+def list_of(run):
+    (file,) = run.glob("images-*.parquet")
+    return file
+
+
 def refusal(output, config):
     with pytest.raises(UserError) as refused:
         run_gax(config, output, note=lambda _: None)
@@ -42,7 +50,7 @@ def refusal(output, config):
 
 def test_the_list_holds_every_image_with_its_label_and_bytes(finished):
     folder, _ = finished
-    rows = pq.read_table(folder / "run/images.parquet").to_pylist()
+    rows = pq.read_table(list_of(folder / "run")).to_pylist()
     assert len(rows) == len(PIXELS)
     for row in rows:
         assert row["bytes"] == (folder / "images" / row["image_id"]).stat().st_size
@@ -59,7 +67,7 @@ def test_an_image_that_was_deleted_changed_or_added_is_named(copied):
     said = refusal(output, config)
     for what, file in (("gone", gone), ("changed", changed), ("new", new)):
         assert f"1 image {what} ({file.parent.name}/{file.name})" in said
-    assert "Put them back as they were to resume, or choose another --output" in said
+    assert "give --changed-images skip to go on with the rest" in said
 
 
 def test_of_many_three_are_named(copied):
@@ -70,6 +78,33 @@ def test_of_many_three_are_named(copied):
     assert "5 images gone (" in said
     assert said.count(".png") == 3
     assert ", …)" in said
+
+
+def test_a_run_goes_on_without_images_that_changed(copied):
+    output, config, files = copied
+    for part in part_paths(output)[1:]:
+        part.unlink()
+    left = {each.as_posix() for each in (f.relative_to(files[0].parents[1]) for f in files)}
+    left -= set(read_scores(output)["image_id"].to_pylist())
+    chosen = [file for file in files if f"{file.parent.name}/{file.name}" in left]
+    gone, changed, *_ = chosen
+    gone.unlink()
+    Image.new("RGB", (99, 98)).save(changed)
+    Image.new("RGB", (9, 9)).save(changed.parent / "new.png")
+    said = []
+    skipping = dataclasses.replace(config.store, changed_images="skip")
+    summary = run_gax(dataclasses.replace(config, store=skipping), output, note=said.append)
+    assert any("goes on without what is not as it was: 1 image gone" in line for line in said)
+    assert summary.num_images == len(PIXELS)
+    rows = {row["image_id"]: row for row in read_scores(output).to_pylist()}
+    assert len(rows) == len(PIXELS)
+    for file, reason in ((gone, "is gone"), (changed, "has changed")):
+        row = rows[f"{file.parent.name}/{file.name}"]
+        assert row["outcome"] == "unreadable"
+        assert row["reason"] == f"its file {reason} since the run was begun"
+    assert sum(row["outcome"] == "unreadable" for row in rows.values()) == 2
+    load, _ = images_of(open_run(output, data=config.data.data))
+    assert load(f"{gone.parent.name}/{gone.name}") is None
 
 
 def test_images_that_are_there_again_are_no_others(copied):
@@ -91,18 +126,19 @@ def test_another_choice_of_images_is_told_by_the_settings(copied, changes):
 def test_a_run_without_a_whole_list_is_told_by_its_fingerprint(copied):
     output, config, files = copied
     files[0].unlink()
-    (output / "images.parquet").write_bytes(b"PAR1")
+    file = list_of(output)
+    file.write_bytes(b"PAR1")
     assert f"{output} holds another run: data is " in refusal(output, config)
-    (output / "images.parquet").unlink()
+    file.unlink()
     assert f"{output} holds another run: data is " in refusal(output, config)
 
 
 def test_a_run_of_before_gets_its_list_when_it_is_resumed(copied):
     output, config, _ = copied
-    before = (output / "images.parquet").read_bytes()
-    (output / "images.parquet").unlink()
+    before = list_of(output)
+    before.unlink()
     run_gax(config, output, note=lambda _: None)
-    assert (output / "images.parquet").read_bytes() == before
+    assert list_of(output) == before
 
 
 def test_wholly_other_images_are_another_run(copied, tmp_path):
