@@ -36,6 +36,7 @@ from gaxjax.common import (
     NotWrittenError,
     UserError,
     cache_folder,
+    interruption,
     interruptions,
     nearest,
     one_line,
@@ -73,6 +74,7 @@ def entry() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an ASCII terminal gets "?" for "×"
+    interruption.absorb()
     status = _flushed(main(before=_set_up))
     if status > STOPPED:
         # Threads of XLA and torch may still compute, and crash when Python takes itself down.

@@ -48,17 +48,30 @@ def interruptions() -> Iterator[Callable[[], signal.Signals | None]]:
         if not (again and _once.is_set()):
             raise KeyboardInterrupt
 
-    before = {
-        number: signal.signal(number, remember)
-        for number in STOPPING
-        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN
-    }
+    before = {number: signal.signal(number, remember) for number in _taken()}
     try:
         yield first
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         _interrupted.clear()  # or the next call in this process would stop at its first check
+
+
+def _taken() -> list[signal.Signals]:
+    return [
+        number
+        for number in STOPPING
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN
+    ]
+
+
+def absorb() -> None:
+    """Have signals do nothing outside of `interruptions`, for a process that ends with its block.
+
+    One that comes while it ends would change its exit status.
+    """
+    for number in _taken():
+        signal.signal(number, lambda *_: None)
 
 
 def raise_once() -> None:
