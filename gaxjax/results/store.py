@@ -28,8 +28,10 @@ import pyarrow.compute as pc
 from jaxtyping import Float
 
 from gaxjax.common import (
+    RESUME,
     FolderHeader,
     UserError,
+    cannot_write,
     counted,
     damaged,
     lock,
@@ -73,9 +75,8 @@ class Store:
         done: ids of the images committed so far.
 
     Raises:
-        UserError: the folder holds another run, an older or a damaged one, or something else; or
-            it is in use.
-        OSError: it cannot be written.
+        UserError: the folder holds another run, an older or a damaged one, or something else; it
+            is in use, or cannot be written.
     """
 
     def __init__(
@@ -118,6 +119,9 @@ class Store:
             self._heatmaps = heatmap_array(path, self.header.values)
             if self._heatmaps is not None:
                 self._heatmaps.create()
+        except OSError as error:
+            self._lock.close()
+            raise cannot_write(f"to {path}", error, RESUME) from error
         except BaseException:
             self._lock.close()
             raise

@@ -7,6 +7,7 @@ import itertools
 import resource
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from tiny_runs import PIXELS, run_config, tiny_model, write_images
@@ -69,6 +70,42 @@ def test_a_disk_that_is_full_at_the_nth_write_loses_nothing(config, tmp_path, mo
     assert any("could not write results" in line for line in refusals)
     assert len(images(tmp_path / "run")) == len(PIXELS)
     assert read_header(tmp_path / "run")["status"] == "complete"
+
+
+@pytest.mark.parametrize("name", ["scores", "heatmaps.zarr"])
+def test_a_disk_that_takes_no_folder_is_one_line(config, tmp_path, monkeypatch, name):
+    mkdir = Path.mkdir
+
+    def full(self, *arguments, **settings):
+        if self.name == name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        mkdir(self, *arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        said = refused(config, tmp_path / "run")
+    assert said is not None
+    assert "No space left on device" in said
+    assert refused(config, tmp_path / "run") is None
+
+
+def test_a_slow_disk_and_a_clock_that_jumps_change_nothing(config, tmp_path, monkeypatch):
+    assert refused(config, tmp_path / "whole") is None
+    synced, jumps, now = files._make_durable, itertools.count(), time.time
+
+    def slow(path):
+        time.sleep(0.2)
+        synced(path)
+
+    monkeypatch.setattr(files, "_make_durable", slow)
+    monkeypatch.setattr(time, "time", lambda: now() + (-1) ** next(jumps) * 1e8)
+    assert refused(config, tmp_path / "slow") is None
+    rows = [
+        sorted((row | {"heatmap_row": None} for row in read_scores(run).to_pylist()), key=str)
+        for run in (tmp_path / "whole", tmp_path / "slow")
+    ]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == len(PIXELS)
 
 
 def test_what_failed_first_is_told_and_not_that_its_note_failed_too(config, tmp_path, monkeypatch):
