@@ -6,6 +6,7 @@ ends by itself; what it leaves then must be what the undisturbed run left.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -59,15 +60,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="file for the table as JSON")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="gaxjax-killer-") as folder:
-        table = kill_commands(Path(folder), arguments.kills, arguments.commands, arguments.seed)
+    table = KillTable()
+    with (
+        tempfile.TemporaryDirectory(prefix="gaxjax-killer-") as folder,
+        contextlib.suppress(KeyboardInterrupt),  # then the table is of what was done
+    ):
+        kill_commands(Path(folder), arguments.kills, arguments.commands, arguments.seed, into=table)
     print(table.to_markdown())
     if arguments.output:
         arguments.output.write_text(json.dumps(table.to_dict(), indent=1) + "\n")
     sys.exit(table.any_fault)
 
 
-def kill_commands(folder: Path, kills: int, commands=COMMANDS, seed: int = 0) -> KillTable:
+def kill_commands(
+    folder: Path, kills: int, commands=COMMANDS, seed: int = 0, into: KillTable | None = None
+) -> KillTable:
     """Kill commands so often in all; return where, and what it did.
 
     Args:
@@ -75,8 +82,9 @@ def kill_commands(folder: Path, kills: int, commands=COMMANDS, seed: int = 0) ->
         kills: how many.
         commands: which of gax, ax and finetune.
         seed: of the choice of calls and instants.
+        into: a table to count in; a new one when not given.
     """
-    table, chosen = KillTable(), random.Random(seed)
+    table, chosen = into or KillTable(), random.Random(seed)
     made = _commands(folder)
     for number, name in enumerate(commands):
         share = (kills * (number + 1)) // len(commands)
@@ -140,11 +148,13 @@ def _kill_until_done(
 def _next_death(counts, left: float, tried: Counter, chosen: random.Random) -> Death:
     """Choose among the least tried calls, and one of those that a run with so much left makes.
 
-    Not the least hit: what only a new run does cannot be hit when one goes on.
+    Not the least hit: what only a new run does cannot be hit when one goes on. Where something is
+    there, so that one does, what is called once or twice is left out.
     """
     moments = [
         (*pair, moment)
-        for pair in counts
+        for pair, count in counts.items()
+        if count > 2 or left == 1
         for moment in ("before", "after", *["half"] * (pair[0] == "write"))
     ]
     fewest = min(tried[each] for each in moments)
