@@ -6,6 +6,7 @@ ends by itself; what it leaves then must be what the undisturbed run left.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -59,15 +60,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="file for the table as JSON")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="gaxjax-killer-") as folder:
-        table = kill_commands(Path(folder), arguments.kills, arguments.commands, arguments.seed)
+    table = KillTable()
+    with (
+        tempfile.TemporaryDirectory(prefix="gaxjax-killer-") as folder,
+        contextlib.suppress(KeyboardInterrupt),  # then the table is of what was done
+    ):
+        kill_commands(Path(folder), arguments.kills, arguments.commands, arguments.seed, into=table)
     print(table.to_markdown())
     if arguments.output:
         arguments.output.write_text(json.dumps(table.to_dict(), indent=1) + "\n")
     sys.exit(table.any_fault)
 
 
-def kill_commands(folder: Path, kills: int, commands=COMMANDS, seed: int = 0) -> KillTable:
+def kill_commands(
+    folder: Path, kills: int, commands=COMMANDS, seed: int = 0, into: KillTable | None = None
+) -> KillTable:
     """Kill commands so often in all; return where, and what it did.
 
     Args:
@@ -75,21 +82,23 @@ def kill_commands(folder: Path, kills: int, commands=COMMANDS, seed: int = 0) ->
         kills: how many.
         commands: which of gax, ax and finetune.
         seed: of the choice of calls and instants.
+        into: a table to count in; a new one when not given.
     """
-    table, chosen = KillTable(), random.Random(seed)
+    table, chosen = into or KillTable(), random.Random(seed)
     made = _commands(folder)
     for number, name in enumerate(commands):
         share = (kills * (number + 1)) // len(commands)
-        whole = _whole(made[name], folder / name)
+        whole, tried = _whole(made[name], folder / name), Counter()
         while table.kills < share:
-            _kill_until_done(name, made[name], whole, folder / name, share, table, chosen)
+            _kill_until_done(name, made[name], whole, folder / name, share, table, tried, chosen)
+            print(f"{name}: {table.kills} kills", file=sys.stderr)
     return table
 
 
 def _whole(command: _Command, folder: Path) -> _Whole:
     folder.mkdir()
     started: list[float] = []
-    code, _ = _life(command, folder / "whole", None, lambda: started.append(time.monotonic()))
+    code = _life(command, folder / "whole", None, lambda: started.append(time.monotonic()))
     seconds = time.monotonic() - started[0]
     assert code == 0, f"the undisturbed run failed: {(folder / 'whole.log').read_text()[-2000:]}"
     counts = {
@@ -106,21 +115,23 @@ def _kill_until_done(
     folder: Path,
     kills: int,
     table: KillTable,
+    tried: Counter[tuple[str, str, str]],
     chosen: random.Random,
 ) -> None:
     """Live in one folder until the command ends by itself."""
     run, before = folder / "killed", Look()
     for life in range(_LIVES + 1):
-        at_random = life % 3 == 2
-        death = None
+        death = wait = None
         if life < _LIVES and table.kills < kills:
-            left = 1 - len(before.rows) / len(whole.look.rows)
-            death = _next_death(whole.counts, left, table.hits[name], chosen)
-        wait = chosen.uniform(0, whole.seconds) if death and at_random else None
-        code, hit = _life(command, run, None if at_random else death, wait)
+            if life % 3 == 2:
+                wait = chosen.uniform(0, whole.seconds)
+            else:
+                left = 1 - len(before.rows) / len(whole.look.rows)
+                death = _next_death(whole.counts, left, tried, chosen)
+        code = _life(command, run, death, wait)
         now = command.look(run)
         if code == -9:
-            where = death if hit else Death("random instant", "any", 0, "—")
+            where = death or Death("random instant", "any", 0, "—")
             table.add(name, where, faults_since(before, now, whole.look))
         else:
             faults = faults_since(before, now, whole.look)
@@ -134,20 +145,26 @@ def _kill_until_done(
     shutil.rmtree(run)
 
 
-def _next_death(counts, left: float, hits: Counter, chosen: random.Random) -> Death:
-    """Choose among the least hit calls, and one of those that a run with so much left makes."""
+def _next_death(counts, left: float, tried: Counter, chosen: random.Random) -> Death:
+    """Choose among the least tried calls, and one of those that a run with so much left makes.
+
+    Not the least hit: what only a new run does cannot be hit when one goes on. Where something is
+    there, so that one does, what is called once or twice is left out.
+    """
     moments = [
         (*pair, moment)
-        for pair in counts
+        for pair, count in counts.items()
+        if count > 2 or left == 1
         for moment in ("before", "after", *["half"] * (pair[0] == "write"))
     ]
-    fewest = min(hits[each] for each in moments)
-    call, kind, moment = chosen.choice([each for each in moments if hits[each] == fewest])
+    fewest = min(tried[each] for each in moments)
+    call, kind, moment = chosen.choice([each for each in moments if tried[each] == fewest])
+    tried[call, kind, moment] += 1
     number = chosen.randint(1, max(1, round(left * counts[call, kind])))
     return Death(call, kind, number, moment)
 
 
-def _life(command: _Command, run: Path, death: Death | None, wait=None) -> tuple[int, bool]:
+def _life(command: _Command, run: Path, death: Death | None, wait=None) -> int:
     """Run the command until it ends or dies.
 
     Args:
@@ -157,7 +174,7 @@ def _life(command: _Command, run: Path, death: Death | None, wait=None) -> tuple
         wait: kill it so many seconds after its first call; or a function to call at that moment.
 
     Returns:
-        Its exit status, negative for a signal, and whether it died where it was to.
+        Its exit status, negative for a signal.
     """
     notes = run.with_suffix(".notes")
     begun = notes.with_suffix(".begun")
@@ -185,7 +202,7 @@ def _life(command: _Command, run: Path, death: Death | None, wait=None) -> tuple
             process.wait(_SECONDS)
         finally:
             process.kill()
-    return process.returncode, death is not None and process.returncode == -9
+    return process.returncode
 
 
 def _last_line(run: Path) -> str:
