@@ -81,7 +81,7 @@ def run_statistics(
 
     Example:
         >>> from gaxjax.results.store import read_scores
-        >>> statistics = run_statistics(read_scores("ax-run"))
+        >>> statistics = run_statistics(read_scores("ax-run"))  # doctest: +SKIP
     """
     resampling = checked(Resampling(num_resamples, confidence, seed))
     groups = _split(scores)

@@ -7,11 +7,13 @@ import sys
 import time
 
 import pytest
+from altered_runs import part_paths
 from flax import nnx
 
 from gaxjax import models
 from gaxjax.models import checkpoint
-from gaxjax.results.store import part_paths, read_header, read_scores
+from gaxjax.results.run_header import read_header
+from gaxjax.results.store import read_scores
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the numbers are Linux's")
 

@@ -303,7 +303,8 @@ def test_a_run_of_an_earlier_version_finds_its_images_again(tmp_path):
     before = opened(root, label_by="order")
     records = tuple(r for r in before.records if r.image_id.endswith(".png"))
     assert {record.label_name: record.label for record in records}["10"] == 2
-    stored = _fingerprint(records, config, lambda image_id: file_size(root, image_id))
+    sizes = np.array([file_size(root, record.image_id) for record in records])
+    stored = _fingerprint(records, config, sizes)
     found = reopen_images(config, stored, num_classes=11)
     assert found.fingerprint == stored
     assert found.records == records

@@ -66,10 +66,11 @@ def _store(path: Path, config, images, command: str, status: str, num_classes: i
         },
         "status": status,
     }
+    wanted = to_dict(config.ax) if command == "ax" else {}
+    of_ax = {name: wanted[name] for name in ("methods", "layers") if wanted}
     store = Store(
         path,
-        identity={"command": command}
-        | ({"methods": list(config.ax.methods)} if command == "ax" else {}),
+        identity={"command": command} | of_ax,
         header=header,
         image_shape=(SIZE, SIZE, 3),
         heatmap_dtype=None if config.store.heatmaps == "none" else "float16",

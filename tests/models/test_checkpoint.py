@@ -14,6 +14,7 @@ from flax import nnx
 
 from gaxjax import models
 from gaxjax.common.errors import UserError
+from gaxjax.common.stored import with_checksum
 from gaxjax.models import arrays, checkpoint
 from gaxjax.models.checkpoint import CheckpointMetadata
 
@@ -137,7 +138,7 @@ def test_a_number_that_became_another_is_damage(saved):
     before = f'"input_size": {METADATA.input_size}'
     assert before in text
     description.write_text(text.replace(before, f"{before[:-1]}9"))
-    assert "something in it is not as it was written" in refusal(saved)
+    assert "it is not what was written, by its own checksum" in refusal(saved)
 
 
 def test_a_truncated_description_is_damage(saved):
@@ -178,7 +179,7 @@ def test_weights_of_another_type_are_refused_not_cast(tmp_path, model):
 
 def test_a_checkpoint_of_a_later_format_asks_for_conversion(saved):
     description = json.loads((saved / "gaxjax.json").read_text()) | {"format": 99}
-    (saved / "gaxjax.json").write_text(json.dumps(description))
+    (saved / "gaxjax.json").write_text(json.dumps(with_checksum(description)))
     assert "format 99" in refusal(saved)
 
 

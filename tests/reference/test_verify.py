@@ -323,7 +323,7 @@ CHANGES = {
         ["label that is not the image's"],
     ),
     "heatmap_row too large": (
-        lambda row: {"heatmap_row": IMAGES},
+        lambda row: {"heatmap_row": 10**6},
         ["heatmap_row beyond the stored heatmaps"],
     ),
     "heatmap_row negative": (
@@ -381,6 +381,7 @@ def test_reached_must_hold_in_the_row_and_in_torch(copy):
     change_row(copy, best["image_id"], outcome="reached")
     assert faults_of(copy) == {
         "reached with a co_score below the target": 1,
+        "reached with a curve that ends below the target": 1,
         "reached, but not in torch": 1,
     }
 
@@ -458,6 +459,8 @@ def test_another_model_is_refused(gax_run, tmp_path):
 
 
 def test_other_images_are_refused(gax_run, copy, tmp_path):
+    (images,) = copy.glob("images-*.parquet")
+    images.unlink()  # as of a run of before it was kept
     edit_header(copy, lambda header: header["config"]["data"].update(num_images=IMAGES - 1))
     message = refusal(copy)
     assert "was made with other images: 24 of 449 images of handwritten digits" in message
@@ -487,3 +490,24 @@ def test_a_run_without_rows_and_a_folder_without_a_run_are_refused(copy, tmp_pat
         part.unlink()
     assert "has no scores yet" in refusal(copy)
     assert "holds no gaxjax run" in refusal(tmp_path)
+
+
+def test_a_run_whose_images_changed_since_is_verified_for_the_rest(model, tmp_path):
+    random = np.random.default_rng(0)
+    for number in range(6):
+        folder = tmp_path / "images" / str(number % 3)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(
+            folder / f"{number}.png"
+        )
+    config = gax_config(model, num_images=None)
+    data = DataConfig(data=str(tmp_path / "images"), size=16)
+    config = dataclasses.replace(config, data=data)
+    run = run_gax(config, tmp_path / "run", note=lambda _: None).output
+    assert verify_run(run).passed
+    (tmp_path / "images" / "0" / "0.png").unlink()
+    verification = verify_run(run)
+    assert {fault.what: fault.count for fault in verification.faults} == {
+        "image unreadable here, but not in the run": 1
+    }
+    assert verification.notes[-1] == "images are not as the run had them: 1 image gone (0/0.png)"

@@ -197,6 +197,9 @@ def test_without_its_image_a_film_shows_the_heatmaps_alone_and_says_why(run, row
     assert unreadable.notes == (f"{image_id} can no longer be read",)
     assert save_film(unreadable, tmp_path / "film.gif") == len(unreadable.frames)
     lost.unlink()
+    assert read_film(copy, image_id).notes == (f"{image_id} can no longer be read",)
+    for other in moved.rglob("*.png"):
+        other.rename(other.with_name(f"other-{other.name}"))
     [note] = read_film(copy, image_id).notes
     assert "holds others than the run had. Say by --data where they are" in note
     found = read_film(copy, image_id, data=str(data))
