@@ -45,6 +45,9 @@ def interruptions() -> Iterator[Callable[[], signal.Signals | None]]:
         again = bool(received)
         received.append(signal.Signals(number))
         _interrupted.set()
+        if _once.is_set():  # further ones, however many, could only spoil the ending
+            for each in before:
+                signal.signal(each, signal.SIG_IGN)
         if not (again and _once.is_set()):
             raise KeyboardInterrupt
 
@@ -53,7 +56,8 @@ def interruptions() -> Iterator[Callable[[], signal.Signals | None]]:
         yield first
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            ends = bool(received) and handler is _nothing
+            signal.signal(number, signal.SIG_IGN if ends else handler)
         _interrupted.clear()  # or the next call in this process would stop at its first check
 
 
@@ -71,7 +75,11 @@ def absorb() -> None:
     One that comes while it ends would change its exit status.
     """
     for number in _taken():
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _nothing)  # ignored ones would be so in other processes too
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Do nothing."""
 
 
 def raise_once() -> None:

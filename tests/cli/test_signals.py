@@ -88,7 +88,7 @@ def test_further_signals_do_not_spoil_the_last_part(command):
             process.send_signal(number)
         time.sleep(0.002)
     status, said = ended(process)
-    assert status == 130
+    assert status == 130, said
     assert f"{rows(command[0])} of 449 images" in said
 
 
