@@ -62,8 +62,8 @@ def main() -> None:
     arguments = parser.parse_args()
     table = KillTable()
     with (
-        tempfile.TemporaryDirectory(prefix="gaxjax-killer-") as folder,
         contextlib.suppress(KeyboardInterrupt),  # then the table is of what was done
+        tempfile.TemporaryDirectory(prefix="gaxjax-killer-") as folder,
     ):
         kill_commands(Path(folder), arguments.kills, arguments.commands, arguments.seed, into=table)
     print(table.to_markdown())
