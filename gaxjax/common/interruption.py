@@ -45,9 +45,6 @@ def interruptions() -> Iterator[Callable[[], signal.Signals | None]]:
         again = bool(received)
         received.append(signal.Signals(number))
         _interrupted.set()
-        if _once.is_set():  # further ones, however many, could only spoil the ending
-            for each in before:
-                signal.signal(each, signal.SIG_IGN)
         if not (again and _once.is_set()):
             raise KeyboardInterrupt
 
@@ -56,8 +53,7 @@ def interruptions() -> Iterator[Callable[[], signal.Signals | None]]:
         yield first
     finally:
         for number, handler in before.items():
-            ends = bool(received) and handler is _nothing
-            signal.signal(number, signal.SIG_IGN if ends else handler)
+            signal.signal(number, handler)
         _interrupted.clear()  # or the next call in this process would stop at its first check
 
 

@@ -54,7 +54,7 @@ def grown(output, before, process):
 
 def ended(process):
     said = process.communicate(timeout=60)[1]
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
     return process.returncode, said
 
 
@@ -86,7 +86,7 @@ def test_further_signals_do_not_spoil_the_last_part(command):
     while process.poll() is None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             process.send_signal(number)
-        time.sleep(0.002)
+        time.sleep(0.02)  # CPython calls handlers within handlers: a flood would end it
     status, said = ended(process)
     assert status == 130, said
     assert f"{rows(command[0])} of 449 images" in said
