@@ -200,6 +200,7 @@ def test_without_memory_for_one_image_the_user_is_told(monkeypatch):
         ax()
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_scores_of_one(scored, tmp_path):
     script = """
 import sys, jax, numpy as np, test_ax_engine as t

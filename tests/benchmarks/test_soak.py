@@ -26,6 +26,7 @@ def test_too_few_samples_are_not_called_flat():
     assert not found["high"] < FLAT
 
 
+@pytest.mark.slow
 def test_a_soak_ends_when_its_time_is_over_and_keeps_its_curve(tmp_path):
     file, run = tmp_path / "soak.jsonl", tmp_path / "run"
     soak(Soak(images=10**6, minutes=0.03, slots=32, every=0.05, folder=run, output=file))

@@ -212,6 +212,7 @@ def test_a_run_prints_what_it_wrote_and_what_to_try_next(capsys, model, tmp_path
     assert "5 images were done before" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_image_too_small_for_the_model_is_one_clear_line(capsys, tmp_path):
     from flax import nnx
 
@@ -260,6 +261,7 @@ def test_evaluate_tells_of_labels_that_count_from_1(capsys, model, tmp_path):
     assert "3 of the 3 predictions are the label less 1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_more_slots_than_images_are_not_made(capsys, model, tmp_path):
     arguments = [
         *("gax", "--model", str(model), "--data", "digits", "--size", "16", "--num-images", "3"),
@@ -269,6 +271,7 @@ def test_more_slots_than_images_are_not_made(capsys, model, tmp_path):
     assert "3 slots" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_image_beyond_the_memory_is_one_clear_line(capsys, model, tmp_path):
     said = fails(
         capsys,

@@ -67,7 +67,13 @@ def rows(output):
 
 @pytest.mark.parametrize(
     ("name", "status"),
-    [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGUSR1", 138), ("SIGUSR2", 140)],
+    [
+        *(("SIGTERM", 143), ("SIGUSR1", 138)),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (("SIGINT", 130), ("SIGHUP", 129), ("SIGUSR2", 140))
+        ),
+    ],
 )
 def test_each_signal_keeps_what_is_finished_and_has_its_own_status(command, name, status):
     process = started(command)
@@ -100,6 +106,7 @@ def test_a_run_under_nohup_outlives_its_terminal(command):
     assert ended(process)[0] == 143
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_stops_the_run_and_nothing_is_lost(command):
     ours, its = os.openpty()
     words = ["setsid", "--ctty", *command[1]]

@@ -100,6 +100,7 @@ def compiled(folder):
     return float(result), int(hits), {file: file.read_bytes() for file in folder.rglob("*-cache")}
 
 
+@pytest.mark.slow
 def test_damaged_compiled_programs_are_dropped_without_a_word_and_compiled_once_more(tmp_path):
     result, hits, kept = compiled(tmp_path)
     assert hits == 0

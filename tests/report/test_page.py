@@ -282,6 +282,7 @@ def test_figures_of_an_earlier_report_go_and_other_files_stay(gax, ax, tmp_path)
     assert not (second.folder / "ax-run-scores.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_verification_in_the_run_is_told(gax, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(gax, run)

@@ -93,6 +93,7 @@ def test_a_run_takes_the_models_own_decoding_tells_it_and_stores_it(model, data,
     )
 
 
+@pytest.mark.slow
 def test_what_is_given_is_taken_and_not_told(model, data, tmp_path):
     said: list[str] = []
     given = {"size": 12, "resize": "squash", "interpolation": "bilinear"}

@@ -228,6 +228,7 @@ def test_a_run_stops_at_the_nth_image_that_is_classified_correctly(model, finish
         dataclasses.replace(config, first_correct=0)
 
 
+@pytest.mark.slow
 def test_the_first_correct_images_are_correct_in_the_runs_own_score_space(tmp_path):
     net = models.build("small_resnet", num_classes=10, rngs=nnx.Rngs(3))
     metadata = checkpoint.CheckpointMetadata(
