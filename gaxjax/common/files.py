@@ -1,6 +1,7 @@
 """Files and folders of ours: one process at a time, and nothing half written."""
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import re
@@ -88,16 +89,27 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 yield temporary
                 for entry in (*temporary.rglob("*"), temporary):
                     _make_durable(entry)
-                if path.exists():
-                    # A folder cannot be renamed over: the old one steps aside for an instant.
-                    path.rename(old)
-                temporary.rename(path)
+                if not path.exists():
+                    temporary.rename(path)
+                elif not _exchange(temporary, path):
+                    path.rename(old)  # aside, for an instant: a folder cannot be renamed over
+                    temporary.rename(path)
                 shutil.rmtree(old, ignore_errors=True)
                 _make_durable(path.parent)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     finally:
         lock_file.unlink(missing_ok=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places at once, where system and disk can; tell whether they did."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (OSError, TypeError, AttributeError):  # not Linux, or an old one
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+    return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
 def _remove_leftovers(path: Path) -> None:

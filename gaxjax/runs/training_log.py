@@ -72,7 +72,7 @@ class TrainingLog:
         if file.exists():
             # Whatever may change, such as when to stop, is as it is asked for now.
             earlier = read_values(file, _Form)
-            there = {"identity": earlier["identity"], **header, "sessions": earlier["sessions"]}
+            there = {**earlier, **header}
         self._header = FolderHeader(file, {"identity": identity, **header}, there)
         self._header.write()
 

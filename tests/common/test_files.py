@@ -82,6 +82,21 @@ def test_a_folder_takes_the_place_of_what_was_there(tmp_path, before):
     assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the old one steps aside")
+def test_the_earlier_folder_is_there_at_every_moment(tmp_path, monkeypatch):
+    def rename(*_):
+        raise AssertionError("for an instant there is none")
+
+    path = tmp_path / "state"
+    path.mkdir()
+    (path / "old.txt").write_text("old")
+    monkeypatch.setattr(type(path), "rename", rename)
+    with replacing_folder(path) as temporary:
+        (temporary / "new.txt").write_text("new")
+    assert [entry.name for entry in path.iterdir()] == ["new.txt"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
+
+
 def test_a_folder_that_could_not_be_finished_leaves_the_earlier_one_alone(tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state/old.txt").write_text("old")
