@@ -1,8 +1,10 @@
 """How commands talk: what they did, what they wrote and what to try next."""
 
+import contextlib
 import os
 import shlex
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ __all__ = [
     "check_or_report",
     "complain",
     "console",
+    "counting",
     "note",
     "print_evaluation",
     "print_gap",
@@ -59,6 +62,27 @@ _LINE_BREAK = "\n"
 def note(text: str) -> None:
     """Print a line on what the user may not expect."""
     say(f"Note: {text}")
+
+
+@contextlib.contextmanager
+def counting(task: str, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Draw a bar while the block works; gives a function that takes how many are done, of all.
+
+    Args:
+        task: such as Verifying.
+        what: is counted, such as images.
+    """
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        MofNCompleteColumn(),
+        TextColumn(f"{what}, left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(task, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
 def wrote(*files: tuple[Path, str], next_command: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from gaxjax.cli.command import Command
-from gaxjax.cli.console import note, say
+from gaxjax.cli.console import counting, note, say
 
 __all__ = ["Inspect"]
 
@@ -32,24 +32,14 @@ class Inspect(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Print what is there, what is damaged, and what was done."""
-        from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         from gaxjax.results import inspect_run, read_header
 
         read_header(self.run)  # refused before a bar is drawn
-        columns = (
-            TextColumn("{task.description}"),
-            MofNCompleteColumn(),
-            TextColumn("parts, left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("Checking", total=None)
+        with counting("Checking", "parts") as progress:
             found = inspect_run(
                 self.run,
                 repair=self.repair,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
+                progress=progress,
             )
         for name, fact in found.facts.items():
             say(f"{name:10}{fact}")

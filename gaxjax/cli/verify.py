@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from gaxjax.cli.command import Command
-from gaxjax.cli.console import say, wrote
+from gaxjax.cli.console import counting, say, wrote
 from gaxjax.common import (
     UserError,
     checked_output,
@@ -56,19 +56,9 @@ class Verify(Command):
                 f"verifying needs torch and torchvision, which do not import here ({error}): "
                 "install gaxjax with its torch extra"
             ) from None
-        from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         path_to_read(self.run, "run")
         output = checked_output(self.output or self.run / "verification.json", (".json",))
-        columns = (
-            TextColumn("{task.description}"),
-            MofNCompleteColumn(),
-            TextColumn("images, left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("Verifying", total=None)
+        with counting("Verifying", "images") as progress:
             result = verify_run(
                 self.run,
                 num_images=self.num_images,
@@ -76,7 +66,7 @@ class Verify(Command):
                 seed=self.seed,
                 model=self.model,
                 data=self.data,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
+                progress=progress,
             )
         write_text(output, json.dumps(result.to_dict(), indent=2) + "\n")
         for line in result.lines():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gaxjax.common import FolderHeader, UserError, counted, in_bytes, lock, path_to_read
-from gaxjax.results.check import check_run, drop_damaged, heatmap_array, remove_leftovers
+from gaxjax.results.check import Check, check_run, drop_damaged, heatmap_array, remove_leftovers
 from gaxjax.results.heatmap_array import read_heatmap_rows
 from gaxjax.results.image_list import image_list_fault
 from gaxjax.results.run_header import OLD_FORMAT, read_header
@@ -63,26 +63,31 @@ def inspect_run(
     path = path_to_read(path, "run")
     header = read_header(path)
     if not repair:
-        return _inspect(path, header, progress)
+        return _inspect(path, header, _checked(path, header, progress))
     if header["format"] == OLD_FORMAT:
         raise UserError(
             f"{path} is of store format {OLD_FORMAT}, whose parts depend on one another: it can "
             "be read, but not repaired"
         )
     with closing(lock(path)):
-        found = _inspect(path, header, progress)
-        done = _repair(path, header)
+        check = check_run(path, header, progress)
+        found = _inspect(path, header, check)
+        done = _repair(path, header, check)
     return Inspection(found.facts, found.damages, found.notes, done, found.missing)
 
 
-def _inspect(
+def _checked(
     path: Path, header: dict[str, Any], progress: Callable[[int, int], None]
-) -> Inspection:
+) -> Check | None:
+    """Check a run's parts; None for one of the old format, which has no digests."""
+    return None if header["format"] == OLD_FORMAT else check_run(path, header, progress)
+
+
+def _inspect(path: Path, header: dict[str, Any], check: Check | None) -> Inspection:
     notes: list[str] = []
-    if header["format"] == OLD_FORMAT:
+    if check is None:
         found, num_parts, damages = _check_old(path)
     else:
-        check = check_run(path, header, progress)
         found, num_parts = len(check.image_ids), len(check.parts)
         damages = [str(damage) for damage in check.damages]
         array = heatmap_array(path, header)
@@ -139,9 +144,8 @@ def _snapshots_fault(path: Path) -> str:
     return ""
 
 
-def _repair(path: Path, header: dict[str, Any]) -> tuple[str, ...]:
+def _repair(path: Path, header: dict[str, Any], check: Check) -> tuple[str, ...]:
     """Drop what is damaged; return what was done, a line each."""
-    check = check_run(path, header)
     done = []
     if check.damages:
         # First said, then done: a kill in between leaves a run that is not called complete.
