@@ -33,6 +33,7 @@ from .memory import affordable, host_free_bytes, require_memory
 from .paths import cannot_read, path_to_read, path_to_write, reason_of, spelt_out
 from .programs import compiled_once, forget_programs, lowered_digest
 from .progress import RunProgress, StepProgress, Timed
+from .remote import file_system, is_url, remote_reason, trying_again
 from .stored import stored_json, with_checksum
 from .surroundings import foreign_settings, own_numbers, yielding_own_numbers
 from .table import Column, Strong, Table, columns_of, to_csv
@@ -69,6 +70,7 @@ __all__ = [
     "damaged",
     "described",
     "file_sha256",
+    "file_system",
     "foreign_settings",
     "forget_programs",
     "free_bytes",
@@ -78,6 +80,7 @@ __all__ = [
     "in_bytes",
     "interruptions",
     "is_out_of_memory",
+    "is_url",
     "local_devices",
     "lock",
     "lowered_digest",
@@ -99,6 +102,7 @@ __all__ = [
     "reason_of",
     "refuse_foreign_converters",
     "refuse_strangers",
+    "remote_reason",
     "replacing",
     "replacing_folder",
     "require_memory",
@@ -106,6 +110,7 @@ __all__ = [
     "spelt_out",
     "stored_json",
     "to_csv",
+    "trying_again",
     "weight_places",
     "with_checksum",
     "write_text",
