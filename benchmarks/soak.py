@@ -72,7 +72,7 @@ def soak(command: Soak) -> Row:
 
     from gaxjax.gax import GaxEngine
     from gaxjax.models import as_classifier, build
-    from gaxjax.runs.shell import run_engine
+    from gaxjax.runs.shell import Plan, run_engine
 
     config = GaxRunConfig(
         model=ModelConfig(model="small_resnet"),
@@ -95,10 +95,9 @@ def soak(command: Soak) -> Row:
     with tempfile.TemporaryDirectory(prefix="gaxjax-soak-") as kept, interruptions() as stopped:
         sampler.start()
         try:
-            run_engine(
-                *("gax", config, command.folder or Path(kept) / "run", classifier),
-                *(_images(command.images, command.size), engine, to_dict(config.gax)),
-            )
+            images = _images(command.images, command.size)
+            plan = Plan("gax", config, classifier, images, to_dict(config.gax))
+            run_engine(plan, command.folder or Path(kept) / "run", engine)
         except KeyboardInterrupt:
             if not (stopped() and sampler.out_of_time):
                 raise

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from gaxjax.cli.command import Command
+from gaxjax.cli.command import Command, RunFolder
 from gaxjax.cli.console import (
     check_or_report,
     note,
@@ -25,14 +24,20 @@ class Ax(Command):
     """Score the heatmaps of existing methods (AX); the same command resumes a cut-off run.
 
     Attributes:
-        output: Folder of the run: scores as Parquet, heatmaps as Zarr.
+        output: Folder of the run, or a URL such as s3://bucket/run: scores as Parquet, heatmaps
+            as Zarr.
     """
 
     run: AxRunConfig
-    output: Path
+    output: RunFolder
 
     computes = True
     kept = "; finished images are stored, the same command resumes"
+
+    @property
+    def computes_here(self) -> bool:
+        """Whether it computes with JAX in this process, and not in Ray's."""
+        return self.run.spread.ray is None
 
     def execute(self, given: Sequence[str]) -> int:
         """Run AX, and print the outcomes and how far right and wrong predictions lie apart."""

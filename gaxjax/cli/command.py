@@ -3,11 +3,30 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
-from gaxjax.common import spelt_out
+import tyro
 
-__all__ = ["Command"]
+from gaxjax.common import Place, is_url, path_to_read, spelt_out
+
+__all__ = ["Command", "RunFolder"]
+
+
+def _as_given(words: list[str]) -> Any:
+    return words[0] if is_url(words[0]) else Path(words[0])  # a path would lose a slash of a URL's
+
+
+RunFolder = Annotated[
+    Place,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH|URL",
+        instance_from_str=_as_given,
+        is_instance=lambda value: isinstance(value, Path) or is_url(value),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+"""A run's folder, or its URL such as s3://bucket/run."""
 
 
 class Command:
@@ -34,13 +53,17 @@ class Command:
         """
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             given, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
-            if isinstance(given, Path) or (
-                isinstance(given, str) and field.name in ("source", "model", "data")
-            ):
-                object.__setattr__(self, field.name, spelt_out(given, flag))
-            elif isinstance(given, tuple) and given and isinstance(given[0], Path):
-                spelt = tuple(spelt_out(path, flag) for path in given)
-                object.__setattr__(self, field.name, spelt)
+            texts = field.name in ("source", "model", "data")
+            if isinstance(given, tuple):
+                spelt: Any = tuple(_spelt_out(each, flag, texts) for each in given)
+            else:
+                spelt = _spelt_out(given, flag, texts)
+            object.__setattr__(self, field.name, spelt)
+
+    @property
+    def computes_here(self) -> bool:
+        """Whether it computes with JAX in this process."""
+        return self.on_devices
 
     def execute(self, given: Sequence[str]) -> int:
         """Do it; return the exit status: 0, or 1 for a failed verification.
@@ -52,3 +75,11 @@ class Command:
             UserError: a user's mistake.
         """
         raise NotImplementedError
+
+
+def _spelt_out(given: Any, flag: str, texts: bool) -> Any:
+    """Spell out a path, and a text where those of the flag name something; leave all else."""
+    if isinstance(given, str) and not texts and is_url(given):  # by `RunFolder`
+        return path_to_read(given, flag, urls=True)
+    named = isinstance(given, Path) or (texts and isinstance(given, str))
+    return spelt_out(given, flag) if named else given

@@ -5,12 +5,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from gaxjax.common import printable
+from gaxjax.common import Place, printable
 
 if TYPE_CHECKING:
     from gaxjax.results import Evaluation
@@ -85,7 +84,7 @@ def counting(task: str, what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
-def wrote(*files: tuple[Path, str], next_command: str) -> None:
+def wrote(*files: tuple[Place, str], next_command: str) -> None:
     """Print each file with what it holds, then a command to try next."""
     names = [printable(str(path)) for path, _ in files]
     width = max(map(len, names))
@@ -101,7 +100,7 @@ def print_outcomes(outcomes: dict[str, int], what: str) -> None:
     say(f"{total:,} {what}: {counts}")
 
 
-def print_gap(run: Path) -> None:
+def print_gap(run: Place) -> None:
     """Print how far correct and wrong predictions lie apart in a run, where it has scores."""
     from gaxjax.report import statistics_tables
     from gaxjax.results import read_scores, run_statistics
@@ -139,12 +138,18 @@ def what_is_stored(heatmaps: str) -> str:
 
 
 def check_or_report(summary: "RunSummary", heatmaps: str) -> str:
-    """Return the command after a run: verify it, or report it where no heatmaps are stored."""
+    """Return the command after a run: verify it, or report it where no heatmaps are stored.
+
+    Of a run that others go on with, inspect it.
+    """
+    if summary.missing:
+        say(f"{summary.missing:,} images of other slices have no rows yet")
+        return f"gaxjax inspect {shlex.quote(str(summary.output))}"
     if heatmaps == "none":
         return f"gaxjax report {shlex.quote(str(summary.output))}"
     return verify_command(summary.output, summary.num_images)
 
 
-def verify_command(run: Path, num_images: int) -> str:
+def verify_command(run: Place, num_images: int) -> str:
     """Return the command that verifies a run, of at most 20 images."""
     return f"gaxjax verify {shlex.quote(str(run))}" + " --num-images 20" * (num_images > 20)

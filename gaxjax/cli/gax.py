@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gaxjax.cli.command import Command
+from gaxjax.cli.command import Command, RunFolder
 from gaxjax.cli.console import check_or_report, note, print_outcomes, say, what_is_stored, wrote
 from gaxjax.common import UserError
 from gaxjax.config import GaxRunConfig
@@ -22,14 +22,20 @@ class Gax(Command):
     """Optimise one heatmap per image (GAX); the same command resumes a run that was cut off.
 
     Attributes:
-        output: Folder of the run: scores as Parquet, heatmaps as Zarr.
+        output: Folder of the run, or a URL such as s3://bucket/run: scores as Parquet, heatmaps
+            as Zarr.
     """
 
     run: GaxRunConfig
-    output: Path
+    output: RunFolder
 
     computes = True
     kept = "; finished images are stored, the same command resumes"
+
+    @property
+    def computes_here(self) -> bool:
+        """Whether it computes with JAX in this process, and not in Ray's."""
+        return self.run.spread.ray is None
 
     def execute(self, given: Sequence[str]) -> int:
         """Run GAX, and print the outcomes and how fast it was."""

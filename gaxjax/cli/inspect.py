@@ -3,11 +3,10 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
-from gaxjax.cli.command import Command
+from gaxjax.cli.command import Command, RunFolder
 from gaxjax.cli.console import counting, note, say
 
 __all__ = ["Inspect"]
@@ -25,7 +24,7 @@ class Inspect(Command):
             their images anew and nothing else.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[RunFolder]
     repair: bool = False
 
     on_devices = False

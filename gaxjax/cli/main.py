@@ -15,7 +15,7 @@ import tyro
 
 from gaxjax.cli.ax import Ax
 from gaxjax.cli.command import Command
-from gaxjax.cli.console import complain
+from gaxjax.cli.console import complain, note
 from gaxjax.cli.convert import Convert
 from gaxjax.cli.demo import Demo
 from gaxjax.cli.evaluate import Evaluate
@@ -24,7 +24,6 @@ from gaxjax.cli.gax import Gax
 from gaxjax.cli.inspect import Inspect
 from gaxjax.cli.report import Report
 from gaxjax.cli.startup import (
-    keep_compiled_programs,
     restart_with_kept_memory,
     settle_with_jax,
 )
@@ -38,6 +37,7 @@ from gaxjax.common import (
     cache_folder,
     interruption,
     interruptions,
+    keep_compiled_programs,
     nearest,
     one_line,
     printable,
@@ -90,8 +90,8 @@ def _open_streams() -> None:
 
 
 def _set_up(command: Command) -> None:
-    settle_with_jax(on_devices=command.on_devices)
-    keep_compiled_programs()
+    settle_with_jax(on_devices=command.computes_here)
+    keep_compiled_programs(note)
 
 
 def _flushed(status: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from gaxjax.cli.command import Command
+from gaxjax.cli.command import Command, RunFolder
 from gaxjax.cli.console import note, verify_command, wrote
 
 __all__ = ["Report"]
@@ -25,7 +25,7 @@ class Report(Command):
         data: Where the runs' images are now, if they were moved.
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: tyro.conf.Positional[tuple[RunFolder, ...]]
     output: Path = Path("report.html")
     num_pictures: int = 200
     data: str | None = None

@@ -1,19 +1,15 @@
 """What a process sets before it computes, and only where the user has set nothing."""
 
-import contextlib
-import hashlib
 import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 from gaxjax.cli.console import note
-from gaxjax.common import UserError, one_line, path_to_write
+from gaxjax.common import UserError, one_line
 
 __all__ = [
     "ALLOCATOR",
-    "keep_compiled_programs",
     "restart_with_kept_memory",
     "settle_with_jax",
 ]
@@ -97,35 +93,3 @@ def _try_flags() -> None:
     if tried.returncode and refusal:
         reason = refusal[-1].rpartition("] ")[2]
         raise UserError(f"XLA refuses its environment variable ({reason}): mend or unset XLA_FLAGS")
-
-
-def keep_compiled_programs() -> None:
-    """Let JAX keep compiled programs in the cache folder, for this kind of processor alone."""
-    import jax
-
-    from gaxjax.common import cache_folder, processor
-
-    own = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if own is None:
-        kind = hashlib.sha256(processor().encode()).hexdigest()[:12]
-        folder = cache_folder() / "compiled" / kind
-    elif not own or "://" in own:  # none is wanted, or it is in the net
-        return
-    else:
-        folder = Path(own)
-    try:
-        path_to_write(folder / "program", "compiled")
-    except UserError:
-        jax.config.update("jax_compilation_cache_dir", None)
-        name = "JAX_COMPILATION_CACHE_DIR" if own else "GAXJAX_CACHE"
-        note(
-            f"compiled programs are not kept: {folder} cannot be written; {name} names another "
-            "folder"
-        )
-        return
-    if own is None:
-        with contextlib.suppress(ImportError):  # of a JAX with another inside: it checks nothing
-            from gaxjax.cli.compiled import check_entries
-
-            check_entries()
-        jax.config.update("jax_compilation_cache_dir", str(folder))

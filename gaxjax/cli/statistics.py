@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from gaxjax.cli.command import Command
+from gaxjax.cli.command import Command, RunFolder
 from gaxjax.cli.console import note, tables, wrote
 from gaxjax.common import UserError, checked_output, columns_of, to_csv, write_text
 
@@ -27,7 +27,7 @@ class Statistics(Command):
         output: JSON or CSV file for all figures; statistics.json in the run when not given.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[RunFolder]
     num_resamples: int = 1000
     confidence: float = 0.95
     seed: int = 0

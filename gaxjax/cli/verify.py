@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from gaxjax.cli.command import Command
+from gaxjax.cli.command import Command, RunFolder
 from gaxjax.cli.console import counting, say, wrote
 from gaxjax.common import (
     UserError,
@@ -38,7 +38,7 @@ class Verify(Command):
         output: JSON file for the full result; verification.json in the run when not given.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[RunFolder]
     num_images: int | None = None
     weights: Path | None = None
     model: str | None = None
@@ -56,7 +56,7 @@ class Verify(Command):
                 f"verifying needs torch and torchvision, which do not import here ({error}): "
                 "install gaxjax with its torch extra"
             ) from None
-        path_to_read(self.run, "run")
+        path_to_read(self.run, "run", urls=True)
         output = checked_output(self.output or self.run / "verification.json", (".json",))
         with counting("Verifying", "images") as progress:
             result = verify_run(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from gaxjax.cli.command import Command
+from gaxjax.cli.command import Command, RunFolder
 from gaxjax.cli.console import note, say, wrote
 from gaxjax.common import checked_output
 
@@ -27,7 +27,7 @@ class View(Command):
         data: Where the run's images are now, if they were moved.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[RunFolder]
     image: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
     save: Path | None = None
     data: str | None = None

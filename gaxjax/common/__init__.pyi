@@ -17,10 +17,12 @@ from .devices import (
 )
 from .errors import NotWrittenError, UserError, described, nearest, ran_out
 from .files import (
+    Held,
     cache_folder,
     cannot_write,
     checked_output,
     file_sha256,
+    held_locks,
     lock,
     place_in_cache,
     replacing,
@@ -29,11 +31,12 @@ from .files import (
 )
 from .header import RESUME, FolderHeader, damaged, read_values, refuse_strangers
 from .interruption import interruptions
+from .kept_programs import keep_compiled_programs
 from .memory import affordable, host_free_bytes, require_memory
 from .paths import cannot_read, path_to_read, path_to_write, reason_of, spelt_out
 from .programs import compiled_once, forget_programs, lowered_digest
 from .progress import RunProgress, StepProgress, Timed
-from .remote import file_system, is_url, remote_reason, trying_again
+from .remote import Place, file_system, is_url, place_at, remote_errors, remote_reason, trying_again
 from .stored import stored_json, with_checksum
 from .surroundings import foreign_settings, own_numbers, yielding_own_numbers
 from .table import Column, Strong, Table, columns_of, to_csv
@@ -44,12 +47,14 @@ __all__ = [
     "RESUME",
     "Column",
     "FolderHeader",
+    "Held",
     "HostImages",
     "Image",
     "Images",
     "Labels",
     "Logits",
     "NotWrittenError",
+    "Place",
     "RunProgress",
     "Scalar",
     "StepProgress",
@@ -76,11 +81,13 @@ __all__ = [
     "free_bytes",
     "half_as_many",
     "hardware",
+    "held_locks",
     "host_free_bytes",
     "in_bytes",
     "interruptions",
     "is_out_of_memory",
     "is_url",
+    "keep_compiled_programs",
     "local_devices",
     "lock",
     "lowered_digest",
@@ -93,6 +100,7 @@ __all__ = [
     "pad_rows",
     "path_to_read",
     "path_to_write",
+    "place_at",
     "place_in_cache",
     "placed_shapes",
     "printable",
@@ -102,6 +110,7 @@ __all__ = [
     "reason_of",
     "refuse_foreign_converters",
     "refuse_strangers",
+    "remote_errors",
     "remote_reason",
     "replacing",
     "replacing_folder",

@@ -7,18 +7,22 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gaxjax.common.errors import UserError
 from gaxjax.common.paths import path_to_write, reason_of, spelt_out
+from gaxjax.common.remote import Place, is_url, remote_errors, trying_again
 from gaxjax.common.text import one_line
 
 __all__ = [
+    "Held",
     "cache_folder",
     "cannot_write",
     "checked_output",
     "file_sha256",
+    "held_locks",
     "lock",
     "place_in_cache",
     "replacing",
@@ -29,10 +33,41 @@ __all__ = [
 _ON_WINDOWS = os.name == "nt"
 
 
-def lock(path: Path) -> contextlib.ExitStack:
-    """Make an output folder and take its lock, which lasts until the returned stack is closed.
+class Held:
+    """A lock that is held until `close`; a context manager."""
 
-    The system gives the lock up with the process, however that ends.
+    def __init__(self, release: Callable[[], object], check: Callable[[], object]) -> None:
+        self._release, self._check = release, check
+
+    def __enter__(self) -> "Held":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give it up."""
+        self._release()
+
+    def check(self) -> None:
+        """Refuse to go on where it was lost, as a lease can be.
+
+        Raises:
+            NotWrittenError: it was.
+        """
+        self._check()
+
+
+def lock(path: Place, name: str = "", *, wait: float = 0.0) -> Held:
+    """Make an output folder and take its lock, which lasts until it is closed.
+
+    The system gives the lock up with the process, however that ends; by URL it is a lease, which
+    ends a minute later.
+
+    Args:
+        path: the folder, or a URL's path.
+        name: of one of several locks of the folder.
+        wait: seconds to wait for one that another process holds.
 
     Raises:
         UserError: a file is in the way, the folder cannot be written, or it is in use.
@@ -41,26 +76,66 @@ def lock(path: Path) -> contextlib.ExitStack:
         >>> with lock(Path("run")):  # doctest: +SKIP
         ...     write_text(Path("run/notes.txt"), "mine")
     """
+    if is_url(path):
+        from gaxjax.common.lease import Lease
+
+        lease = Lease(path, name or "run", wait=wait)
+        return Held(lease.close, lease.check)
     import filelock  # at the first lock: most of what imports this module takes none
 
     try:
         path.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(path / ".lock", timeout=0, thread_local=False)
-        held.acquire()
+        held = filelock.FileLock(path / (f".{name}.lock" if name else ".lock"), thread_local=False)
+        held.acquire(timeout=wait)
     except filelock.Timeout:  # an OSError too
-        raise UserError(f"{path} is in use by another gaxjax process") from None
+        raise UserError(
+            f"{path} is in use by another gaxjax process" + (f" ({name})" if name else "")
+        ) from None
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"output {path} is a file; expected a folder to write to") from None
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
         raise cannot_write(f"to output folder {path}", error) from None
-    until = contextlib.ExitStack()
-    until.callback(held.release)
-    return until
+    return Held(held.release, lambda: None)
+
+
+def held_locks(path: Place, prefix: str) -> list[str]:
+    """Return the names that begin so of the folder's locks that somebody holds.
+
+    Example:
+        >>> held_locks(Path("run"), "writer-")  # doctest: +SKIP
+        ['writer-0', 'writer-3']
+    """
+    if is_url(path):
+        from gaxjax.common.lease import held_leases
+
+        with remote_errors():
+            return held_leases(path, prefix)
+    import filelock
+
+    held = []
+    for file in sorted(path.glob(f".{prefix}*.lock")):
+        try:
+            with filelock.FileLock(file, timeout=0, thread_local=False):
+                continue
+        except filelock.Timeout:
+            held.append(file.name[1:].removesuffix(".lock"))
+    return held
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary file to write, then make it durable and put it in `path`'s place."""
+def replacing(path: Place) -> Iterator[Place]:
+    """Give a temporary file to write, then make it durable and put it in `path`'s place.
+
+    What fails raises OSError, by URL too.
+    """
+    if is_url(path):
+        with tempfile.TemporaryDirectory(prefix="gaxjax-") as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            data = temporary.read_bytes()
+        with remote_errors():
+            trying_again(lambda: path.write_bytes(data))  # storages show it whole or not at all
+        return
     temporary = path.with_name(f".{path.name}.tmp")  # hidden: who reads the folder passes it over
     yield temporary
     _make_durable(temporary)
@@ -69,7 +144,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Place) -> Iterator[Place]:
     """Give a temporary folder to fill, then make it durable and put it in `path`'s place.
 
     What fails leaves nothing behind. What a process that was killed left is removed by the next
@@ -102,7 +177,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         lock_file.unlink(missing_ok=True)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(one: Place, other: Place) -> bool:
     """Let two folders change places at once, where system and disk can; tell whether they did."""
     try:
         renameat2 = ctypes.CDLL(None).renameat2
@@ -112,7 +187,7 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
-def _remove_leftovers(path: Path) -> None:
+def _remove_leftovers(path: Place) -> None:
     """Remove what processes that were killed left of a folder that they wrote."""
     import filelock
 
@@ -127,7 +202,7 @@ def _remove_leftovers(path: Path) -> None:
             lock_file.unlink()
 
 
-def _make_durable(path: Path) -> None:
+def _make_durable(path: Place) -> None:
     """Have the system write a file, or a folder's list of names, to the disk."""
     if _ON_WINDOWS and path.is_dir():
         return  # it opens no folders, and keeps their lists itself
@@ -138,7 +213,7 @@ def _make_durable(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Place, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all.
 
     Raises:
@@ -167,29 +242,34 @@ def cannot_write(what: object, error: Exception, mend: str = "") -> UserError:
     return UserError(f"cannot write {what}" + (f" ({reason}): {mend}" if mend else f": {reason}"))
 
 
-def checked_output(path: Path, suffixes: tuple[str, ...], *, flag: str = "--output") -> Path:
+def checked_output(path: Place, suffixes: tuple[str, ...], *, flag: str = "--output") -> Place:
     """Refuse a place that cannot be written, or that holds something else, before the work.
 
     Raises:
         UserError: another suffix, a run's description, or no folder there that can be written.
     """
-    path = path_to_write(path, flag)
+    path = path_to_write(path, flag, urls=True)
     if path.suffix not in suffixes:
         raise UserError(f"{flag} {path} must end in {' or '.join(suffixes)}")
     if path.name == "run.json":
         raise UserError(f"{flag} {path} would replace a run's description: choose another name")
+    if is_url(path):
+        return path
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UserError(f"cannot write {path}: its folder is missing or not writable")
     return path
 
 
-def file_sha256(path: Path | str) -> str:
+def file_sha256(path: Place | str) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    with (
+        remote_errors(),
+        Path(path).open("rb") if isinstance(path, str) else path.open("rb") as file,
+    ):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def cache_folder() -> Path:
+def cache_folder() -> Place:
     """Return ``$GAXJAX_CACHE``, or ``~/.cache/gaxjax`` where it is not set.
 
     Raises:
@@ -204,7 +284,7 @@ def cache_folder() -> Path:
         raise UserError("there is no home folder: set GAXJAX_CACHE to a folder of yours") from None
 
 
-def place_in_cache(name: str) -> Path:
+def place_in_cache(name: str) -> Place:
     """Return a place in the cache folder, once something could be written there.
 
     Raises:

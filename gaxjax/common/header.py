@@ -10,12 +10,12 @@ The rest of the file is its owner's.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from gaxjax.common.errors import UserError
 from gaxjax.common.files import cannot_write, replacing
 from gaxjax.common.paths import cannot_read
+from gaxjax.common.remote import Place
 from gaxjax.common.stored import stored_json, with_checksum
 from gaxjax.common.text import one_line
 
@@ -45,7 +45,7 @@ class FolderHeader:
             cannot be written, as from the methods that write.
     """
 
-    def __init__(self, file: Path, values: dict[str, Any], there: dict[str, Any] | None) -> None:
+    def __init__(self, file: Place, values: dict[str, Any], there: dict[str, Any] | None) -> None:
         self._file = file
         if there is None:
             self._values = {**values, "sessions": []}
@@ -76,13 +76,14 @@ class FolderHeader:
         """Note when, where and with what somebody begins to work on the folder."""
         self.write(status="running", sessions=[*self["sessions"], session])
 
-    def update_session(self, figures: dict[str, Any]) -> None:
-        """Note in the last session what came of it."""
-        *earlier, last = self["sessions"]
-        self.write(sessions=[*earlier, last | figures])
+    def update_session(self, figures: dict[str, Any], position: int = -1) -> None:
+        """Note what came of the session at a position, the last one when not given."""
+        sessions = list(self["sessions"])
+        sessions[position] = sessions[position] | figures
+        self.write(sessions=sessions)
 
 
-def read_values(file: Path, form: Any) -> dict[str, Any]:
+def read_values(file: Place, form: Any) -> dict[str, Any]:
     """Read a header's file.
 
     Args:
@@ -104,12 +105,12 @@ def read_values(file: Path, form: Any) -> dict[str, Any]:
     return values
 
 
-def damaged(path: Path, reason: object, mend: str = "restore it or start anew") -> UserError:
+def damaged(path: Place, reason: object, mend: str = "restore it or start anew") -> UserError:
     """Return the one line for a part of a folder that cannot be read."""
     return UserError(f"{path} is damaged ({reason}): {mend}")
 
 
-def refuse_another(path: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+def refuse_another(path: Place, there: dict[str, Any], here: dict[str, Any]) -> None:
     """Refuse to resume what was begun otherwise.
 
     Args:
@@ -141,7 +142,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def refuse_strangers(path: Path, description: str, *earlier: str) -> None:
+def refuse_strangers(path: Place, description: str, *earlier: str) -> None:
     """Refuse a folder with files in it but without ``description``.
 
     Args:
@@ -154,8 +155,9 @@ def refuse_strangers(path: Path, description: str, *earlier: str) -> None:
     """
     if not path.is_dir() or (path / description).exists():
         return
-    ours = {".lock", *earlier, *(f".{name}.tmp" for name in (description, *earlier))}
-    strangers = [entry.name for entry in path.iterdir() if entry.name not in ours]
+    ours = {".lock", ".leases", *earlier, *(f".{name}.tmp" for name in (description, *earlier))}
+    names = [entry.name for entry in path.iterdir()]
+    strangers = [name for name in names if name not in ours and not name.startswith(".writer-")]
     if strangers:
         raise UserError(
             f"output folder {path} is not empty and holds no gaxjax run "

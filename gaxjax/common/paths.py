@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gaxjax.common.errors import UserError, described
+from gaxjax.common.remote import Place, is_url, place_at
 
 __all__ = ["cannot_read", "path_to_read", "path_to_write", "reason_of", "spelt_out"]
 
@@ -71,6 +72,8 @@ def spelt_out(path: _Path, what: str) -> _Path:
         >>> spelt_out(Path("~/run"), "--output") == Path.home() / "run"
         True
     """
+    if is_url(path):
+        return path
     if not isinstance(path, str | Path):
         raise UserError(f"{what}: {described(path)}; expected a path")
     text = os.fspath(path)
@@ -97,8 +100,13 @@ def spelt_out(path: _Path, what: str) -> _Path:
     return path if home == text else type(path)(home)
 
 
-def path_to_read(path: str | Path, what: str) -> Path:
+def path_to_read(path: str | Place, what: str, *, urls: bool = False) -> Place:
     """Return a path to look at, spelt out: a file, a folder, or nothing there yet.
+
+    Args:
+        path: what the user gave.
+        what: its flag or argument, for the message.
+        urls: whether it may be a URL, such as s3://bucket/run.
 
     Raises:
         UserError: as `spelt_out`; the system refuses to say what is there; or it is a device, a
@@ -108,6 +116,8 @@ def path_to_read(path: str | Path, what: str) -> Path:
         >>> path_to_read("model.ckpt", "--model")
         PosixPath('model.ckpt')
     """
+    if is_url(path):
+        return _place(path, what, urls)
     path = Path(spelt_out(path, what))
     kind = _mode(path, what)
     for is_kind, name in _SPECIAL.items():
@@ -120,8 +130,13 @@ def path_to_read(path: str | Path, what: str) -> Path:
     return path
 
 
-def path_to_write(path: str | Path, what: str) -> Path:
+def path_to_write(path: str | Place, what: str, *, urls: bool = False) -> Place:
     """Return a path to write to, spelt out, once something could be made there.
+
+    Args:
+        path: what the user gave.
+        what: its flag or argument, for the message.
+        urls: whether it may be a URL, such as s3://bucket/run.
 
     Raises:
         UserError: as `spelt_out`; a file stands where a folder must be; or the folder, or the one
@@ -131,6 +146,8 @@ def path_to_write(path: str | Path, what: str) -> Path:
         >>> path_to_write("run", "--output")
         PosixPath('run')
     """
+    if is_url(path):
+        return _place(path, what, urls)
     path = Path(spelt_out(path, what))
     there, kind = path, _mode(path, what)
     while kind is None and there != there.parent:
@@ -146,7 +163,13 @@ def path_to_write(path: str | Path, what: str) -> Path:
     return path
 
 
-def _mode(path: Path, what: str) -> int | None:
+def _place(url: str | Place, what: str, urls: bool) -> Place:
+    if not urls:
+        raise UserError(f"{what} {url} is a URL, which is not taken here; give a path")
+    return place_at(str(url), what)
+
+
+def _mode(path: Place, what: str) -> int | None:
     """Return what kind of thing a path leads to, None where there is nothing."""
     try:
         return os.stat(path).st_mode

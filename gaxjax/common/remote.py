@@ -4,19 +4,36 @@ Every system has its own package and its own errors; here each becomes an OSErro
 line what to mend, or a UserError where nothing can go on.
 """
 
+import contextlib
 import re
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gaxjax.common.errors import UserError
 from gaxjax.common.text import one_line
 
-__all__ = ["file_system", "is_url", "remote_reason", "trying_again"]
+__all__ = [
+    "Place",
+    "file_system",
+    "is_url",
+    "place_at",
+    "remote_errors",
+    "remote_reason",
+    "trying_again",
+]
+
+if TYPE_CHECKING:
+    Place = Path
+else:
+    Place = Any
+"""A path of this machine, or a URL's by `place_at`, which is one by its methods alone."""
 
 _T = TypeVar("_T")
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+_WITH_BUCKETS = re.compile(r"(s3a?|gs|gcs)://")
 _ATTEMPTS = 4
 _FIRST_PAUSE = 0.25  # seconds; each further one is twice as long
 
@@ -75,6 +92,49 @@ def file_system(url: str, what: str) -> tuple[Any, str]:
     except Exception as error:  # file systems raise what they like
         raise UserError(f"{what} {url}: {remote_reason(error)}") from None
     return system, path
+
+
+def place_at(url: str, what: str) -> Place:
+    """Return a URL as a path: what pathlib does to a folder, this one does to the storage.
+
+    It is universal_pathlib's, and a `Path` by its methods alone.
+
+    Args:
+        url: such as `s3://bucket/run`.
+        what: its flag or argument, for the message.
+
+    Raises:
+        UserError: as `file_system`; there are no credentials, no such bucket, or no server.
+    """
+    system, path = file_system(url, what)
+    try:
+        from upath import UPath
+    except ImportError:
+        raise UserError(
+            f"{what} {url} needs universal_pathlib: pip install 'gaxjax[remote]'"
+        ) from None
+    if _WITH_BUCKETS.match(url):
+        bucket = path.strip("/").partition("/")[0]
+        try:
+            there = bucket and trying_again(lambda: system.exists(bucket))
+        except PermissionError:  # it may be readable further down
+            there = True
+        except Exception as error:  # file systems raise what they like
+            raise UserError(f"{what} {url}: {remote_reason(error)}") from None
+        if not there:
+            raise UserError(f"{what} {url}: there is no bucket {bucket!r}; make it first")
+    return cast(Path, UPath(url, use_listings_cache=False))
+
+
+@contextlib.contextmanager
+def remote_errors() -> Iterator[None]:
+    """Have whatever a storage raises within the block be an OSError that says why in a line."""
+    try:
+        yield
+    except (OSError, UserError):
+        raise
+    except Exception as error:  # file systems raise what they like
+        raise OSError(remote_reason(error)) from error
 
 
 def remote_reason(error: BaseException) -> str:

@@ -3,17 +3,18 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from gaxjax.common.remote import Place
 
 __all__ = ["stored_json", "with_checksum"]
 
 _DEEPEST = 30  # of what we write; Python's own functions end at about a thousand
 
 
-def stored_json(file: Path, form: Any) -> Any:
+def stored_json(file: Place, form: Any) -> Any:
     """Read a JSON file of ours, whatever became of it.
 
     Args:

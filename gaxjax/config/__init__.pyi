@@ -26,6 +26,7 @@ from .inputs import (
 )
 from .methods import AX_PRESETS, GAX_PRESETS, AxConfig, GaxConfig
 from .runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, SnapshotConfig, StoreConfig
+from .spread import SpreadConfig
 
 __all__ = [
     "AX_PRESETS",
@@ -55,6 +56,7 @@ __all__ = [
     "Resize",
     "ScoreSpace",
     "SnapshotConfig",
+    "SpreadConfig",
     "StoreConfig",
     "Triple",
     "Wanted",

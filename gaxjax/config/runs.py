@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gaxjax.common import UserError
 from gaxjax.config.base import Precision, Preset, require, require_types
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig, GaxConfig
+from gaxjax.config.spread import SpreadConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ class SnapshotConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GaxRunConfig:
-    """One bulk GAX run: model, images, method, engine, store, snapshots.
+    """One bulk GAX run: model, images, method, engine, store, snapshots, spread.
 
     Attributes:
         preset: Whole settings by name; flags given besides override them. default: as documented
@@ -131,6 +133,7 @@ class GaxRunConfig:
     engine: EngineConfig = field(default_factory=EngineConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
+    spread: SpreadConfig = field(default_factory=SpreadConfig)
     preset: Preset = "default"
     first_correct: int | None = None
 
@@ -138,11 +141,17 @@ class GaxRunConfig:
         require_types(self)
         wanted = self.first_correct
         require(wanted is None or wanted >= 1, "first_correct", wanted, "at least 1")
+        spread = self.spread.shard or self.spread.ray
+        if spread is not None and self.snapshots.most_images:
+            raise UserError(
+                "--snapshots are taken of a whole run by one process: leave them out, and give the "
+                "command again with them, without --shard and --ray, when all is done"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class AxRunConfig:
-    """One bulk AX run: model, images, methods, batches, store.
+    """One bulk AX run: model, images, methods, batches, store, spread.
 
     Attributes:
         preset: Whole settings by name; flags given besides override them. default: as documented
@@ -157,6 +166,7 @@ class AxRunConfig:
     ax: AxConfig = field(default_factory=AxConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    spread: SpreadConfig = field(default_factory=SpreadConfig)
     preset: Preset = "default"
     first_correct: int | None = None
 

@@ -18,6 +18,8 @@ from .heatmap_array import HeatmapArray, heatmap_sha256, read_heatmap_rows
 from .image_list import Changes, changes_since, keep_image_list
 from .inspection import Inspection, inspect_run
 from .method_statistics import Effect, Gap, MethodStatistics, ScoreSummary, Statistics
+from .part_writer import PartWriter, Result
+from .reading import read_heatmaps, read_parts, read_scores
 from .run_header import read_header
 from .snapshots import (
     SNAPSHOT_ARRAY,
@@ -34,7 +36,7 @@ from .snapshots import (
 )
 from .solution import Outcome, Solution, Solutions
 from .statistics import run_statistics
-from .store import Result, Store, read_heatmaps, read_parts, read_scores
+from .store import Store, joined_run
 from .stored_run import Run, RunImages, images_of, open_run, open_runs
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "Inspection",
     "MethodStatistics",
     "Outcome",
+    "PartWriter",
     "Result",
     "Run",
     "RunImages",
@@ -76,6 +79,7 @@ __all__ = [
     "heatmap_sha256",
     "images_of",
     "inspect_run",
+    "joined_run",
     "keep_image_list",
     "numbers",
     "of_method",

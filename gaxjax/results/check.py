@@ -1,19 +1,20 @@
 """Is a run's folder whole? Every part and every shard is held against its digest."""
 
-import functools
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from gaxjax.common import UserError, interruption, num_cores
+from gaxjax.common import Place, UserError, interruption, is_url, num_cores
 from gaxjax.results.heatmap_array import HeatmapArray, shard_number
 from gaxjax.results.parts import Part, list_parts, read_part
 
 __all__ = ["Check", "Damage", "check_run", "drop_damaged", "heatmap_array", "remove_leftovers"]
+
+_AT_ONCE_BY_URL = 32  # answers are waited for, not computed
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,10 @@ class Check:
     image_ids: frozenset[str]
     parts: tuple[Part, ...]
     damages: tuple[Damage, ...]
-    leftovers: tuple[Path, ...]
-    strangers: tuple[Path, ...]
+    leftovers: tuple[Place, ...]
+    strangers: tuple[Place, ...]
 
-    def require_whole(self, run: Path) -> None:
+    def require_whole(self, run: Place) -> None:
         """Refuse damage.
 
         Raises:
@@ -65,7 +66,7 @@ class Check:
             )
 
 
-def heatmap_array(run: Path, header: dict[str, Any]) -> HeatmapArray | None:
+def heatmap_array(run: Place, header: dict[str, Any]) -> HeatmapArray | None:
     """Return the array of a run's heatmaps; None where it keeps none."""
     values = header["heatmaps"]
     if values is None:
@@ -75,7 +76,12 @@ def heatmap_array(run: Path, header: dict[str, Any]) -> HeatmapArray | None:
 
 
 def check_run(
-    run: Path, header: dict[str, Any], progress: Callable[[int, int], None] = lambda *_: None
+    run: Place,
+    header: dict[str, Any],
+    progress: Callable[[int, int], None] = lambda *_: None,
+    *,
+    ours: range | None = None,
+    shards: bool = True,
 ) -> Check:
     """Read every part, and every byte of every shard.
 
@@ -83,6 +89,9 @@ def check_run(
         run: a folder of the present format.
         header: its run.json.
         progress: called with the number of parts checked, and of all.
+        ours: part numbers whose shards and leftovers are looked at; all when not given. Those of
+            others are being written.
+        shards: whether every byte of the shards is read, or their sizes alone.
 
     Raises:
         UserError: the system does not let a file be read.
@@ -92,8 +101,13 @@ def check_run(
     numbers = Counter(part.number for part in parts)
     ids: dict[str, Part] = {}
     damages = []
-    with ThreadPoolExecutor(num_cores()) as threads:
-        found = threads.map(functools.partial(_read, run, header["run_id"], array), parts)
+
+    def read(part: Part) -> tuple[frozenset[str], str]:
+        mine = ours is None or part.number in ours
+        return _read(run, header["run_id"], array, part, looked_at=mine, whole=shards)
+
+    with ThreadPoolExecutor(_AT_ONCE_BY_URL if is_url(run) else num_cores()) as threads:
+        found = threads.map(read, parts)
         for done, (part, (image_ids, reason)) in enumerate(zip(parts, found, strict=True), 1):
             interruption.check()
             if not reason and numbers[part.number] > 1:
@@ -105,12 +119,18 @@ def check_run(
             else:
                 ids.update(dict.fromkeys(image_ids, part))
             progress(done, len(parts))
-    leftovers, strangers = _others(run, parts)
+    leftovers, strangers = _others(run, parts, ours)
     return Check(frozenset(ids), tuple(parts), tuple(damages), leftovers, strangers)
 
 
 def _read(
-    run: Path, run_id: str, array: HeatmapArray | None, part: Part
+    run: Place,
+    run_id: str,
+    array: HeatmapArray | None,
+    part: Part,
+    *,
+    looked_at: bool,
+    whole: bool,
 ) -> tuple[frozenset[str], str]:
     """Return the ids of a part's images, and what is wrong with it, or an empty text."""
     try:
@@ -120,13 +140,15 @@ def _read(
     reason = ""
     if about.run_id != run_id:
         reason = "it is of another run"
-    elif about.shard is not None:
-        fault = array.shard_fault(about.shard) if array else "the run keeps none"
+    elif about.shard is not None and looked_at:
+        fault = array.shard_fault(about.shard, whole=whole) if array else "the run keeps none"
         reason = f"its heatmaps are lost: {fault}" if fault else ""
     return frozenset(table["image_id"].to_pylist()), reason
 
 
-def _others(run: Path, parts: Sequence[Part]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def _others(
+    run: Place, parts: Sequence[Part], ours: range | None
+) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
     """Return leftovers and strangers among parts and shards."""
     leftovers, strangers = [], []
     known = {part.path for part in parts}
@@ -135,15 +157,28 @@ def _others(run: Path, parts: Sequence[Part]) -> tuple[tuple[Path, ...], tuple[P
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             shard = shard_number(path.name)
             if path.name.endswith(".tmp") or (shard is not None and shard not in numbers):
-                leftovers.append(path)
+                if ours is None or _number(path.name) in ours:
+                    leftovers.append(path)
             elif path not in known and shard is None and path.name != "zarr.json":
                 strangers.append(path)
     return tuple(leftovers), tuple(strangers)
 
 
-def remove_leftovers(run: Path, header: dict[str, Any]) -> None:
-    """Remove what a killed process left, in a folder whose lock is held."""
-    for path in _others(run, list_parts(run, header["format"]))[0]:
+def _number(name: str) -> int:
+    """Return the number of a part's or shard's file, or of one half written; -1 for others."""
+    found = re.match(r"\.?(?:part-|c\.)(\d+)", name)
+    return int(found[1]) if found else -1
+
+
+def remove_leftovers(run: Place, header: dict[str, Any], ours: range | None = None) -> None:
+    """Remove what a killed process left, where the lock of its part numbers is held.
+
+    Args:
+        run: the run's folder.
+        header: its run.json.
+        ours: the part numbers; all when not given.
+    """
+    for path in _others(run, list_parts(run, header["format"]), ours)[0]:
         _remove(path)
 
 
@@ -153,7 +188,7 @@ def drop_damaged(check: Check) -> None:
         _remove(damage.part.path)
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Place) -> None:
     """Remove a file, or a folder in its place."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

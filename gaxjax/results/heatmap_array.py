@@ -12,14 +12,23 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tensorstore as ts
 from jaxtyping import Float
 
-from gaxjax.common import file_sha256, in_bytes, one_line, reason_of, replacing
+from gaxjax.common import (
+    Place,
+    file_sha256,
+    in_bytes,
+    is_url,
+    one_line,
+    reason_of,
+    remote_errors,
+    remote_reason,
+    replacing,
+)
 
 __all__ = ["HeatmapArray", "Shard", "heatmap_sha256", "read_heatmap_rows", "shard_number"]
 
@@ -47,7 +56,7 @@ class HeatmapArray:
         dtype: float16 or float32; float16 halves the disk, at 2^-11 relative.
     """
 
-    folder: Path
+    folder: Place
     num_shards: int
     rows_per_shard: int
     image_shape: tuple[int, ...]
@@ -59,7 +68,8 @@ class HeatmapArray:
         Raises:
             OSError: it cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if not is_url(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         if not self.is_described():
             with replacing(self.folder / "zarr.json") as temporary:
                 temporary.write_text(json.dumps(self._description(self.num_shards), indent=2))
@@ -88,17 +98,24 @@ class HeatmapArray:
             temporary.write_bytes(data)
         return Shard(name, len(data), hashlib.sha256(data).hexdigest())
 
-    def shard_fault(self, shard: Shard) -> str:
-        """Read a shard's whole file; return what is wrong with it, or an empty text."""
+    def shard_fault(self, shard: Shard, *, whole: bool = True) -> str:
+        """Return what is wrong with a shard's file, or an empty text.
+
+        Args:
+            shard: as it was written.
+            whole: whether every byte is read, or the size alone.
+        """
         file = self.folder / shard.name
         try:
-            size = file.stat().st_size
-            whole = size == shard.size and file_sha256(file) == shard.sha256
+            with remote_errors():
+                size = file.stat().st_size
+            if size != shard.size:
+                return f"{shard.name} takes {in_bytes(size)} and not {in_bytes(shard.size)}"
+            if whole and file_sha256(file) != shard.sha256:
+                return f"{shard.name} is not what was written"
         except OSError as error:
             return f"{shard.name} cannot be read: {reason_of(error)}"
-        if size != shard.size:
-            return f"{shard.name} takes {in_bytes(size)} and not {in_bytes(shard.size)}"
-        return "" if whole else f"{shard.name} is not what was written"
+        return ""
 
     def first_row(self, number: int) -> int:
         """Return the row at which a shard begins."""
@@ -154,7 +171,7 @@ def heatmap_sha256(heatmap: Float[np.ndarray, "H W 3"]) -> str:
 
 
 def read_heatmap_rows(
-    folder: Path, hashes: Mapping[int, str | None]
+    folder: Place, hashes: Mapping[int, str | None]
 ) -> Float[np.ndarray, "N H W 3"]:
     """Return rows of an array of heatmaps, in the stored type.
 
@@ -166,12 +183,7 @@ def read_heatmap_rows(
         ValueError: the array is missing or damaged, or one of the rows is; the message says how.
     """
     rows = list(hashes)
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": folder.resolve().as_posix()}}
-    try:
-        array = ts.open(spec, open=True, read=True).result()
-        found = np.asarray(array[rows].read().result())
-    except (ValueError, IndexError, OverflowError) as error:
-        raise ValueError(one_line(error)) from None
+    found = _rows_by_url(folder, rows) if is_url(folder) else _rows(folder, rows)
     if found.ndim != 4 or found.dtype not in (np.float16, np.float32):
         raise ValueError(f"it holds {found.dtype} {list(found.shape)}, no heatmaps")
     for row, heatmap in zip(rows, found, strict=True):
@@ -179,4 +191,27 @@ def read_heatmap_rows(
             raise ValueError(f"row {row} is missing")
         if hashes[row] not in (None, heatmap_sha256(heatmap)):
             raise ValueError(f"row {row} is not what was written")
+    return found
+
+
+def _rows(folder: Place, rows: list[int]) -> np.ndarray:
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": folder.resolve().as_posix()}}
+    try:
+        array = ts.open(spec, open=True, read=True).result()
+        found: np.ndarray = np.asarray(array[rows].read().result())
+    except (ValueError, IndexError, OverflowError) as error:
+        raise ValueError(one_line(error)) from None
+    return found
+
+
+def _rows_by_url(folder: Place, rows: list[int]) -> np.ndarray:
+    """Read rows by the ranges of bytes that they take, which TensorStore does of few storages."""
+    import zarr
+
+    try:
+        store = zarr.storage.FsspecStore.from_url(str(folder), read_only=True)
+        array = zarr.open_array(store, mode="r", zarr_format=3)
+        found: np.ndarray = np.asarray(array.get_orthogonal_selection((np.array(rows, np.int64),)))
+    except Exception as error:  # zarr and the file systems raise what they like
+        raise ValueError(remote_reason(error)) from None
     return found

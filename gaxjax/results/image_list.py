@@ -7,13 +7,12 @@ A run's identity holds one fingerprint of all of that, which tells only whether 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from gaxjax.common import RESUME, cannot_write, counted
+from gaxjax.common import RESUME, Place, cannot_write, counted
 from gaxjax.data import HostImage, ImageRecord, ImageSet, UnreadableImageError
 from gaxjax.results.sealed import open_sealed, write_sealed
 
@@ -49,7 +48,7 @@ class Changes:
         return "; ".join(_named(what, ids) for what, ids in kinds.items() if ids)
 
 
-def keep_image_list(run: Path, images: ImageSet) -> None:
+def keep_image_list(run: Place, images: ImageSet) -> None:
     """Keep the list, once.
 
     Args:
@@ -68,7 +67,7 @@ def keep_image_list(run: Path, images: ImageSet) -> None:
 
 
 def changes_since(
-    run: Path, header: Mapping[str, Any], images: ImageSet, config: Mapping[str, Any]
+    run: Place, header: Mapping[str, Any], images: ImageSet, config: Mapping[str, Any]
 ) -> Changes | None:
     """Hold a run's images against those that it was begun with.
 
@@ -117,7 +116,7 @@ def changes_since(
     return Changes(as_it_was, tuple(sorted(gone)), tuple(sorted(changed)), tuple(sorted(new)))
 
 
-def image_list_fault(run: Path) -> str:
+def image_list_fault(run: Place) -> str:
     """Return what is wrong with a run's list, or an empty text, as where it has none."""
     try:
         _read(run)
@@ -126,11 +125,11 @@ def image_list_fault(run: Path) -> str:
     return ""
 
 
-def _file(run: Path) -> Path | None:
+def _file(run: Place) -> Place | None:
     return next(iter(sorted(run.glob("images-*.parquet"))), None)
 
 
-def _read(run: Path) -> pa.Table:
+def _read(run: Place) -> pa.Table:
     file = _file(run)
     if file is None:
         raise ValueError("there is none")

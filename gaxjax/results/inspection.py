@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from gaxjax.common import FolderHeader, UserError, counted, in_bytes, lock, path_to_read
+from gaxjax.common import FolderHeader, Place, UserError, counted, in_bytes, lock, path_to_read
 from gaxjax.results.check import Check, check_run, drop_damaged, heatmap_array, remove_leftovers
 from gaxjax.results.heatmap_array import read_heatmap_rows
 from gaxjax.results.image_list import image_list_fault
+from gaxjax.results.part_writer import refuse_writers
+from gaxjax.results.reading import read_parts
 from gaxjax.results.run_header import OLD_FORMAT, read_header
 from gaxjax.results.snapshots import (
     drop_snapshots,
@@ -17,7 +18,6 @@ from gaxjax.results.snapshots import (
     read_snapshot_heatmaps,
     read_snapshots,
 )
-from gaxjax.results.store import read_parts
 
 __all__ = ["Inspection", "inspect_run"]
 
@@ -42,7 +42,7 @@ class Inspection:
 
 
 def inspect_run(
-    path: Path, *, repair: bool = False, progress: Callable[[int, int], None] = lambda *_: None
+    path: Place, *, repair: bool = False, progress: Callable[[int, int], None] = lambda *_: None
 ) -> Inspection:
     """Read all that a run holds and hold it against its digests.
 
@@ -60,7 +60,7 @@ def inspect_run(
         >>> inspect_run(Path("run")).damages  # doctest: +SKIP
         ()
     """
-    path = path_to_read(path, "run")
+    path = path_to_read(path, "run", urls=True)
     header = read_header(path)
     if not repair:
         return _inspect(path, header, _checked(path, header, progress))
@@ -70,6 +70,7 @@ def inspect_run(
             "be read, but not repaired"
         )
     with closing(lock(path)):
+        refuse_writers(path)
         check = check_run(path, header, progress)
         found = _inspect(path, header, check)
         done = _repair(path, header, check)
@@ -77,13 +78,13 @@ def inspect_run(
 
 
 def _checked(
-    path: Path, header: dict[str, Any], progress: Callable[[int, int], None]
+    path: Place, header: dict[str, Any], progress: Callable[[int, int], None]
 ) -> Check | None:
     """Check a run's parts; None for one of the old format, which has no digests."""
     return None if header["format"] == OLD_FORMAT else check_run(path, header, progress)
 
 
-def _inspect(path: Path, header: dict[str, Any], check: Check | None) -> Inspection:
+def _inspect(path: Place, header: dict[str, Any], check: Check | None) -> Inspection:
     notes: list[str] = []
     if check is None:
         found, num_parts, damages = _check_old(path)
@@ -118,7 +119,7 @@ def _inspect(path: Path, header: dict[str, Any], check: Check | None) -> Inspect
     return Inspection(facts, tuple(damages), tuple(notes), (), wanted - found)
 
 
-def _check_old(path: Path) -> tuple[int, int, list[str]]:
+def _check_old(path: Place) -> tuple[int, int, list[str]]:
     """Read all rows and heatmaps of a run without digests of its files."""
     table, faults = read_parts(path, ["image_id", "heatmap_row", "heatmap_sha256"])
     damages = [f"{part.name}: {reason}" for part, reason in faults.items()]
@@ -133,7 +134,7 @@ def _check_old(path: Path) -> tuple[int, int, list[str]]:
     return len(table["image_id"].unique()), parts, damages
 
 
-def _snapshots_fault(path: Path) -> str:
+def _snapshots_fault(path: Place) -> str:
     """Return what is wrong with a run's snapshots, or an empty text."""
     if not has_snapshots(path):
         return ""
@@ -144,7 +145,7 @@ def _snapshots_fault(path: Path) -> str:
     return ""
 
 
-def _repair(path: Path, header: dict[str, Any], check: Check) -> tuple[str, ...]:
+def _repair(path: Place, header: dict[str, Any], check: Check) -> tuple[str, ...]:
     """Drop what is damaged; return what was done, a line each."""
     done = []
     if check.damages:

@@ -10,12 +10,11 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 
-from gaxjax.common import cannot_read, one_line
+from gaxjax.common import Place, cannot_read, is_url, one_line, remote_errors
 from gaxjax.results.heatmap_array import Shard
 from gaxjax.results.run_header import OLD_FORMAT
 from gaxjax.results.sealed import open_sealed, write_sealed
@@ -56,7 +55,7 @@ is null. `heatmap_sha256` is of the stored heatmap's bytes, in C order."""
 _ADDED = frozenset({"completeness_gap"})
 """Columns that older runs lack; there they are null."""
 
-_NAME = re.compile(r"part-(\d{5,9})-[0-9a-f]{16}\.parquet")
+_NAME = re.compile(r"part-(\d{5,12})-[0-9a-f]{16}\.parquet")
 _OLD_NAME = re.compile(r"part-(\d{5,9})\.parquet")
 _ABOUT = b"gaxjax"
 
@@ -65,7 +64,7 @@ _ABOUT = b"gaxjax"
 class Part:
     """A part's file, and its number, which is its shard's too."""
 
-    path: Path
+    path: Place
     number: int
 
 
@@ -84,12 +83,15 @@ class PartAbout:
     shard: Shard | None
 
 
-def list_parts(run: Path, format: int) -> list[Part]:
+def list_parts(run: Place, format: int) -> list[Part]:
     """Return the committed parts of a run of a format, by their numbers."""
     name = _OLD_NAME if format == OLD_FORMAT else _NAME
     try:
-        matches = [(path, name.fullmatch(path.name)) for path in (run / "scores").iterdir()]
-    except FileNotFoundError:
+        with remote_errors():
+            matches = [(path, name.fullmatch(path.name)) for path in (run / "scores").iterdir()]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if isinstance(error, NotADirectoryError) and not is_url(run):
+            raise cannot_read(run / "scores", error) from None
         return []
     except OSError as error:
         raise cannot_read(run / "scores", error) from None
@@ -97,7 +99,7 @@ def list_parts(run: Path, format: int) -> list[Part]:
     return sorted(found, key=lambda part: (part.number, part.path))
 
 
-def write_part(folder: Path, table: pa.Table, about: PartAbout) -> Part:
+def write_part(folder: Place, table: pa.Table, about: PartAbout) -> Part:
     """Write a part, durable and whole.
 
     Args:

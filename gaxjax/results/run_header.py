@@ -1,9 +1,8 @@
 """run.json: what a run is."""
 
-from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
-from gaxjax.common import UserError, damaged, path_to_read, read_values
+from gaxjax.common import Place, UserError, damaged, path_to_read, read_values
 
 __all__ = ["FORMAT", "OLD_FORMAT", "RunHeader", "read_header"]
 
@@ -57,7 +56,9 @@ class _Heatmaps(TypedDict):
 
 
 class RunHeader(TypedDict):
-    """What run.json holds; `run_id`, `heatmaps` and `sha256` from format 3 on."""
+    """What run.json holds; `run_id`, `heatmaps` and `sha256` from format 3 on; `writers` where
+    several processes wrote it.
+    """
 
     format: int
     command: Literal["gax", "ax"]
@@ -68,6 +69,7 @@ class RunHeader(TypedDict):
     status: Literal["running", "complete"]
     sessions: list[_Session]
     run_id: NotRequired[str]
+    writers: NotRequired[int]
     heatmaps: NotRequired[_Heatmaps | None]
     sha256: NotRequired[str]
 
@@ -76,13 +78,13 @@ class _Format(TypedDict):
     format: int
 
 
-def read_header(path: Path | str) -> dict[str, Any]:
+def read_header(path: Place | str) -> dict[str, Any]:
     """Return a run's run.json, which holds all of `RunHeader`.
 
     Raises:
         UserError: there is no run, or run.json is damaged or of a newer format.
     """
-    path = path_to_read(path, "run")
+    path = path_to_read(path, "run", urls=True)
     file = path / "run.json"
     try:
         found = read_values(file, _Format)["format"]

@@ -9,12 +9,11 @@ written shows it, and a copy under another name is not taken for one.
 import hashlib
 import io
 import re
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gaxjax.common import cannot_read, one_line, replacing
+from gaxjax.common import Place, cannot_read, one_line, remote_errors, replacing
 
 __all__ = ["SEALED", "open_sealed", "write_sealed"]
 
@@ -22,7 +21,7 @@ SEALED = re.compile(r"(.+)-([0-9a-f]{16})\.parquet")
 """Name and digest of a sealed file, by its file name."""
 
 
-def write_sealed(folder: Path, name: str, table: pa.Table) -> Path:
+def write_sealed(folder: Place, name: str, table: pa.Table) -> Place:
     """Write a table, durable and whole; return its file.
 
     Raises:
@@ -37,7 +36,7 @@ def write_sealed(folder: Path, name: str, table: pa.Table) -> Path:
     return path
 
 
-def open_sealed(path: Path) -> pq.ParquetFile:
+def open_sealed(path: Place) -> pq.ParquetFile:
     """Open a table whose bytes are those that were written; one without a digest, as it is.
 
     Raises:
@@ -45,7 +44,8 @@ def open_sealed(path: Path) -> pq.ParquetFile:
         UserError: the system does not let it be read.
     """
     try:
-        data = path.read_bytes()
+        with remote_errors():
+            data = path.read_bytes()
     except FileNotFoundError:
         raise ValueError("it is missing") from None
     except IsADirectoryError:

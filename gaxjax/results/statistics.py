@@ -80,7 +80,7 @@ def run_statistics(
             impossible.
 
     Example:
-        >>> from gaxjax.results.store import read_scores
+        >>> from gaxjax.results.reading import read_scores
         >>> statistics = run_statistics(read_scores("ax-run"))  # doctest: +SKIP
     """
     resampling = checked(Resampling(num_resamples, confidence, seed))

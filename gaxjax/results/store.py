@@ -1,4 +1,4 @@
-"""The result store: a folder that is true at every moment, and that a crash cannot spoil.
+"""The store: a folder that is true at every moment, and that a crash cannot spoil.
 
     RUN/
       run.json               config, fingerprints, versions, device, timing
@@ -9,70 +9,61 @@
 Heatmaps along the way lie beside them: `snapshots.py`.
 
 A part is written once and never touched again, after the shard of its heatmaps: each is a file
-that is made durable and then renamed into place. What a killed process leaves, a `.tmp` or a shard
-without its part, is removed when the run is opened again. Pandas, DuckDB and xarray read all of it
-without us.
+that is made durable and then renamed into place, or an object that its storage shows whole or not
+at all. What a killed process leaves, a `.tmp` or a shard without its part, is removed when the run
+is opened again. Pandas, DuckDB and xarray read all of it without us.
+
+One process has the whole run, or several have it side by side: each with a lock and with part
+numbers of its own, so that nothing but run.json is written by two, and that under the run's lock.
 """
 
+import contextlib
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import count, groupby
-from operator import attrgetter
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from jaxtyping import Float
 
 from gaxjax.common import (
     RESUME,
     FolderHeader,
+    Place,
     UserError,
     cannot_write,
-    counted,
-    damaged,
+    is_url,
     lock,
     refuse_strangers,
-    spelt_out,
+    remote_errors,
 )
 from gaxjax.results.check import check_run, heatmap_array, remove_leftovers
-from gaxjax.results.heatmap_array import heatmap_sha256, read_heatmap_rows
-from gaxjax.results.parts import SCHEMA, PartAbout, joined, list_parts, read_part, write_part
+from gaxjax.results.part_writer import PartWriter, Result, part_numbers, refuse_writers
+from gaxjax.results.parts import list_parts, read_part
 from gaxjax.results.run_header import FORMAT, OLD_FORMAT, read_header
-from gaxjax.results.solution import Solution
 
-__all__ = ["Result", "Store", "heatmaps_of", "mend", "read_heatmaps", "read_parts", "read_scores"]
+__all__ = ["Store", "joined_run"]
 
-
-@dataclass(frozen=True)
-class Result:
-    """A solution with what names its image."""
-
-    image_id: str
-    label: int
-    label_name: str
-    solution: Solution
+_ENTERING = 120.0  # seconds in which others have opened the run, checked what is theirs, and closed
 
 
 class Store:
-    """A run's folder, open for appending; a context manager that holds the folder's lock.
+    """A run's folder, open for appending; a context manager that holds its locks.
 
     Args:
-        path: the folder; made when missing.
+        path: the folder, made when missing, or a URL's path.
         identity: what makes two runs the same: settings, model and data fingerprints. A run with
             another identity is refused.
         header: the rest of run.json, for people and reports.
         image_shape: (H, W, 3).
         heatmap_dtype: float16 or float32; None stores no heatmaps.
-        num_images: of the run: the most parts that there can be.
+        num_images: of the run.
         heatmaps_per_part: the most heatmaps of a part; a run begun with another number keeps it.
+        writer: which of the writers this one is, from 0.
+        writers: how many write parts of this run.
+        side_by_side: whether the others are processes of their own, beside this one; else this one
+            has the run alone, and the others are its workers.
 
     Attributes:
         header: run.json.
-        done: ids of the images committed so far.
+        done: ids of the images that were committed when the run was opened, or by this store.
 
     Raises:
         UserError: the folder holds another run, an older or a damaged one, or something else; it
@@ -81,7 +72,7 @@ class Store:
 
     def __init__(
         self,
-        path: Path,
+        path: Place,
         *,
         identity: dict[str, Any],
         header: dict[str, Any],
@@ -89,108 +80,184 @@ class Store:
         heatmap_dtype: str | None,
         num_images: int,
         heatmaps_per_part: int,
+        writer: int = 0,
+        writers: int = 1,
+        side_by_side: bool = False,
     ) -> None:
         self.path = path = path.resolve()
-        refuse_strangers(path, "run.json")
+        self._alone = not side_by_side
+        self._others_write = side_by_side or writers > 1
+        numbers = part_numbers(writer, num_images)
+        most = part_numbers(writers - 1, num_images)[-1] + 1
         heatmaps = {
-            "num_shards": max(1, num_images),
+            "num_shards": most,
             "rows_per_shard": max(1, heatmaps_per_part),
             "image_shape": list(image_shape),
             "dtype": heatmap_dtype,
         }
-        begun = {
+        self._begun = {
             "format": FORMAT,
             "run_id": secrets.token_hex(8),
             "identity": identity,
             "heatmaps": None if heatmap_dtype is None else heatmaps,
+            "writers": writers,
             **header,
         }
-        self._lock = lock(path)
+        self._session: int | None = None
+        with contextlib.ExitStack() as until:
+            with remote_errors():
+                refuse_strangers(path, "run.json")
+            whole = lock(path, wait=0.0 if self._alone else _ENTERING)
+            if self._alone:
+                self._ours = until.enter_context(whole)
+                refuse_writers(path)
+            with contextlib.nullcontext() if self._alone else whole:
+                self._read_header()
+                if not self._alone:
+                    name = f"writer-{writer}"
+                    self._ours = until.enter_context(lock(path, name))
+                    if self.header.values.get("writers", 1) != writers:
+                        refuse_writers(path, but=name, wait=0.0)
+                self._open(numbers, most, writers)
+            self._until = until.pop_all()
+
+    def _open(self, numbers: range, most: int, writers: int) -> None:
+        path = self.path
         try:
-            file = path / "run.json"
-            self.header = FolderHeader(file, begun, _going_on(path) if file.exists() else None)
-            (path / "scores").mkdir(exist_ok=True)
-            check = check_run(path, self.header.values)
+            changed: dict[str, Any] = {}
+            if self.header.values.get("writers", 1) != writers:
+                changed["writers"] = writers
+            kept = self.header["heatmaps"]
+            if kept is not None and kept["num_shards"] < most:
+                changed["heatmaps"] = {**kept, "num_shards": most}
+            if changed:
+                self.header.write(**changed)
+            ours = None if self._alone else numbers
+            check = check_run(path, self.header.values, ours=ours, shards=not is_url(path))
             check.require_whole(path)
-            remove_leftovers(path, self.header.values)
-            self.done = set(check.image_ids)
-            taken = {part.number for part in check.parts}
-            self._free_numbers = (number for number in count() if number not in taken)
-            self._heatmaps = heatmap_array(path, self.header.values)
-            if self._heatmaps is not None:
-                self._heatmaps.create()
+            remove_leftovers(path, self.header.values, ours)
+            array = heatmap_array(path, self.header.values)
+            if array is not None:
+                array.create()
+            self._parts = PartWriter(
+                path,
+                self.header.values,
+                numbers=numbers,
+                taken={part.number for part in check.parts},
+                done=check.image_ids,
+                array=array,
+                still_ours=self._ours.check,
+            )
         except OSError as error:
-            self._lock.close()
             raise cannot_write(f"to {path}", error, RESUME) from error
-        except BaseException:
-            self._lock.close()
-            raise
 
     def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        self._until.close()
 
-    def commit(self, results: list[Result]) -> None:
-        """Append results as one part, or as several where their heatmaps are too many for one.
+    @property
+    def done(self) -> set[str]:
+        """Ids of the images that have rows, as far as this store knows."""
+        return self._parts.done
 
-        All results of an image go into one commit, one after the other. Results that share a
-        heatmap, as the same array, share its row.
+    def commit(self, results: Sequence[Result]) -> None:
+        """Append results: `PartWriter.commit`."""
+        self._parts.commit(results)
+
+    # --- run.json --------------------------------------------------------------------------------
+
+    def _read_header(self) -> None:
+        file = self.path / "run.json"
+        with remote_errors():
+            there = file.exists()
+        self.header = FolderHeader(file, self._begun, _going_on(self.path) if there else None)
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[FolderHeader]:
+        """Give the header as it is now, to be changed by nobody else within the block.
+
+        Raises:
+            UserError: it cannot be written; others keep the run's lock for too long.
         """
-        wanted = [result for result in results if result.image_id not in self.done]
-        for part in self._parts(wanted):
-            self._commit(part)
+        if self._alone:
+            yield self.header
+            return
+        with closing(lock(self.path, wait=_ENTERING)):
+            self._read_header()
+            yield self.header
 
-    def _parts(self, results: Sequence[Result]) -> Iterator[list[Result]]:
-        """Divide results into parts that hold all rows of their images."""
-        most = self._heatmaps.rows_per_shard if self._heatmaps is not None else None
-        part: list[Result] = []
-        heatmaps: set[int] = set()
-        for _, of_image in groupby(results, attrgetter("image_id")):
-            rows = list(of_image)
-            own = {id(row.solution.heatmap) for row in rows if row.solution.heatmap is not None}
-            if part and most is not None and len(heatmaps | own) > most:
-                yield part
-                part, heatmaps = [], set()
-            part += rows
-            heatmaps |= own
-        if part:
-            yield part
+    def begin_session(self, session: dict[str, Any]) -> None:
+        """Note when, where and with what this process begins to work."""
+        with self.changing() as header:
+            header.begin_session(session)
+            self._session = len(header["sessions"]) - 1
 
-    def _commit(self, results: list[Result]) -> None:
-        number = next(self._free_numbers)
-        first = 0 if self._heatmaps is None else self._heatmaps.first_row(number)
-        columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-        heatmaps: list[np.ndarray] = []
-        placed: dict[int, tuple[int, str]] = {}  # row and hash, by the array's identity
-        for result in results:
-            solution = result.solution
-            values = vars(solution) | vars(result) | {"outcome": str(solution.outcome)}
-            values["correct"] = _equal(solution.prediction, result.label)
-            values["correct_after"] = _equal(solution.prediction_after, result.label)
-            values["heatmap_row"] = values["heatmap_sha256"] = None
-            heatmap = solution.heatmap
-            if heatmap is not None and self._heatmaps is not None:
-                if id(heatmap) not in placed:
-                    placed[id(heatmap)] = first + len(heatmaps), heatmap_sha256(heatmap)
-                    heatmaps.append(heatmap)
-                values["heatmap_row"], values["heatmap_sha256"] = placed[id(heatmap)]
-            for name, column in columns.items():
-                column.append(values[name])
-        shard = None
-        if heatmaps and self._heatmaps is not None:
-            shard = self._heatmaps.write_shard(number, np.stack(heatmaps))
-        about = PartAbout(self.header["run_id"], number, shard)
-        write_part(self.path / "scores", pa.table(columns, schema=SCHEMA), about)
-        self.done.update(columns["image_id"])
+    def end_session(self, figures: dict[str, Any]) -> None:
+        """Note what came of it."""
+        with self.changing() as header:
+            assert self._session is not None, "no session was begun"
+            header.update_session(figures, self._session)
+
+    def complete(self, num_images: int) -> int:
+        """Mark the run complete where all images have rows now, whoever committed them.
+
+        Returns:
+            How many images have none.
+        """
+        if self._others_write:
+            self.done.update(_committed(self.path, self.header.values))
+        missing = num_images - len(self.done)
+        with self.changing() as header:
+            if not missing and header["status"] != "complete":
+                header.write(status="complete")
+        return missing
 
 
-def _equal(prediction: int | None, label: int) -> bool | None:
-    return None if prediction is None else prediction == label
+@contextlib.contextmanager
+def joined_run(path: Place, writer: int, num_images: int) -> Iterator[PartWriter]:
+    """Write parts of a run as one of the workers of the process that has it.
+
+    Args:
+        path: the run's folder, begun.
+        writer: which one, from 0.
+        num_images: of the run.
+
+    Raises:
+        UserError: the worker that was this writer is still alive, or the run is damaged.
+    """
+    with lock(path, f"writer-{writer}", wait=_ENTERING) as ours:
+        header = read_header(path)
+        numbers = part_numbers(writer, num_images)
+        remove_leftovers(path, header, numbers)
+        mine = [part for part in list_parts(path, FORMAT) if part.number in numbers]
+        done: set[str] = set()
+        for part in mine:
+            try:
+                done.update(read_part(part, ["image_id"])[0]["image_id"].to_pylist())
+            except ValueError as error:
+                raise UserError(f"{part.path} is damaged ({error})") from None
+        yield PartWriter(
+            path,
+            header,
+            numbers=numbers,
+            taken={part.number for part in mine},
+            done=done,
+            array=heatmap_array(path, header),
+            still_ours=ours.check,
+        )
 
 
-def _going_on(path: Path) -> dict[str, Any]:
+def _committed(path: Place, header: dict[str, Any]) -> set[str]:
+    """Return the ids of all images that have rows."""
+    ids: set[str] = set()
+    for part in list_parts(path, header["format"]):
+        ids.update(read_part(part, ["image_id"])[0]["image_id"].to_pylist())
+    return ids
+
+
+def _going_on(path: Place) -> dict[str, Any]:
     """Return the header of a run that can be gone on with.
 
     Raises:
@@ -203,89 +270,3 @@ def _going_on(path: Path) -> dict[str, Any]:
             "verified and reported, but not gone on with; choose another --output"
         )
     return header
-
-
-def read_parts(
-    path: Path | str, columns: Iterable[str] | None = None
-) -> tuple[pa.Table, dict[Path, str]]:
-    """Return the rows of the parts that are whole, and of the others what is wrong with each.
-
-    Raises:
-        UserError: there is no run, run.json is damaged, or a file cannot be read.
-    """
-    path = Path(spelt_out(path, "run"))
-    header = read_header(path)
-    names = list(SCHEMA.names if columns is None else columns)
-    tables: dict[Path, pa.Table] = {}
-    faults: dict[Path, str] = {}
-    number = None
-    for part in list_parts(path, header["format"]):
-        try:
-            table, about = read_part(part, names)
-            if about.run_id != header.get("run_id", ""):
-                raise ValueError("it is of another run")
-            if part.number == number:
-                raise ValueError(f"there is another part {number}")
-            tables[part.path] = table
-            number = part.number
-        except ValueError as error:
-            faults[part.path] = str(error)
-    return joined(tables.values(), names), faults
-
-
-def read_scores(path: Path | str, columns: Iterable[str] | None = None) -> pa.Table:
-    """Return the committed rows of a run, in the order in which they were committed.
-
-    Raises:
-        UserError: there is no run, or a part is damaged.
-
-    Example:
-        >>> frame = read_scores("gax-run").to_pandas()  # doctest: +SKIP
-    """
-    table, faults = read_parts(path, columns)
-    if faults:
-        (first, reason), *others = faults.items()
-        more = f", and {counted(len(others), 'part')} more" if others else ""
-        raise UserError(f"{first} is damaged ({reason}){more}: {mend(path)}")
-    return table
-
-
-def mend(path: Path | str) -> str:
-    """Return what a user can do about a run that is damaged."""
-    return f"gaxjax inspect {path} lists all that is, and --repair has its images computed again"
-
-
-def read_heatmaps(path: Path | str, rows: Iterable[int]) -> Float[np.ndarray, "N H W 3"]:
-    """Return stored heatmaps by their `heatmap_row`, in the stored type.
-
-    Raises:
-        UserError: the run stores none; or one is missing, damaged or not that of its row.
-    """
-    run = Path(spelt_out(path, "run"))
-    if not (run / "heatmaps.zarr").exists():
-        raise UserError(f"{path} stores no heatmaps: it was run with --heatmaps none")
-    return heatmaps_of(run, list(rows), read_scores(run, ["heatmap_row", "heatmap_sha256"]))
-
-
-def heatmaps_of(run: Path, rows: Sequence[int], scores: pa.Table) -> Float[np.ndarray, "N H W 3"]:
-    """Return stored heatmaps of a run whose scores are read already.
-
-    Args:
-        run: the run.
-        rows: their `heatmap_row`.
-        scores: with the columns heatmap_row and heatmap_sha256.
-
-    Raises:
-        UserError: one is missing, damaged or not that of its row.
-    """
-    mine = scores.filter(pc.is_in(scores["heatmap_row"], pa.array(rows, pa.int64())))
-    names = ("heatmap_row", "heatmap_sha256")
-    hashes = dict(zip(*(mine[name].to_pylist() for name in names), strict=True))
-    folder = run / "heatmaps.zarr"
-    unique = {row: hashes.get(row) for row in rows}
-    try:
-        found = read_heatmap_rows(folder, unique)
-    except ValueError as error:
-        raise damaged(folder, error, mend(run)) from None
-    place = {row: number for number, row in enumerate(unique)}
-    return found[[place[row] for row in rows]]

@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from gaxjax.common import UserError, path_to_read, spelt_out
+from gaxjax.common import Place, UserError, path_to_read, spelt_out
 from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
 from gaxjax.data import HostImage, UnreadableImageError, find_image, reopen_images
 from gaxjax.results.image_list import changes_since
 from gaxjax.results.method_statistics import Statistics
+from gaxjax.results.reading import heatmaps_of, mend, read_scores
 from gaxjax.results.run_header import read_header
 from gaxjax.results.snapshots import has_snapshots, read_snapshot_about, read_snapshots
 from gaxjax.results.statistics import run_statistics
-from gaxjax.results.store import heatmaps_of, mend, read_scores
 
 __all__ = ["Run", "RunImages", "images_of", "open_run", "open_runs"]
 
@@ -53,7 +53,7 @@ class Run:
         (32, 32, 3)
     """
 
-    path: Path
+    path: Place
     header: dict[str, Any]
     data: str | None = None
     name: str = ""
@@ -260,7 +260,7 @@ class Run:
         return "" if index is None else self._class_names.get(index, f"class {index}")
 
 
-def open_run(path: Path | str, *, data: str | None = None) -> Run:
+def open_run(path: Place | str, *, data: str | None = None) -> Run:
     """Open a run of `gaxjax gax` or `gaxjax ax`, finished or not.
 
     Args:
@@ -275,11 +275,11 @@ def open_run(path: Path | str, *, data: str | None = None) -> Run:
         >>> frame = run.scores.to_pandas()  # doctest: +SKIP
         >>> heatmaps = run.heatmaps([0, 1])  # doctest: +SKIP
     """
-    path = path_to_read(path, "run")
+    path = path_to_read(path, "run", urls=True)
     return _open(path, data, path.name, "run")
 
 
-def open_runs(paths: Sequence[Path], *, data: str | None = None) -> list[Run]:
+def open_runs(paths: Sequence[Place], *, data: str | None = None) -> list[Run]:
     """Open several runs for one report; each gets a name of its own, and has scores.
 
     Args:
@@ -289,7 +289,7 @@ def open_runs(paths: Sequence[Path], *, data: str | None = None) -> list[Run]:
     Raises:
         UserError: a run is missing, damaged or empty, or given twice.
     """
-    whole = [path_to_read(path, "run").resolve() for path in paths]
+    whole = [path_to_read(path, "run", urls=True).resolve() for path in paths]
     if not whole:
         raise UserError("give the folder of at least one run, such as: gaxjax report RUN")
     for path in whole:
@@ -320,7 +320,7 @@ def open_runs(paths: Sequence[Path], *, data: str | None = None) -> list[Run]:
     return runs
 
 
-def _open(path: Path, data: str | None, name: str, key: str) -> Run:
+def _open(path: Place, data: str | None, name: str, key: str) -> Run:
     data = data and spelt_out(data, "--data")
     return Run(path, read_header(path), data, name, key)
 

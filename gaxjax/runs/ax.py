@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from gaxjax.ax import AxEngine, what_to_know
 from gaxjax.common import (
+    Place,
     UserError,
     affordable,
     host_free_bytes,
@@ -23,13 +23,13 @@ from gaxjax.runs.opening import (
     open_classifier,
     place_for,
 )
-from gaxjax.runs.shell import Engine, RunSummary, heatmap_dtype, run_engine
+from gaxjax.runs.shell import Engine, Plan, RunSummary, heatmap_dtype, run_engine
 
 
 @own_numbers()
 def run_ax(
     config: AxRunConfig,
-    output: Path | str,
+    output: Place | str,
     *,
     classifier: Classifier | None = None,
     note: Callable[[str], None] = print,
@@ -50,6 +50,22 @@ def run_ax(
     """
     require_config(config, AxRunConfig, "config")
     output = place_for(output, config)
+    if config.spread.ray is not None:
+        from gaxjax.runs.ray_run import run_on_ray
+
+        return run_on_ray(planned_ax, config, output, note)
+    plan, engine = planned_ax(config, output, classifier=classifier, note=note)
+    return run_engine(plan, output, engine)
+
+
+def planned_ax(
+    config: AxRunConfig,
+    output: Place,
+    *,
+    classifier: Classifier | None = None,
+    note: Callable[[str], None] = print,
+) -> tuple[Plan, Engine]:
+    """Open model, images and engine of a run; arguments and errors as of `run_ax`."""
     if classifier is None:
         classifier = open_classifier(config.model, fold=False)
     check_classifier(classifier)
@@ -83,7 +99,7 @@ def run_ax(
         method = {name: value for name, value in method.items() if "deep_lift" not in name}
     elif config.ax.deep_lift_curves == "captum":  # older runs have no word of it
         del method["deep_lift_curves"]
-    return run_engine("ax", config, output, classifier, images, engine, method)
+    return Plan("ax", config, classifier, images, method), engine
 
 
 def _captum_engine(config: AxRunConfig) -> Engine:
@@ -106,7 +122,7 @@ def _captum_engine(config: AxRunConfig) -> Engine:
 
 def explain_nothing_scored(summary: RunSummary) -> str | None:
     """Return a line for the user when AX scored no heatmap at all, else None."""
-    if summary.outcomes[Outcome.SCORED]:
+    if summary.outcomes[Outcome.SCORED] or summary.missing:
         return None
     counts = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items())
     return f"no heatmap was scored ({counts}): see the column reason, or give other --methods"

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-from gaxjax.common import own_numbers
+from gaxjax.common import Place, UserError, is_url, own_numbers
 from gaxjax.config import GaxRunConfig, require_config, to_dict
 from gaxjax.data import find_image
 from gaxjax.gax import GaxEngine
@@ -17,14 +16,14 @@ from gaxjax.runs.opening import (
     open_classifier,
     place_for,
 )
-from gaxjax.runs.shell import RunSummary, heatmap_dtype, run_engine
+from gaxjax.runs.shell import Plan, RunSummary, heatmap_dtype, run_engine
 from gaxjax.runs.snapshots import describe_disk, take_snapshots
 
 
 @own_numbers()
 def run_gax(
     config: GaxRunConfig,
-    output: Path | str,
+    output: Place | str,
     *,
     classifier: Classifier | None = None,
     make_engine: Callable[..., GaxEngine] = GaxEngine,
@@ -48,6 +47,31 @@ def run_gax(
     """
     require_config(config, GaxRunConfig, "config")
     output = place_for(output, config)
+    if config.snapshots.most_images and is_url(output):
+        raise UserError(f"--snapshots are kept in a folder alone, and --output {output} is a URL")
+    if config.spread.ray is not None:
+        from gaxjax.runs.ray_run import run_on_ray
+
+        return run_on_ray(planned_gax, config, output, note)
+    plan, engine = planned_gax(
+        config, output, classifier=classifier, make_engine=make_engine, note=note
+    )
+    summary = run_engine(plan, output, engine)
+    if not config.snapshots.most_images:
+        return summary
+    found = take_snapshots(engine, config.snapshots, plan.images, output)
+    return replace(summary, snapshots=found)
+
+
+def planned_gax(
+    config: GaxRunConfig,
+    output: Place,
+    *,
+    classifier: Classifier | None = None,
+    make_engine: Callable[..., GaxEngine] = GaxEngine,
+    note: Callable[[str], None] = print,
+) -> tuple[Plan, GaxEngine]:
+    """Open model, images and engine of a run; arguments and errors as of `run_gax`."""
     if classifier is None:
         classifier = open_classifier(config.model)
     check_classifier(classifier)
@@ -66,15 +90,14 @@ def run_gax(
         num_images=len(images.records),
     )
     method = to_dict(config.gax) | {"precision": engine.objective.precision}
-    summary = run_engine("gax", config, output, classifier, images, engine, method)
-    if not config.snapshots.most_images:
-        return summary
-    return replace(summary, snapshots=take_snapshots(engine, config.snapshots, images, output))
+    return Plan("gax", config, classifier, images, method), engine
 
 
 def explain_nothing_correct(summary: RunSummary) -> str | None:
     """Return a line for the user when no image was optimised at all, else None."""
     if any(summary.outcomes[outcome] for outcome in (Outcome.REACHED, Outcome.STEP_LIMIT)):
+        return None
+    if summary.missing:  # others may find some
         return None
     counts = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.items())
     # The reason of most images, for the mend is another one.

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gaxjax.common import (
+    Place,
     UserError,
+    is_url,
     own_numbers,
     path_to_read,
     path_to_write,
@@ -66,16 +68,20 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     return _load_or_rebuild(lambda: kept_conversion(config), fold, **given)
 
 
-def place_for(output: Path | str, config: GaxRunConfig | AxRunConfig) -> Path:
+def place_for(output: Place | str, config: GaxRunConfig | AxRunConfig) -> Place:
     """Return a run's folder, spelt out, where results would stand alone.
 
     Raises:
         UserError: nothing can be written there; or it is the images' folder, or in a checkpoint.
     """
-    place = path_to_write(output, "--output")
+    place = path_to_write(output, "--output", urls=True)
     whole = place.resolve()
-    if whole == Path(config.data.data).resolve():
+    if str(place) == config.data.data or (
+        not is_url(config.data.data) and whole == Path(config.data.data).resolve()
+    ):
         raise UserError(f"--output {place} is the folder of the images: give one of its own")
+    if is_url(place):
+        return place
     if any(map(checkpoint.is_checkpoint, (whole, *whole.parents))):
         raise UserError(f"--output {place} lies in a checkpoint: give a folder outside of it")
     return place
@@ -164,7 +170,7 @@ def chosen_images(
 
 
 def images_as_begun(
-    output: Path,
+    output: Place,
     config: GaxRunConfig | AxRunConfig,
     images: ImageSet,
     note: Callable[[str], None],
@@ -201,7 +207,7 @@ def _doubts(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
     return ()
 
 
-def _load_or_rebuild(cached: Callable[[], Path], fold: bool, **given: Any) -> Classifier:
+def _load_or_rebuild(cached: Callable[[], Place], fold: bool, **given: Any) -> Classifier:
     """Load a cached conversion; a damaged one is made anew, once."""
     path = cached()
     try:

@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -14,11 +14,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from gaxjax.ax import BatchStats
-from gaxjax.common import NotWrittenError, RunProgress, UserError, interruption
-from gaxjax.config import AxRunConfig, GaxRunConfig, to_dict
+from gaxjax.common import (
+    NotWrittenError,
+    Place,
+    RunProgress,
+    Timed,
+    UserError,
+    interruption,
+    is_url,
+)
+from gaxjax.config import AxRunConfig, GaxRunConfig, SpreadConfig, to_dict
 from gaxjax.data import Batch, ImageSet, batches
-from gaxjax.gax import EngineStats
 from gaxjax.models import Classifier
 from gaxjax.results import (
     Result,
@@ -29,6 +35,7 @@ from gaxjax.results import (
     keep_image_list,
     read_scores,
 )
+from gaxjax.runs.slices import Slice, chosen_slice
 
 _PACKAGES = ("gaxjax", "jax", "jaxlib", "flax", "optax", "numpy", "pillow", "tensorstore")
 _TORCH_PACKAGES = ("torch", "torchvision", "captum")
@@ -45,14 +52,16 @@ class RunSummary:
         resumed: images that earlier sessions had done.
         stats: of this session; None when nothing was left to do.
         snapshots: which ones the run has, where some were asked for.
+        missing: images that have no rows yet: those of slices that others do.
     """
 
-    output: Path
+    output: Place
     num_images: int
     outcomes: Counter[str]
     resumed: int
-    stats: EngineStats | BatchStats | None
+    stats: Timed | None
     snapshots: SnapshotSummary | None = None
+    missing: int = 0
 
 
 @runtime_checkable
@@ -97,161 +106,231 @@ def heatmap_dtype(config: GaxRunConfig | AxRunConfig) -> Any:
     return np.dtype("float32" if config.store.heatmaps == "none" else config.store.heatmaps)
 
 
-def run_engine(
-    command: str,
-    config: GaxRunConfig | AxRunConfig,
-    output: Path,
-    classifier: Classifier,
-    images: ImageSet,
-    engine: Engine,
-    method: dict[str, Any],
-) -> RunSummary:
-    """Open the store, send what is left to do through an engine, and close the run.
+@dataclass(frozen=True)
+class Plan:
+    """What a run is, before anything is computed.
 
-    Args:
+    Attributes:
         command: gax or ax.
         config: the run's.
-        output: the folder.
-        classifier: the model, for the header.
+        classifier: the model.
         images: the image set.
-        engine: what turns its images into solutions.
         method: settings that make two runs the same; others may change between sessions.
+    """
+
+    command: str
+    config: GaxRunConfig | AxRunConfig
+    classifier: Classifier
+    images: ImageSet
+    method: dict[str, Any]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be the same for the run to be gone on with."""
+        config, images, classifier = self.config, self.images, self.classifier
+        decoding = config.data.decoding
+        identity = {
+            "command": self.command,
+            **{name.replace("_", " "): value for name, value in self.method.items()},
+            "heatmaps": config.store.heatmaps,
+            "model": f"{classifier.name} {classifier.fingerprint[:16]}",
+            "size": decoding.size,
+            "resize": decoding.resize,
+            "data": f"{images.name} {images.fingerprint[:16]}",
+        }
+        if decoding.interpolation != "bilinear":  # runs of before there were others have no word
+            identity["interpolation"] = decoding.interpolation
+        if config.first_correct is not None:
+            identity["first correct"] = config.first_correct
+        return identity
+
+    def header(self) -> dict[str, Any]:
+        """Return what run.json tells of it, for people and reports."""
+        config, images, classifier = self.config, self.images, self.classifier
+        return {
+            "command": self.command,
+            "config": to_dict(_with_whole_paths(config)),
+            "model": {"name": classifier.name, "fingerprint": classifier.fingerprint}
+            | {name: getattr(classifier, name) for name in ("num_classes", "mean", "std")}
+            | {"class_names": classifier.class_names, "assumptions": dict(classifier.assumptions)},
+            "data": {
+                "name": images.name,
+                "fingerprint": images.fingerprint,
+                "num_images": len(images.records),
+                "labels_from": images.labels_from,
+                "notes": images.notes,
+            },
+            "status": "running",
+        }
+
+    def open_store(
+        self,
+        output: Place,
+        heatmaps_per_image: int,
+        *,
+        writer: int = 0,
+        writers: int = 1,
+        side_by_side: bool = False,
+    ) -> Store:
+        """Open the run's folder; arguments as for `Store`.
+
+        Raises:
+            UserError: as by `Store`.
+        """
+        config, images = self.config, self.images
+        return Store(
+            output,
+            identity=self.identity(),
+            header=self.header(),
+            image_shape=(images.size, images.size, 3),
+            heatmap_dtype=None if config.store.heatmaps == "none" else config.store.heatmaps,
+            num_images=len(images.records),
+            heatmaps_per_part=config.store.part_size * heatmaps_per_image,
+            writer=writer,
+            writers=writers,
+            side_by_side=side_by_side,
+        )
+
+    def session(self, hardware: dict[str, str], **more: Any) -> dict[str, Any]:
+        """Return what run.json tells of a session that begins now."""
+        packages = _PACKAGES + _TORCH_PACKAGES * (self.method.get("backend") == "captum")
+        return {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            **hardware,
+            "python": platform.python_version(),
+            "versions": {name: importlib.metadata.version(name) for name in packages},
+            **more,
+        }
+
+
+def run_engine(plan: Plan, output: Place, engine: Engine) -> RunSummary:
+    """Open the store, send what is left to do through an engine, and close the run.
+
+    With `config.spread.shard` that is one slice of the images, beside processes that do others.
+
+    Args:
+        plan: the run.
+        output: the folder.
+        engine: what turns its images into solutions.
 
     Raises:
         UserError: the folder holds another run or is in use; results cannot be written.
     """
-    stored = None if config.store.heatmaps == "none" else config.store.heatmaps
-    decoding = config.data.decoding
-    identity = {
-        "command": command,
-        **{name.replace("_", " "): value for name, value in method.items()},
-        "heatmaps": config.store.heatmaps,
-        "model": f"{classifier.name} {classifier.fingerprint[:16]}",
-        "size": decoding.size,
-        "resize": decoding.resize,
-        "data": f"{images.name} {images.fingerprint[:16]}",
-    }
-    if decoding.interpolation != "bilinear":  # runs of before there were others have no word of it
-        identity["interpolation"] = decoding.interpolation
-    if config.first_correct is not None:
-        identity["first correct"] = config.first_correct
-    header = {
-        "command": command,
-        "config": to_dict(_with_whole_paths(config)),
-        "model": {"name": classifier.name, "fingerprint": classifier.fingerprint}
-        | {name: getattr(classifier, name) for name in ("num_classes", "mean", "std")}
-        | {"class_names": classifier.class_names, "assumptions": dict(classifier.assumptions)},
-        "data": {
-            "name": images.name,
-            "fingerprint": images.fingerprint,
-            "num_images": len(images.records),
-            "labels_from": images.labels_from,
-            "notes": images.notes,
-        },
-        "status": "running",
-    }
-    with Store(
+    images = plan.images
+    part = chosen_slice(plan.config.spread.shard)
+    mine = Slice(0, 1) if part is None else part
+    begins, ends = mine.bounds(len(images.records))
+    with plan.open_store(
         output,
-        identity=identity,
-        header=header,
-        image_shape=(images.size, images.size, 3),
-        heatmap_dtype=stored,
-        num_images=len(images.records),
-        heatmaps_per_part=config.store.part_size * engine.heatmaps_per_image,
+        engine.heatmaps_per_image,
+        writer=mine.index,
+        writers=mine.count,
+        side_by_side=part is not None,
     ) as store:
-        keep_image_list(output, images)
+        with store.changing():
+            keep_image_list(output, images)
         resumed = len(store.done)
-        todo = [i for i, record in enumerate(images.records) if record.image_id not in store.done]
+        wanted = reading_order(images)[begins:ends].tolist()
+        todo = [i for i in wanted if images.records[i].image_id not in store.done]
         if todo:
             drop_snapshots(output)  # of images that are computed again
-            packages = _PACKAGES + _TORCH_PACKAGES * (method.get("backend") == "captum")
-            session = {
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                **engine.hardware,
-                "python": platform.python_version(),
-                "versions": {name: importlib.metadata.version(name) for name in packages},
-            }
-            store.header.begin_session(session)
+            told = {} if part is None else {"shard": f"{part.index}/{part.count}"}
+            store.begin_session(plan.session(engine.hardware, **told))
             interruption.raise_once()
             try:
-                _work(command.upper(), config, engine, images, todo, store)
+                with RunProgress(
+                    plan.command.upper(), len(wanted), done=len(wanted) - len(todo)
+                ) as progress:
+                    work(plan, engine, todo, store.commit, lambda: progress.advance(engine.stats))
             except BaseException:
                 with suppress(UserError):  # what happened first is what is told
-                    store.header.update_session(engine.stats.summary())
+                    store.end_session(engine.stats.summary())
                 raise
-            store.header.update_session(engine.stats.summary())
-        missing = len(images.records) - len(store.done)
-        assert not missing, f"{missing} images have no row"
-        if store.header["status"] != "complete":
-            store.header.write(status="complete")
-        outcomes = Counter(read_scores(output, columns=["outcome"])["outcome"].to_pylist())
-    return RunSummary(
-        output, len(images.records), outcomes, resumed, engine.stats if todo else None
-    )
+            store.end_session(engine.stats.summary())
+        missing = store.complete(len(images.records))
+        assert part is not None or not missing, f"{missing} images have no row"
+    return summarise(plan, output, resumed, engine.stats if todo else None, missing)
+
+
+def summarise(
+    plan: Plan, output: Place, resumed: int, stats: Timed | None, missing: int
+) -> RunSummary:
+    """Return how a run, or a session of it, ended."""
+    outcomes = Counter(read_scores(output, columns=["outcome"])["outcome"].to_pylist())
+    return RunSummary(output, len(plan.images.records), outcomes, resumed, stats, missing=missing)
 
 
 def _with_whole_paths(config: GaxRunConfig | AxRunConfig) -> GaxRunConfig | AxRunConfig:
     """Spell out the paths of model and images, so that the run can be verified from anywhere."""
 
     def whole(name: str) -> str:
+        if is_url(name):
+            return name
         return str(Path(name).resolve()) if Path(name).exists() else name
 
     labels = config.data.labels and config.data.labels.resolve()
     return replace(
         config,
+        spread=SpreadConfig(),  # a session's, not the run's
         model=replace(config.model, model=whole(config.model.model)),
         data=replace(config.data, data=whole(config.data.data), labels=labels),
     )
 
 
-def _work(
-    name: str,
-    config: GaxRunConfig | AxRunConfig,
+def work(
+    plan: Plan,
     engine: Engine,
-    images: ImageSet,
-    todo: list[int],
-    store: Store,
+    todo: Sequence[int],
+    commit: Callable[[list[Result]], object],
+    advance: Callable[[], object],
 ) -> None:
-    """Send the images through the engine and commit their results, part by part."""
-    total = len(images.records)
-    skip = set(range(total)) - set(todo)
+    """Send images through the engine and commit their results, part by part.
+
+    Args:
+        plan: the run.
+        engine: what turns images into solutions.
+        todo: positions of the images, in the order in which they are read.
+        commit: writes results; is called in a thread, one call at a time.
+        advance: called for every image that is done.
+
+    Raises:
+        NotWrittenError: results cannot be written.
+        KeyboardInterrupt: after a signal; what was finished is committed.
+    """
+    config, images = plan.config, plan.images
     part: list[Result] = []
     in_part = 0
     part_started = time.monotonic()
-    with (
-        RunProgress(name, total, done=total - len(todo)) as progress,
-        ThreadPoolExecutor(max_workers=1, thread_name_prefix="store") as writer,
-    ):
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="store") as writer:
         engine.warm_up()
         source = batches(
             images,
             batch_size=engine.batch_size,
             threads=config.data.decode_threads,
-            skip=skip,
+            skip=set(range(len(images.records))) - set(todo),
         )
-        writing: Future[None] | None = None
+        writing: Future[object] | None = None
         try:
             with closing(engine.run(source)) as found:
                 for solutions in found:
                     interruption.check()
                     part += [_result(images, solution) for solution in solutions]
                     in_part += 1
-                    progress.advance(engine.stats)
+                    advance()
                     full = in_part >= config.store.part_size
                     if full or time.monotonic() - part_started >= config.store.part_seconds:
                         # One commit at a time, while the device goes on.
                         _finish(writing)
                         # First emptied, then handed over: a stop in between must not commit twice.
                         whole, part, in_part = part, [], 0
-                        writing = writer.submit(store.commit, whole)
+                        writing = writer.submit(commit, whole)
                         part_started = time.monotonic()
         finally:
             # Also after a signal or an error: what is finished is not lost.
             _finish(writing)
-            _finish(writer.submit(store.commit, part))
+            _finish(writer.submit(commit, part))
 
 
-def _finish(writing: Future[None] | None) -> None:
+def _finish(writing: Future[object] | None) -> None:
     if writing is None:
         return
     try:
@@ -261,6 +340,12 @@ def _finish(writing: Future[None] | None) -> None:
             f"could not write results ({str(error).splitlines()[0]}): what was committed before "
             "is safe; mend it and give the same command again to resume"
         ) from error
+
+
+def reading_order(images: ImageSet) -> np.ndarray:
+    """Return positions in the order in which reading is cheapest."""
+    order: np.ndarray = getattr(images, "reading_order", np.arange(len(images.records)))
+    return order
 
 
 def _result(images: ImageSet, solution: Solution) -> Result:

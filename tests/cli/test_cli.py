@@ -16,7 +16,7 @@ from gaxjax import cli
 from gaxjax.cli.command import Command
 from gaxjax.cli.gax import Gax
 from gaxjax.cli.main import COMMANDS, main, parse
-from gaxjax.results.store import read_scores
+from gaxjax.results.reading import read_scores
 
 
 def fails(capsys, *arguments: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from gaxjax.cli import console, demo, startup
 from gaxjax.cli.evaluate import Evaluate
 from gaxjax.cli.main import _flushed, main, parse
-from gaxjax.common import NotWrittenError, UserError
+from gaxjax.common import NotWrittenError, UserError, keep_compiled_programs
 
 EVALUATE = ("evaluate", "--model", "m", "--data", "digits")
 
@@ -154,7 +154,7 @@ def test_a_cache_for_programs_that_cannot_be_written_is_left_aside(monkeypatch, 
     monkeypatch.setattr(jax.config, "update", changed.__setitem__)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("GAXJAX_CACHE", "/dev/null/cache")
-    startup.keep_compiled_programs()
+    keep_compiled_programs(print)
     assert changed == {"jax_compilation_cache_dir": None}
     assert "GAXJAX_CACHE names another folder" in capsys.readouterr().out
 

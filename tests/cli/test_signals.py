@@ -12,8 +12,8 @@ from flax import nnx
 
 from gaxjax import models
 from gaxjax.models import checkpoint
+from gaxjax.results.reading import read_scores
 from gaxjax.results.run_header import read_header
-from gaxjax.results.store import read_scores
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the numbers are Linux's")
 

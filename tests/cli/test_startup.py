@@ -7,12 +7,13 @@ import sys
 import jax
 import pytest
 
-from gaxjax.cli import startup
 from gaxjax.cli.startup import ALLOCATOR
+from gaxjax.common import keep_compiled_programs
 
 CHILD = """
 import os, sys
 from gaxjax.cli import startup
+from gaxjax.common.kept_programs import keep_compiled_programs
 startup._is_glibc = lambda: {glibc}
 startup.restart_with_kept_memory()
 print(sys.argv[1:], os.environ.get("GLIBC_TUNABLES"), sys.flags.optimize)
@@ -64,7 +65,7 @@ def test_compiled_programs_are_kept_unless_the_user_says_where(monkeypatch, tmp_
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", chosen)
     settings = {}
     monkeypatch.setattr(jax.config, "update", settings.__setitem__)
-    startup.keep_compiled_programs()
+    keep_compiled_programs(print)
     if chosen:
         assert not settings
     else:
@@ -73,8 +74,8 @@ def test_compiled_programs_are_kept_unless_the_user_says_where(monkeypatch, tmp_
 
 COMPILE = """
 import sys, jax, jax.numpy as jnp
-from gaxjax.cli.startup import keep_compiled_programs
-keep_compiled_programs()
+from gaxjax.common import keep_compiled_programs
+keep_compiled_programs(print)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 hits = []
 jax.monitoring.register_event_listener(

@@ -32,8 +32,9 @@ from calls import Calls, Death
 from kill_table import KillTable
 from looking import Look, faults_since, look
 
+from gaxjax.results.part_writer import Result
 from gaxjax.results.solution import Outcome, Solution
-from gaxjax.results.store import Result, Store
+from gaxjax.results.store import Store
 
 SHAPE = (6, 6, 3)
 PARTS = (3, 0, 4, 2)

@@ -14,7 +14,7 @@ from tiny_runs import PIXELS, run_config, tiny_model, write_images
 
 from gaxjax.common import UserError, files
 from gaxjax.config.runs import StoreConfig
-from gaxjax.results.store import read_header, read_scores
+from gaxjax.results import read_header, read_scores
 from gaxjax.runs import shell
 from gaxjax.runs.gax import run_gax
 
@@ -117,7 +117,7 @@ def test_what_failed_first_is_told_and_not_that_its_note_failed_too(config, tmp_
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shell, "_work", broken)
+    monkeypatch.setattr(shell, "work", broken)
     assert refused(config, tmp_path / "run") == "the first failure"
 
 

@@ -12,9 +12,11 @@ from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.runs import AxRunConfig, GaxRunConfig, SnapshotConfig, StoreConfig
 from gaxjax.data.sources import open_images
 from gaxjax.results.heatmap_array import HeatmapArray, heatmap_sha256
+from gaxjax.results.part_writer import Result
+from gaxjax.results.reading import read_scores
 from gaxjax.results.snapshots import SNAPSHOT_SCHEMA, write_snapshots
 from gaxjax.results.solution import Outcome, Solution
-from gaxjax.results.store import Result, Store, read_scores
+from gaxjax.results.store import Store
 
 SIZE = 16
 CLASSES = ("NORMAL", "PNEUMONIA")

@@ -20,7 +20,7 @@ from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, StoreConfig
 from gaxjax.models import checkpoint
 from gaxjax.reference.verify import verify_run
-from gaxjax.results.store import read_scores
+from gaxjax.results.reading import read_scores
 from gaxjax.runs.ax import run_ax
 from gaxjax.runs.gax import run_gax
 

@@ -5,7 +5,7 @@ import stored_runs
 
 from gaxjax.report.figures import figure
 from gaxjax.report.page import write_report
-from gaxjax.results.store import read_scores
+from gaxjax.results.reading import read_scores
 
 
 @pytest.fixture(scope="session", autouse=True)

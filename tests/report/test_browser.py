@@ -11,7 +11,7 @@ from reading import HOSTILE, load
 
 from gaxjax.report.page import write_report
 from gaxjax.report.pictures import augmented
-from gaxjax.results.store import read_scores
+from gaxjax.results.reading import read_scores
 from gaxjax.results.stored_run import images_of
 
 

@@ -14,7 +14,7 @@ from gaxjax.report.figures.curves import curves_of, draw_curves
 from gaxjax.report.figures.histograms import histograms_of
 from gaxjax.report.figures.probabilities import probabilities_of
 from gaxjax.report.figures.steps import steps_of
-from gaxjax.results.store import read_scores
+from gaxjax.results.reading import read_scores
 
 
 def scores_of(path, *, correct, **key):

@@ -13,7 +13,7 @@ from gaxjax.report.gallery import choose, gallery
 from gaxjax.report.pictures import augmented, color_table, heatmap_picture
 from gaxjax.report.sampling import thinned
 from gaxjax.results import stored_run as runs
-from gaxjax.results.store import read_scores
+from gaxjax.results.reading import read_scores
 from gaxjax.results.stored_run import images_of
 
 

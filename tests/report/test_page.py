@@ -23,7 +23,7 @@ from gaxjax.config.runs import AxRunConfig, GaxRunConfig
 from gaxjax.report.figures.catalogue import course_figures, run_figures
 from gaxjax.report.page import write_report
 from gaxjax.report.sections import command_line, facts
-from gaxjax.results.store import read_scores
+from gaxjax.results.reading import read_scores
 from gaxjax.results.stored_run import open_runs
 
 

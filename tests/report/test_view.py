@@ -20,8 +20,8 @@ from gaxjax.common.errors import UserError
 from gaxjax.report import film as film_module
 from gaxjax.report.film import read_film
 from gaxjax.report.viewer import lay_out, save_film, show_film
+from gaxjax.results.reading import read_heatmaps, read_scores
 from gaxjax.results.snapshots import read_snapshot_heatmaps, read_snapshots
-from gaxjax.results.store import read_heatmaps, read_scores
 
 
 @pytest.fixture(scope="module")

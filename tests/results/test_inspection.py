@@ -10,8 +10,8 @@ from altered_runs import part_paths, to_old_format
 from gaxjax.cli.main import main
 from gaxjax.common.errors import UserError
 from gaxjax.results.inspection import inspect_run
+from gaxjax.results.reading import read_heatmaps, read_scores
 from gaxjax.results.snapshots import has_snapshots
-from gaxjax.results.store import read_heatmaps, read_scores
 from gaxjax.results.stored_run import open_run
 
 

@@ -13,9 +13,11 @@ from altered_runs import change_parts, edit_header, part_paths
 
 from gaxjax.common.errors import UserError
 from gaxjax.results.heatmap_array import heatmap_sha256
+from gaxjax.results.part_writer import Result
+from gaxjax.results.reading import read_heatmaps, read_scores
 from gaxjax.results.run_header import read_header
 from gaxjax.results.solution import Outcome, Solution
-from gaxjax.results.store import Result, Store, read_heatmaps, read_scores
+from gaxjax.results.store import Store
 
 SHAPE = (6, 6, 3)
 IDENTITY = {"command": "gax", "target": 48.0, "model": "tiny abc", "data": "images def"}

@@ -8,8 +8,8 @@ from altered_runs import edit_header, part_paths
 from gaxjax.common.errors import UserError
 from gaxjax.report.page import write_report
 from gaxjax.results import stored_run
+from gaxjax.results.reading import read_heatmaps, read_scores
 from gaxjax.results.solution import Outcome
-from gaxjax.results.store import read_heatmaps, read_scores
 from gaxjax.results.stored_run import open_run
 
 

@@ -13,8 +13,8 @@ from gaxjax.config.methods import AxConfig
 from gaxjax.config.runs import AxRunConfig, BatchConfig, StoreConfig
 from gaxjax.models.classifier import as_classifier
 from gaxjax.models.graph.network import GraphNetwork
+from gaxjax.results.reading import read_scores
 from gaxjax.results.run_header import read_header
-from gaxjax.results.store import read_scores
 from gaxjax.results.stored_run import open_run
 from gaxjax.runs.ax import run_ax
 

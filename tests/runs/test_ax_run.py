@@ -27,8 +27,8 @@ from gaxjax.config.methods import AxConfig
 from gaxjax.config.runs import AxRunConfig, BatchConfig, StoreConfig
 from gaxjax.models import checkpoint
 from gaxjax.results.heatmap_array import heatmap_sha256
+from gaxjax.results.reading import read_heatmaps, read_scores
 from gaxjax.results.run_header import read_header
-from gaxjax.results.store import read_heatmaps, read_scores
 from gaxjax.runs.ax import run_ax
 
 NUM_IMAGES = 20

@@ -11,7 +11,7 @@ from tiny_runs import PIXELS, run_config, tiny_model, write_images
 
 from gaxjax.common.errors import UserError
 from gaxjax.config.inputs import DataConfig
-from gaxjax.results.store import read_scores
+from gaxjax.results.reading import read_scores
 from gaxjax.results.stored_run import images_of, open_run
 from gaxjax.runs.gax import run_gax
 

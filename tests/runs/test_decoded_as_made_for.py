@@ -22,8 +22,8 @@ from gaxjax.models import checkpoint
 from gaxjax.models.checkpoint import load_classifier
 from gaxjax.models.graph.form import IMAGE, Graph, Node, Value, Weight
 from gaxjax.models.graph.network import GraphNetwork
+from gaxjax.results.reading import read_scores
 from gaxjax.results.run_header import read_header
-from gaxjax.results.store import read_scores
 from gaxjax.results.stored_run import open_run
 from gaxjax.runs.ax import run_ax
 from gaxjax.runs.gax import run_gax

@@ -19,8 +19,8 @@ from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig, GaxRunConfig, StoreConfig
 from gaxjax.data.sources import open_images
 from gaxjax.models import checkpoint
+from gaxjax.results.reading import read_heatmaps, read_scores
 from gaxjax.results.run_header import read_header
-from gaxjax.results.store import read_heatmaps, read_scores
 from gaxjax.runs.evaluate import baselines, evaluate_classifier
 from gaxjax.runs.gax import run_gax
 from gaxjax.runs.opening import open_classifier

@@ -24,6 +24,7 @@ from gaxjax.models.classifier import as_classifier
 from gaxjax.models.layers import Conv, Linear
 from gaxjax.models.rewriting import fast_form
 from gaxjax.ops.operations import global_average_pool
+from gaxjax.results.reading import read_heatmaps, read_scores
 from gaxjax.results.run_header import read_header
 from gaxjax.results.snapshots import (
     has_snapshots,
@@ -31,7 +32,6 @@ from gaxjax.results.snapshots import (
     read_snapshots,
     summarise_snapshots,
 )
-from gaxjax.results.store import read_heatmaps, read_scores
 from gaxjax.runs import snapshots
 from gaxjax.runs.gax import run_gax
 from gaxjax.runs.snapshots import describe_disk, snapshot_steps, take_snapshots
