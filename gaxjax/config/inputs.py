@@ -114,14 +114,17 @@ class DataConfig:
 
     Attributes:
         data: Images: a folder with one subfolder per class, a folder of splits (with --split), a
-            flat folder (with --labels), a CSV file with the columns path and label (and split), a
-            MedMNIST file such as pneumoniamnist_224.npz, or the built-in set `digits`.
+            flat folder (with --labels), a CSV file with the columns path and label (and split),
+            Parquet files as Hugging Face's datasets have them or tar archives (a file, a folder of
+            them, 'val-*.parquet', 'shard-{000..012}.tar'), each also by URL (s3://, gs://, hf://,
+            https://); a MedMNIST file such as pneumoniamnist_224.npz, or the built-in set `digits`.
         split: Split to take where --data is divided into splits: train, val or test. Labels do not
             depend on it.
         classes: Keep only images of these classes, by name, such as NORMAL; all when not given.
             Labels do not depend on it.
-        labels: Labels of a flat ImageNet validation folder: Kaggle's LOC_val_solution.csv, or the
-            devkit's ILSVRC2012_validation_ground_truth.txt with meta.mat beside it.
+        labels: Labels of a flat ImageNet validation folder, or of the archive it came in: Kaggle's
+            LOC_val_solution.csv, or the devkit's ILSVRC2012_validation_ground_truth.txt with
+            meta.mat beside it.
         label_by: How labels become classes. names: by the model's class names. indices: as the
             numbers they are, from 0. order: in sorted order, as torchvision's ImageFolder numbers
             class folders. auto: whichever fits alone; where two readings differ, one must be named.
@@ -137,7 +140,7 @@ class DataConfig:
             12 bits; 65535 for 16 bits when not given.
         num_images: Draw this many images at random; all when not given.
         seed: Seed of that draw.
-        decode_threads: Threads that decode images ahead of the device.
+        decode_threads: Threads that decode images ahead of the device; at least 16 read by URL.
     """
 
     data: str

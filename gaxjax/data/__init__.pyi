@@ -2,6 +2,8 @@ from .batching import Batch, Prefetch, batches
 from .decode import HostImage, UnreadableImageError
 from .digits import load_digits_arrays
 from .image_set import ImageRecord, ImageSet
+from .image_source import ImageSource, SourceGoneError
+from .places import is_pattern, place_of
 from .selection import find_image
 from .sources import open_images, reopen_images, splits_of
 from .splits import Duplicates, Split, SplitImage, make_split, read_split
@@ -12,15 +14,19 @@ __all__ = [
     "HostImage",
     "ImageRecord",
     "ImageSet",
+    "ImageSource",
     "Prefetch",
+    "SourceGoneError",
     "Split",
     "SplitImage",
     "UnreadableImageError",
     "batches",
     "find_image",
+    "is_pattern",
     "load_digits_arrays",
     "make_split",
     "open_images",
+    "place_of",
     "read_split",
     "reopen_images",
     "splits_of",

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Int32
 
-from gaxjax.common import HostImages
+from gaxjax.common import HostImages, UserError
 from gaxjax.data.decode import UnreadableImageError
 from gaxjax.data.image_set import ImageSet
 
@@ -19,7 +19,7 @@ _MAX_BYTES_AHEAD = 2**28
 
 @dataclass(frozen=True)
 class Batch:
-    """Some decoded images, in record order, and what could not be decoded on the way."""
+    """Some decoded images, in the order of reading, and what could not be decoded on the way."""
 
     indices: Int32[np.ndarray, " B"]
     """Position of each image in `ImageSet.records`."""
@@ -38,9 +38,16 @@ class Batch:
 
 
 def batches(
-    images: ImageSet, *, batch_size: int, threads: int, skip: Collection[int] = ()
+    images: ImageSet,
+    *,
+    batch_size: int,
+    threads: int,
+    only: Sequence[int] | None = None,
+    by_name: bool = False,
 ) -> Generator[Batch, None, None]:
-    """Yield the images in record order, decoded ahead by threads while the caller works.
+    """Yield the images, decoded ahead by threads while the caller works.
+
+    They come in the order in which reading them is cheapest, which results must not depend on.
 
     Every batch is full except the last, which may even hold no image when the remaining ones
     were unreadable: an unreadable image never takes a row, and each is reported exactly once.
@@ -49,8 +56,12 @@ def batches(
     Args:
         images: the image set.
         batch_size: images per batch, at least 1.
-        threads: decoding threads, at least 1.
-        skip: positions already done, which are neither decoded nor yielded.
+        threads: decoding threads, at least 1; more where the images are far away.
+        only: positions of the images to read, in this order; all when not given.
+        by_name: keep to the order of the records.
+
+    Raises:
+        UserError: the images' source is gone.
 
     Yields:
         Batches of `batch_size` images; about one further batch is decoded ahead.
@@ -64,13 +75,12 @@ def batches(
     """
     assert batch_size >= 1, batch_size
     assert threads >= 1, threads
-    done = frozenset(skip)
-    positions = [i for i in range(len(images.records)) if i not in done]
-    return _filled(images, positions, batch_size, threads)
+    positions = images.order(by_name=by_name) if only is None else only
+    return _filled(images, positions, batch_size, max(threads, images.readers))
 
 
 def _filled(
-    images: ImageSet, positions: list[int], batch_size: int, threads: int
+    images: ImageSet, positions: Sequence[int], batch_size: int, threads: int
 ) -> Generator[Batch, None, None]:
     indices: list[int] = []
     unreadable: list[tuple[int, str]] = []
@@ -88,6 +98,8 @@ def _filled(
     decoded = _decoded_ahead(images, positions, batch_size, threads)
     try:
         for position, image in decoded:
+            if isinstance(image, UserError):
+                raise image
             if isinstance(image, str):
                 unreadable.append((position, image))
                 continue
@@ -108,18 +120,20 @@ def _no_pixels(images: ImageSet, batch_size: int) -> np.ndarray:
 
 
 def _decoded_ahead(
-    images: ImageSet, positions: list[int], batch_size: int, threads: int
-) -> Generator[tuple[int, np.ndarray | str], None, None]:
-    """Yield (position, pixels, or the reason why there are none) in order."""
+    images: ImageSet, positions: Sequence[int], batch_size: int, threads: int
+) -> Generator[tuple[int, np.ndarray | str | UserError], None, None]:
+    """Yield (position, pixels, or why there are none: a reason, or what ends it all) in order."""
     if not positions:
         return
     import grain  # a third of a second beyond jax, which commands without images need not pay
 
-    def decode(position: int) -> tuple[int, np.ndarray | str]:
+    def decode(position: int) -> tuple[int, np.ndarray | str | UserError]:
         try:
             return position, images.load(position)
         except UnreadableImageError as error:
             return position, str(error)
+        except UserError as error:  # handed on as a value: it is raised where batches are asked for
+            return position, error
 
     ahead = max(threads, min(batch_size, _MAX_BYTES_AHEAD // (3 * images.size**2)))
     decoded = iter(

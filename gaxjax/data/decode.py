@@ -5,6 +5,7 @@ is left alone, as torchvision's image folders leave it. Only the formats of a li
 Pillow would start Ghostscript for a PostScript file, whatever its name.
 """
 
+import io
 import os
 import re
 import stat
@@ -54,10 +55,35 @@ def decode_file(
     interpolation: Interpolation = "bilinear",
     pixel_max: int | None = None,
 ) -> HostImage:
-    """Decode one image file to `size × size` RGB.
+    """Decode one image file to `size × size` RGB; see `decode`.
+
+    Example:
+        >>> decode_file(Path("cat.jpg"), size=256).shape
+        (256, 256, 3)
+    """
+    return decode(
+        path,
+        size=size,
+        resize=resize,
+        resize_size=resize_size,
+        interpolation=interpolation,
+        pixel_max=pixel_max,
+    )
+
+
+def decode(
+    encoded: Path | bytes,
+    *,
+    size: int,
+    resize: Resize = "squash",
+    resize_size: int | None = None,
+    interpolation: Interpolation = "bilinear",
+    pixel_max: int | None = None,
+) -> HostImage:
+    """Decode one image to `size × size` RGB, from its file or from the bytes of one.
 
     Args:
-        path: the file, in any usual format, whatever its name; of several frames the first counts.
+        encoded: in any usual format, whatever its name; of several frames the first counts.
         size: height and width of the result, in pixels.
         resize: `squash` resizes both sides to `resize_size`, `crop` the short one; the centre is
             cut then.
@@ -73,11 +99,11 @@ def decode_file(
             large to decode safely; whatever Pillow raised is the cause.
 
     Example:
-        >>> decode_file(Path("cat.jpg"), size=256).shape
+        >>> decode(Path("cat.jpg").read_bytes(), size=256).shape
         (256, 256, 3)
     """
     try:
-        with open_image(path) as image:
+        with open_image(encoded) as image:
             grown = 0
             if resize == "crop":
                 short, long = _grown(image.size, resize_size or size)
@@ -99,8 +125,8 @@ def decode_file(
         raise UnreadableImageError(_reason(error)) from error
 
 
-def open_image(path: Path) -> Image.Image:
-    """Open an image file and read its header; its pixels are decoded when they are asked for.
+def open_image(encoded: Path | bytes) -> Image.Image:
+    """Open an image and read its header; its pixels are decoded when they are asked for.
 
     Raises:
         UnreadableImageError: no regular file, or an empty one.
@@ -108,23 +134,27 @@ def open_image(path: Path) -> Image.Image:
     """
     _silence_pillow()
     _load_every_format()
-    status = os.stat(path)
-    if stat.S_ISDIR(status.st_mode):
-        raise UnreadableImageError("a folder, not a file")
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableImageError("not a regular file")  # reading a pipe would wait for ever
-    if status.st_size == 0:
+    if isinstance(encoded, Path):
+        status = os.stat(encoded)
+        if stat.S_ISDIR(status.st_mode):
+            raise UnreadableImageError("a folder, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableImageError("not a regular file")  # reading a pipe would wait for ever
+    if (len(encoded) if isinstance(encoded, bytes) else status.st_size) == 0:
         raise UnreadableImageError("the file is empty (0 bytes)")
     # A build of Pillow may lack some, such as AVIF.
-    return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+    formats = [name for name in _FORMATS if name in Image.OPEN]
+    return Image.open(
+        io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=formats
+    )
 
 
-def holds_image(path: Path) -> bool:
+def holds_image(encoded: Path | bytes) -> bool:
     """Tell by its first bytes whether a file of any name is an image that is read."""
     try:
-        with open_image(path) as image:
+        with open_image(encoded) as image:
             return image.format != "TGA"  # which has no signature
-    except Exception:  # as in `decode_file`
+    except Exception:  # as in `decode`
         return False
 
 

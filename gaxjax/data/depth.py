@@ -3,7 +3,7 @@
 Told when the images are opened, before hours of work, from a few of them spread over the set.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from gaxjax.common import counted
 from gaxjax.data.decode import open_image, takes_pixel_max, tile_arguments
 from gaxjax.data.decoding_memory import bytes_to_decode
 
-_SAMPLED = 16
+SAMPLED = 16
+"""Images that are looked at."""
+
 _MOST_BYTES = 2**28  # a sampled image that takes more is not looked at
 
 
@@ -25,21 +27,23 @@ class _Deep:
     grey: bool
 
 
-def depth_notes(root: Path, image_ids: Sequence[str], pixel_max: int | None) -> tuple[str, ...]:
+def depth_notes(
+    encoded: Callable[[str], Path | bytes], image_ids: Sequence[str], pixel_max: int | None
+) -> tuple[str, ...]:
     """Say where images of more than 8 bits would come out dark, or `pixel_max` would not fit.
 
     Args:
-        root: where the images lie.
-        image_ids: their paths under it; of many, some are looked at.
+        encoded: gives the file, or the bytes, of the image with an id.
+        image_ids: of many, some are looked at.
         pixel_max: the value that is to be white, None where files decide.
 
     Example:
-        >>> depth_notes(Path(), ["cat.jpg"], None)
+        >>> depth_notes(Path, ["cat.jpg"], None)
         ()
     """
-    count = min(_SAMPLED, len(image_ids))
+    count = min(SAMPLED, len(image_ids))
     sampled = [image_ids[i * len(image_ids) // count] for i in range(count)]
-    found = [deep for image_id in sampled if (deep := _look(root / image_id)) is not None]
+    found = [deep for image_id in sampled if (deep := _look(encoded, image_id)) is not None]
     of = f"of the {counted(len(sampled), 'image')} looked at"
     notes = []
     colour = [deep for deep in found if not deep.grey and deep.largest < 128]
@@ -71,10 +75,10 @@ def depth_notes(root: Path, image_ids: Sequence[str], pixel_max: int | None) -> 
     return tuple(notes)
 
 
-def _look(path: Path) -> _Deep | None:
+def _look(encoded: Callable[[str], Path | bytes], image_id: str) -> _Deep | None:
     """Return what an image has above 8 bits; None of 8 bits, and of those that cannot be read."""
     try:
-        with open_image(path) as image:
+        with open_image(encoded(image_id)) as image:
             raw = str(tile_arguments(image))
             grey = takes_pixel_max(image) and image.mode != "F"
             if not (grey or ";16" in raw) or bytes_to_decode(image) > _MOST_BYTES:

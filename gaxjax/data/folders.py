@@ -5,27 +5,27 @@ from pathlib import Path
 
 from gaxjax.common import UserError, counted, path_to_read
 from gaxjax.config import DataConfig
-from gaxjax.data.image_set import ImageSet, file_set
+from gaxjax.data.image_set import ImageSet, source_set
 from gaxjax.data.label_readings import LabelSpace, ModelClasses
 from gaxjax.data.label_space import LabelBy, label_space
 from gaxjax.data.labels import read_devkit_groundtruth, read_kaggle_solution
 from gaxjax.data.selection import SPLITS, canonical_split, chosen_split, refuse_labels, refuse_split
-from gaxjax.data.walking import IMAGE_SUFFIXES, Walk
+from gaxjax.data.walking import IMAGE_SUFFIXES, FolderView
 
 
-def open_folder(root: Path, config: DataConfig, model: ModelClasses, by: LabelBy) -> ImageSet:
+def open_folder(walk: FolderView, config: DataConfig, model: ModelClasses, by: LabelBy) -> ImageSet:
     """Find a folder's images: splits, class folders or a flat folder, and never a mixture.
 
     Args:
-        root: the folder, which exists.
+        walk: the folder, which exists.
         config: the split, the label file and the decode settings.
         model: the classes that the labels must fit.
-        by: how labels are read; `as before` also takes the images that earlier versions took.
+        by: how labels are read.
 
     Raises:
         UserError: no images, an arrangement that cannot be told, or flags that do not fit it.
     """
-    walk = Walk(root, earlier=by == "as before")
+    root = walk.name
     class_names, flat = walk.folders_and_images()
     if not flat and (splits := split_folders(walk)):
         return _split_folder(walk, splits, config, model, by)
@@ -53,11 +53,12 @@ def open_folder(root: Path, config: DataConfig, model: ModelClasses, by: LabelBy
     refuse_split(config, f"a folder of class folders ({some})")
     filled = {name for _, name in in_classes}
     space = _class_folder_space(class_names, set(class_names) - filled, root, model, by)
-    return file_set(root, in_classes, space, config, _in_class_folders(in_classes), walk.notes())
+    arrangement, source = _in_class_folders(in_classes), walk.source
+    return source_set(source, in_classes, space, config, arrangement, walk.notes())
 
 
 def _class_folder_space(
-    names: Collection[str], empty: Collection[str], root: Path, model: ModelClasses, by: LabelBy
+    names: Collection[str], empty: Collection[str], root: str, model: ModelClasses, by: LabelBy
 ) -> LabelSpace:
     whose = "class folders"
     return label_space(
@@ -68,13 +69,14 @@ def _class_folder_space(
 # --- Splits --------------------------------------------------------------------------------------
 
 
-def split_folders(walk: Walk) -> list[str]:
+def split_folders(walk: FolderView) -> list[str]:
     """Return the names of a folder's split folders, sorted; empty where it holds no splits.
 
     A folder holds splits when every subfolder is one by its name. The two extras of Kaggle's chest
     X-ray archive do not count: `__MACOSX`, and a second copy of the splits one level down.
 
     Example:
+        >>> from gaxjax.data.walking import Walk
         >>> split_folders(Walk(Path("chest_xray")))
         ['test', 'train', 'val']
     """
@@ -84,12 +86,12 @@ def split_folders(walk: Walk) -> list[str]:
     return splits if splits and all(_only_splits(walk, name) for name in others) else []
 
 
-def class_folders(walk: Walk, splits: Sequence[str]) -> list[str]:
+def class_folders(walk: FolderView, splits: Sequence[str]) -> list[str]:
     """Return the sorted class names of a folder of splits: those of every split together."""
     return sorted({name for split in splits for name in walk.folders_and_images(split)[0]})
 
 
-def images_of_split(walk: Walk, split: str) -> list[tuple[str, str]]:
+def images_of_split(walk: FolderView, split: str) -> list[tuple[str, str]]:
     """Return (POSIX path under `root`, class folder) of each image in one split folder.
 
     Raises:
@@ -98,7 +100,7 @@ def images_of_split(walk: Walk, split: str) -> list[tuple[str, str]]:
     class_names, loose = walk.folders_and_images(split)
     if loose:
         raise UserError(
-            f"{walk.root / split} holds {counted(len(loose), 'image')} outside class folders "
+            f"{walk.name}/{split} holds {counted(len(loose), 'image')} outside class folders "
             f"({loose[0]}); sort them into one folder per class, or give a flat ImageNet folder "
             "itself as --data, with --labels"
         )
@@ -109,35 +111,35 @@ def images_of_split(walk: Walk, split: str) -> list[tuple[str, str]]:
     ]
 
 
-def _only_splits(walk: Walk, folder: str) -> bool:
+def _only_splits(walk: FolderView, folder: str) -> bool:
     names, images = walk.folders_and_images(folder)
     return bool(names) and not images and {canonical_split(name) for name in names} <= set(SPLITS)
 
 
 def _split_folder(
-    walk: Walk, splits: Sequence[str], config: DataConfig, model: ModelClasses, by: LabelBy
+    walk: FolderView, splits: Sequence[str], config: DataConfig, model: ModelClasses, by: LabelBy
 ) -> ImageSet:
     """Open one split; the classes are numbered over all, so that no split has labels of its own."""
     refuse_labels(config, "a folder of splits, whose class folders are the labels")
-    split, root = chosen_split(config, splits), walk.root
+    split = chosen_split(config, splits)
     labelled = images_of_split(walk, split)
     if not labelled:
         raise UserError(
-            f"{root / split} holds no images; give a split with one subfolder of images per class"
+            f"{walk.name}/{split} holds no images; give a split with one subfolder of images per "
+            "class"
         )
     notes = walk.notes()
     names = class_folders(walk, splits)
     filled = {name for _, name in labelled}
     empty = {name for name in names if name not in filled and _is_empty(walk, splits, name)}
-    space = _class_folder_space(names, empty, root, model, by)
-    return file_set(
-        root, labelled, space, config, f"{_in_class_folders(labelled)}, split {split}", notes
-    )
+    space = _class_folder_space(names, empty, walk.name, model, by)
+    arrangement = f"{_in_class_folders(labelled)}, split {split}"
+    return source_set(walk.source, labelled, space, config, arrangement, notes)
 
 
-def _is_empty(walk: Walk, splits: Sequence[str], name: str) -> bool:
+def _is_empty(walk: FolderView, splits: Sequence[str], name: str) -> bool:
     """Tell whether a class folder holds no image in any split."""
-    paths = [f"{split}/{name}" for split in splits if (walk.root / split / name).is_dir()]
+    paths = [f"{split}/{name}" for split in splits if walk.has_folder(f"{split}/{name}")]
     return not any(True for path in paths for _ in walk.images(path, label=name))
 
 
@@ -145,10 +147,10 @@ def _is_empty(walk: Walk, splits: Sequence[str], name: str) -> bool:
 
 
 def _flat_folder(
-    walk: Walk, names: list[str], config: DataConfig, model: ModelClasses, by: LabelBy
+    walk: FolderView, names: list[str], config: DataConfig, model: ModelClasses, by: LabelBy
 ) -> ImageSet:
     """Label a flat folder by Kaggle's solution file or by the devkit's groundtruth file."""
-    root = walk.root
+    root = walk.name
     if config.labels is None:
         raise UserError(
             f"--data {root} holds {counted(len(names), 'image')} but no class folders; give "
@@ -182,7 +184,7 @@ def _flat_folder(
     texts, whose = {wnid for _, wnid in labelled}, f"the labels in {path.name}"
     space = label_space(texts, model, noun="wnid", source=path, whose=whose, by=by, listed=True)
     arrangement = f"in one folder, labels from {path.name}"
-    return file_set(root, labelled, space, config, arrangement, walk.notes())
+    return source_set(walk.source, labelled, space, config, arrangement, walk.notes())
 
 
 def _in_class_folders(labelled: Sequence[tuple[str, str]]) -> str:

@@ -4,16 +4,16 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Int64
 
 from gaxjax.common import UserError, counted
 from gaxjax.config import DataConfig
-from gaxjax.data.decode import HostImage, decode_file
-from gaxjax.data.depth import depth_notes
+from gaxjax.data.decode import HostImage
+from gaxjax.data.depth import SAMPLED, depth_notes
+from gaxjax.data.image_source import FolderSource, ImageSource, reader
 from gaxjax.data.label_readings import LabelSpace
 from gaxjax.data.selection import chosen_classes, described
 
@@ -53,9 +53,32 @@ class ImageSet:
     notes: tuple[str, ...]
     """What people should know of the set, such as how many files were passed over."""
     num_bytes: Int64[np.ndarray, " N"] = field(repr=False, compare=False)
-    """Bytes of each record's file, -1 where there is no such file."""
+    """Bytes of each record's encoded image, -1 where there is no such image."""
     read: Callable[[str], HostImage] = field(repr=False, compare=False)
     """Decodes the image with the given `image_id`."""
+    reading_order: Int64[np.ndarray, " N"] | None = field(default=None, repr=False, compare=False)
+    """Positions of `records` in the order in which reading them is cheapest; by default theirs."""
+    readers: int = field(default=1, repr=False, compare=False)
+    """Threads that read at the same time, at least: many where the images are far away."""
+
+    def __post_init__(self) -> None:
+        order = self.reading_order
+        assert order is None or len(order) == len(self.records), "an order of other records"
+
+    def order(self, *, by_name: bool = False) -> list[int]:
+        """Return the positions of `records`, as reading is cheapest, or by name."""
+        if by_name or self.reading_order is None:
+            return list(range(len(self.records)))
+        return [int(position) for position in self.reading_order]
+
+    def first(self, count: int) -> "ImageSet":
+        """Return the set of the first images alone; name and fingerprint stay."""
+        order = self.reading_order
+        return replace(
+            self,
+            records=self.records[:count],
+            reading_order=None if order is None else order[order < count],
+        )
 
     def load(self, index: int) -> HostImage:
         """Decode the image at a position of `records`.
@@ -80,7 +103,7 @@ def image_set(
     config: DataConfig,
     *,
     read: Callable[[str], HostImage],
-    file_size: Callable[[str], int],
+    sizes: Callable[[Sequence[str]], Int64[np.ndarray, " N"]],
     arrangement: str,
     notes: Sequence[str] = (),
 ) -> ImageSet:
@@ -92,7 +115,7 @@ def image_set(
         config: size and resize settings, the classes to keep, and the draw among them:
             `num_images` at random, without replacement, from `seed`.
         read: decodes the image with the given id.
-        file_size: bytes of the image with the given id, -1 where there is no such file.
+        sizes: bytes of the images with the given ids, -1 where there is no such image.
         arrangement: how the images lie, for the set's description, such as `in 3 class folders`.
         notes: what people should know of it.
 
@@ -116,7 +139,7 @@ def image_set(
         if not image_id.isascii():
             require_unicode(image_id)
     records = tuple(ImageRecord(image_id, space.indices[text], text) for image_id, text in ordered)
-    num_bytes = np.array([file_size(record.image_id) for record in records], np.int64)
+    num_bytes = sizes([image_id for image_id, _ in ordered])
     count = counted(total, "image")
     if wanted < total:
         count = f"{wanted} of {count}"
@@ -134,82 +157,58 @@ def image_set(
     )
 
 
-def file_set(
-    root: Path,
+def source_set(
+    source: ImageSource,
     labelled: Sequence[tuple[str, str]],
     space: LabelSpace,
     config: DataConfig,
     arrangement: str,
     notes: Sequence[str] = (),
 ) -> ImageSet:
-    """Make the set of images that are files under `root`; arguments as for `image_set`.
+    """Make the set of images that lie in a source; arguments as for `image_set`.
 
     Raises:
         UserError: as for `image_set`; or one file is there twice, by a link, with two labels.
     """
-    settings = asdict(config.decoding)
-
-    def read(image_id: str) -> HostImage:
-        return decode_file(root / image_id, **settings, pixel_max=config.pixel_max)
-
     kind = f" ({space.kind})" if space.kind != "names" else ""
-    files = _Files(root)
     images = image_set(
         labelled,
         space,
         config,
-        read=read,
-        file_size=files.size,
+        read=reader(source, config),
+        sizes=source.sizes,
         arrangement=arrangement + kind,
         notes=notes,
     )
-    files.require_one_label_each(images.records)
+    if isinstance(source, FolderSource):
+        _require_one_label_each(source, images.records)
     ids = [record.image_id for record in images.records]
-    return replace(images, notes=(*images.notes, *depth_notes(root, ids, config.pixel_max)))
+    order = source.reading_order(ids)
+    # Of a file that is read in order, the first: others would be looked for throughout it.
+    in_order = bool((order == np.arange(len(order))).all())
+    sample = ids if in_order else [ids[position] for position in order[:SAMPLED]]
+    return replace(
+        images,
+        notes=(*images.notes, *depth_notes(source.encoded, sample, config.pixel_max)),
+        reading_order=order,
+        readers=source.readers,
+    )
 
 
-class _Files:
-    """The files of a set: their sizes, and which of them are one file."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._ids_of: dict[tuple[int, int], list[str]] = {}
-
-    def size(self, image_id: str) -> int:
-        """Return a file's size in bytes, -1 where there is no such file; remember which it is."""
-        status = _status(self._root, image_id)
-        if status is None:
-            return -1
-        self._ids_of.setdefault((status.st_dev, status.st_ino), []).append(image_id)
-        return status.st_size
-
-    def require_one_label_each(self, records: Sequence[ImageRecord]) -> None:
-        """Refuse a file that links bring in under two labels. Hard links are files of their own."""
-        names: dict[str, ImageRecord] = {}
-        shared = {each for ids in self._ids_of.values() if len(ids) > 1 for each in ids}
-        for record in records if shared else ():
-            if record.image_id not in shared:
-                continue
-            first = names.setdefault(os.path.realpath(self._root / record.image_id), record)
-            if first.label != record.label:
-                raise UserError(
-                    f"{self._root / first.image_id} and {self._root / record.image_id} are the "
-                    f"same file by a link, but {first.label_name} and {record.label_name} by "
-                    "their labels; remove one of the two"
-                )
-
-
-def file_size(root: Path, image_id: str) -> int:
-    """Return a file's size in bytes, -1 where there is no such file."""
-    status = _status(root, image_id)
-    return -1 if status is None else status.st_size
-
-
-def _status(root: Path, image_id: str) -> os.stat_result | None:
-    try:
-        return (root / image_id).stat()
-    except (OSError, ValueError):  # ValueError: a NUL character in a manifest's path
-        return None
+def _require_one_label_each(source: FolderSource, records: Sequence[ImageRecord]) -> None:
+    """Refuse a file that links bring in under two labels. Hard links are files of their own."""
+    names: dict[str, ImageRecord] = {}
+    shared = source.shared()
+    for record in records if shared else ():
+        if record.image_id not in shared:
+            continue
+        first = names.setdefault(os.path.realpath(source.root / record.image_id), record)
+        if first.label != record.label:
+            raise UserError(
+                f"{source.root / first.image_id} and {source.root / record.image_id} are the "
+                f"same file by a link, but {first.label_name} and {record.label_name} by "
+                "their labels; remove one of the two"
+            )
 
 
 def _fingerprint(

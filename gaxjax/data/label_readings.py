@@ -169,22 +169,22 @@ def by_name(labels: Labels) -> LabelSpace:
     loose: defaultdict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(names):
         exact[name].append(index)
-        loose[_loosely(name)].append(index)
+        loose[loosely(name)].append(index)
     found: dict[str, int] = {}
-    loosely = False
+    but_for_case = False
     for text in labels.texts:
-        meant = exact.get(text) or loose.get(_loosely(text), [])
+        meant = exact.get(text) or loose.get(loosely(text), [])
         if len(meant) == 1:
             found[text] = meant[0]
-            loosely |= text not in exact
+            but_for_case |= text not in exact
         elif text in labels.needed:
             _refuse_name(text, meant, names, labels)
     said = f"{labels.whose}, matched by name with the model's class names"
-    said += ", whatever their case, blanks, - and _" if loosely else ""
+    said += ", whatever their case, blanks, - and _" if but_for_case else ""
     return LabelSpace(len(names), names, found, labels.kind, said)
 
 
-def _loosely(name: str) -> str:
+def loosely(name: str) -> str:
     """Write a name as people compare them: `Great_White shark` is `great white-shark`.
 
     Accents stay; only how they are written (one character or two) does not matter.
@@ -203,8 +203,8 @@ def _refuse_name(text: str, meant: Sequence[int], names: Sequence[str], labels: 
             f"the {labels.noun} {text} in {labels.source} may be any of the model's classes "
             f"{_and(f'{index} ({names[index]})' for index in meant)}; {by_index}"
         )
-    known = set(map(_loosely, names))
-    unknown = [each for each in labels.needed if _loosely(each) not in known]
+    known = set(map(loosely, names))
+    unknown = [each for each in labels.needed if loosely(each) not in known]
     hint = nearest(text, list(dict.fromkeys(names)))
     order = (
         "; if they stand in the model's order, --label-by order numbers them so"

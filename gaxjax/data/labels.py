@@ -104,13 +104,19 @@ def _read_meta_mat(path: Path) -> dict[int, str]:
 # --- Text files that a user hands us -------------------------------------------------------------
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, content: bytes | None = None) -> str:
     """Read a UTF-8 text file, with or without a byte-order mark.
+
+    Args:
+        path: the file, or the name of what is read.
+        content: its bytes, where it was read already.
 
     Raises:
         UserError: no such file, a folder, no permission, or not UTF-8.
     """
     try:
+        if content is not None:
+            return content.decode("utf-8-sig")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from None
@@ -119,18 +125,29 @@ def read_text(path: Path) -> str:
 
 
 def read_csv(
-    path: Path, *, required: tuple[str, ...], optional: tuple[str, ...] = ()
+    path: Path | str,
+    *,
+    required: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+    content: bytes | None = None,
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, cells without surrounding blanks) of a CSV file with a header.
 
     The cells are those of the required columns, and of the optional ones that the file has.
 
+    Args:
+        path: the file, or what it is called.
+        required: the columns that it must have.
+        optional: those that it may have.
+        content: its bytes, where it was read already.
+
     Raises:
         UserError: unreadable file, a column that is missing or there twice, an empty cell, a row
             longer than the header, malformed CSV, or no row at all.
     """
+    text = read_text(Path(path), content)
     # Not str.splitlines, which also breaks lines at characters such as U+2028 in a file's name.
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns = ",".join(required)
     try:
         header = [cell.strip() for cell in next(reader, [])]

@@ -85,7 +85,7 @@ def open_medmnist(path: Path, config: DataConfig, model: ModelClasses, by: Label
         space,
         config,
         read=read,
-        file_size=lambda image_id: math.prod(shape[1:]),
+        sizes=lambda ids: np.full(len(ids), math.prod(shape[1:]), np.int64),
         arrangement=f"of {path.name}, split {split}",
     )
 

@@ -1,23 +1,28 @@
-"""Where images come from: folders, a CSV file, a MedMNIST file, the built-in digits."""
+"""Where images come from: folders, tables, Parquet files, tar archives, MedMNIST, the digits."""
 
-import os
-import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gaxjax.common import UserError, nearest, path_to_read
+import numpy as np
+
+from gaxjax.common import UserError
 from gaxjax.config import DataConfig
 from gaxjax.data import digits
 from gaxjax.data.decode import HostImage
 from gaxjax.data.folders import open_folder, split_folders
-from gaxjax.data.image_set import ImageSet, file_set, file_size, image_set
+from gaxjax.data.image_set import ImageSet, image_set
 from gaxjax.data.label_readings import ModelClasses
-from gaxjax.data.label_space import LabelBy, label_space, numbered_space
-from gaxjax.data.labels import read_csv
+from gaxjax.data.label_space import LabelBy, numbered_space
+from gaxjax.data.listing import Listing
 from gaxjax.data.medmnist import open_medmnist
-from gaxjax.data.selection import SPLITS, canonical_split, chosen_split, refuse_labels, refuse_split
-from gaxjax.data.walking import Walk
+from gaxjax.data.parquet import open_parquet
+from gaxjax.data.places import Place, place_of
+from gaxjax.data.selection import SPLITS, canonical_split, refuse_labels, refuse_split
+from gaxjax.data.tables import open_table, rows_of
+from gaxjax.data.tar_shards import open_tar
+from gaxjax.data.url_files import UrlSource
+from gaxjax.data.walking import FolderView, Walk
 
 
 def open_images(
@@ -36,8 +41,13 @@ def open_images(
     - a flat folder of ImageNet's validation images, with `config.labels`;
     - a CSV file with the columns `path` (relative to the file) and `label` (index or name); where
       it has the column `split` too, with `config.split`;
+    - Parquet files with the columns `image` and `label`, or tar archives with a label beside each
+      image, or with such folders in them: one file, a pattern (`val-*.parquet`,
+      `shard-{000..012}.tar`) or a folder of them; with `config.split` where their names say so;
     - a MedMNIST file (`pneumoniamnist_224.npz`), with `config.split`;
     - `digits`: the 449 held-out images of scikit-learn's handwritten digits.
+
+    All but MedMNIST files may be named by URL (`s3://bucket/val`).
 
     Numbers are class indices, and names are matched with the model's names where it has any
     (`config.label_by` says otherwise). Labels are numbered over the whole source: neither
@@ -129,22 +139,28 @@ def _open(config: DataConfig, model: ModelClasses, by: LabelBy) -> ImageSet:
         refuse_labels(config, kind)
         refuse_split(config, f"{kind}, which are one held-out set")
         return _digits(config, model, by)
-    path = path_to_read(config.data, "--data")
-    if path.is_dir():
-        return open_folder(path, config, model, by)
-    if path.is_file() and path.suffix.lower() == ".csv":
-        refuse_labels(config, "a CSV file, which has its own label column")
-        return _manifest(path, config, model, by)
-    if path.is_file() and path.suffix.lower() == ".npz":
-        refuse_labels(config, "a MedMNIST file, which has its own labels")
-        return open_medmnist(path, config, model, by)
-    expected = "a folder of images, a CSV file (path,label), a MedMNIST file (.npz) or digits"
-    if path.exists():
-        raise UserError(f"--data {config.data} is a file, but no .csv or .npz; expected {expected}")
-    raise UserError(
-        f"--data {config.data}: no such folder or file; expected {expected}"
-        + nearest(config.data, ["digits"])
-    )
+    place = place_of(config.data)
+    match place.kind:
+        case "folder":
+            return open_folder(folder_view(place, earlier=by == "as before"), config, model, by)
+        case "csv":
+            refuse_labels(config, "a CSV file, which has its own label column")
+            return open_table(place, config, model, by)
+        case "npz":
+            refuse_labels(config, "a MedMNIST file, which has its own labels")
+            return open_medmnist(Path(place.path), config, model, by)
+        case "parquet":
+            return open_parquet(place, config, model, by)
+        case "tar":
+            return open_tar(place, config, model, by)
+
+
+def folder_view(place: Place, *, earlier: bool = False) -> FolderView:
+    """Return a folder, on a disk or by URL, as it can be asked what lies where."""
+    if place.files is None:
+        return Walk(Path(place.path), earlier=earlier)
+    source = UrlSource(place.name, place.system, place.path, place.files)
+    return Listing(place.name, source, place.files, source.start_of)
 
 
 def splits_of(data: str) -> tuple[str, ...]:
@@ -157,70 +173,21 @@ def splits_of(data: str) -> tuple[str, ...]:
         >>> splits_of("digits")
         ()
     """
-    path = path_to_read(data, "--data")
+    if data == "digits":
+        return ()
+    place = place_of(data)
     found: Iterable[str] = ()
-    if path.is_dir():
-        found = split_folders(Walk(path))
-    elif path.is_file() and path.suffix.lower() == ".csv":
-        rows = read_csv(path, required=("path", "label"), optional=("split",))
-        found = [row["split"] for _, row in rows if "split" in row]
-    elif path.is_file() and path.suffix.lower() == ".npz":
-        found = SPLITS
+    match place.kind:
+        case "folder":
+            found = split_folders(folder_view(place))
+        case "csv":
+            rows = rows_of(place, ("path", "label"), ("split",))
+            found = [row["split"] for _, row in rows if "split" in row]
+        case "npz":
+            found = SPLITS
+        case "parquet" | "tar":
+            found = place.splits()
     return tuple(sorted(set(map(canonical_split, found))))
-
-
-# --- A CSV file ----------------------------------------------------------------------------------
-
-
-def _manifest(path: Path, config: DataConfig, model: ModelClasses, by: LabelBy) -> ImageSet:
-    """Read images and labels from a CSV file with the columns path, label and perhaps split."""
-    folder = Path(os.path.abspath(path.parent))
-    line_of: dict[str, int] = {}
-    labelled: list[tuple[str, str]] = []
-    split_of: dict[str, str] = {}
-    for line, row in read_csv(path, required=("path", "label"), optional=("split",)):
-        image_id = _id_under(folder, row["path"])
-        if line_of.setdefault(image_id, line) != line:
-            raise UserError(
-                f"{path}, line {line}: {row['path']} is on line {line_of[image_id]} already; keep "
-                "one row per image"
-            )
-        labelled.append((image_id, row["label"]))
-        if "split" in row:
-            split_of[image_id] = canonical_split(row["split"])
-    # Over all rows, so that a split's classes are numbered as the whole set's are.
-    space = label_space(
-        {text for _, text in labelled},
-        model,
-        noun="label name",
-        source=path,
-        whose=f"the labels in {path.name}",
-        by=by,
-        listed=True,
-    )
-    arrangement = f"listed in {path.name}"
-    if split_of:
-        split = chosen_split(config, sorted(set(split_of.values())))
-        labelled = [row for row in labelled if split_of[row[0]] == split]
-        arrangement += f", split {split}"
-    else:
-        refuse_split(config, "a CSV file without a column 'split'")
-    images = file_set(folder, labelled, space, config, arrangement)
-    # One missing file is that image's outcome; all of them is a wrong folder.
-    if all(file_size(folder, record.image_id) < 0 for record in images.records):
-        raise UserError(
-            f"{path}: none of its {len(images.records)} images exists (first: "
-            f"{folder / images.records[0].image_id}); paths are taken relative to the CSV "
-            "file's folder"
-        )
-    return images
-
-
-def _id_under(folder: Path, cell: str) -> str:
-    """Name an image by its path under the manifest's folder, however the cell spells it."""
-    absolute = posixpath.normpath((folder / cell).as_posix())
-    root = folder.as_posix().rstrip("/") + "/"
-    return absolute.removeprefix(root) if absolute.startswith(root) else posixpath.normpath(cell)
 
 
 # --- The built-in digits -------------------------------------------------------------------------
@@ -249,6 +216,6 @@ def _digits(config: DataConfig, model: ModelClasses, by: LabelBy) -> ImageSet:
         space,
         config,
         read=read,
-        file_size=lambda image_id: grey[0].nbytes,
+        sizes=lambda ids: np.full(len(ids), grey[0].nbytes, np.int64),
         arrangement="of handwritten digits (held-out test split)",
     )

@@ -6,11 +6,13 @@ above itself, where the images of other classes lie.
 
 import os
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from gaxjax.common import UserError, counted
 from gaxjax.data.decode import holds_image
+from gaxjax.data.image_source import FolderSource, ImageSource
 
 FIRST_SUFFIXES = frozenset(
     ".jpg .jpeg .png .bmp .webp .gif .tif .tiff .ppm .pgm".split()  # noqa: SIM905
@@ -22,15 +24,46 @@ IMAGE_SUFFIXES = FIRST_SUFFIXES | frozenset(
 )
 """File names that count as images, in any case; one without a suffix is looked into."""
 
-_NOT_OURS = ("@eaDir", "__MACOSX")  # Synology's thumbnails, macOS's shadow files
+NOT_OURS = ("@eaDir", "__MACOSX")
+"""Folders of other programs: Synology's thumbnails, macOS's shadow files."""
+
 _MOST_ENTRIES = 8  # of one folder through links; links among n folders make n! paths
 _MOST_SUFFIXES = 6
 
 _Key = tuple[int, int]
 
 
+@runtime_checkable
+class FolderView(Protocol):
+    """A folder of images that can be asked what lies where: on a disk, by URL, or in an archive."""
+
+    name: str
+    """What the user called it."""
+
+    @property
+    def source(self) -> ImageSource:
+        """Where its images are read."""
+        ...
+
+    def folders_and_images(self, inside: str = "") -> tuple[list[str], list[str]]:
+        """Return the sorted names of the folders and of the images directly in a folder."""
+        ...
+
+    def images(self, inside: str, *, label: str) -> Iterator[str]:
+        """Yield the images below a folder as POSIX paths under the root."""
+        ...
+
+    def has_folder(self, inside: str) -> bool:
+        """Tell whether there is a folder of this name."""
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what was passed over, a sentence each."""
+        ...
+
+
 class Walk:
-    """One look through a folder; it remembers what was passed over.
+    """One look through a folder on a disk; it remembers what was passed over.
 
     Args:
         root: the folder.
@@ -46,6 +79,8 @@ class Walk:
 
     def __init__(self, root: Path, *, earlier: bool = False) -> None:
         self.root = root
+        self.name = str(root)
+        self.source = FolderSource(root)
         self._earlier = earlier
         self._passed_over: dict[str, str] = {}
         self._links: dict[str, None] = {}
@@ -107,23 +142,17 @@ class Walk:
 
     def notes(self) -> tuple[str, ...]:
         """Say what was passed over, a sentence each; nothing where all was taken."""
-        notes = []
-        if self._passed_over:
-            kinds = Counter(self._passed_over.values()).most_common()
-            some = ", ".join(f"{kind} {count}" for kind, count in kinds[:_MOST_SUFFIXES])
-            rest = sum(count for _, count in kinds[_MOST_SUFFIXES:])
-            some += f", others {rest}" if rest else ""
-            first = next(iter(self._passed_over))
-            notes.append(
-                f"{counted(len(self._passed_over), 'file')} passed over, which by name or content "
-                f"are no images that are read: {some} (first: {first})"
-            )
+        notes = passed_over_notes(self._passed_over)
         if self._links:
             notes.append(
                 f"{counted(len(self._links), 'link')} passed over, which lead in a circle "
                 f"(first: {next(iter(self._links))})"
             )
         return tuple(notes)
+
+    def has_folder(self, inside: str) -> bool:
+        """Tell whether there is a folder of this name."""
+        return (self.root / inside).is_dir()
 
     # --- One entry -------------------------------------------------------------------------------
 
@@ -141,7 +170,7 @@ class Walk:
             is_folder = entry.is_dir()
         except OSError:  # a link in a circle, or into a folder without permission
             return False
-        if is_folder and entry.name in _NOT_OURS:
+        if is_folder and entry.name in NOT_OURS:
             self._passed_over[path] = f"{entry.name} folders"
             return False
         return is_folder
@@ -179,6 +208,24 @@ class Walk:
                 f"{self.root / where} and {self.root / path} are the same folder by a link, so "
                 f"its images would be {first} and {label}; remove one of the two"
             )
+
+
+def passed_over_notes(passed_over: Mapping[str, str]) -> list[str]:
+    """Say how many files were passed over: none, or one sentence.
+
+    Args:
+        passed_over: the kind of each, by its path.
+    """
+    if not passed_over:
+        return []
+    kinds = Counter(passed_over.values()).most_common()
+    some = ", ".join(f"{kind} {count}" for kind, count in kinds[:_MOST_SUFFIXES])
+    rest = sum(count for _, count in kinds[_MOST_SUFFIXES:])
+    some += f", others {rest}" if rest else ""
+    return [
+        f"{counted(len(passed_over), 'file')} passed over, which by name or content are no images "
+        f"that are read: {some} (first: {next(iter(passed_over))})"
+    ]
 
 
 def _above(root: Path, inside: str) -> list[Path]:

@@ -190,11 +190,12 @@ def verify_run(
     if dtype == "float64":
         classifier.network.double()
     tally = Tally(rows, stored.target, faults)
+    wanted = set(chosen)
     source = batches(
         images,
         batch_size=batch_size,
         threads=config.decode_threads,
-        skip=set(range(len(images.records))) - set(chosen),
+        only=[position for position in images.order() if position in wanted],
     )
     done = 0
     for batch in source:
@@ -338,7 +339,7 @@ def _open_data(run: Run, data: str | None, num_classes: int) -> tuple[DataConfig
         )
     if run.config.first_correct is not None:  # the run ended with the n-th that was correct
         count = run.header["data"]["num_images"]
-        images = dataclasses.replace(images, records=images.records[:count])
+        images = images.first(count)
     return config, images
 
 

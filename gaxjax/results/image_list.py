@@ -102,12 +102,16 @@ def changes_since(
                 raise UnreadableImageError(f"its file {what} since the run was begun")
         return images.read(image_id)
 
+    records = tuple(
+        ImageRecord(*row)
+        for row in zip(*(column.to_pylist() for column in before.columns[:3]), strict=True)
+    )
+    place = {images.records[at].image_id: turn for turn, at in enumerate(images.order())}
+    turns = [place.get(record.image_id, len(place)) for record in records]
     as_it_was = replace(
         images,
-        records=tuple(
-            ImageRecord(*row)
-            for row in zip(*(column.to_pylist() for column in before.columns[:3]), strict=True)
-        ),
+        records=records,
+        reading_order=np.argsort(turns, kind="stable"),
         fingerprint=header["data"]["fingerprint"],
         name=header["data"]["name"],
         num_bytes=before["bytes"].to_numpy(),

@@ -20,7 +20,13 @@ from jaxtyping import Float
 
 from gaxjax.common import Place, UserError, path_to_read, spelt_out
 from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
-from gaxjax.data import HostImage, UnreadableImageError, find_image, reopen_images
+from gaxjax.data import (
+    HostImage,
+    SourceGoneError,
+    UnreadableImageError,
+    find_image,
+    reopen_images,
+)
 from gaxjax.results.image_list import changes_since
 from gaxjax.results.method_statistics import Statistics
 from gaxjax.results.reading import heatmaps_of, mend, read_scores
@@ -364,7 +370,7 @@ def images_of(run: Run) -> tuple[RunImages, str | None]:
     def load(image_id: str) -> HostImage | None:
         try:
             return found.read(image_id)
-        except UnreadableImageError:
+        except (UnreadableImageError, SourceGoneError):
             return None
 
     return load, None

@@ -81,8 +81,9 @@ def baselines(
     threads: int = 4,
     score_space: ScoreSpace = "normalized",
     unreadable: list[tuple[int, str]] | None = None,
+    by_name: bool = False,
 ) -> Generator[tuple[np.ndarray, np.ndarray, Reading], None, None]:
-    """Yield positions, labels and baselines of the images that can be decoded, in record order.
+    """Yield positions, labels and baselines of the images that can be decoded.
 
     Args:
         classifier: the model.
@@ -90,6 +91,7 @@ def baselines(
         threads: decoding threads.
         score_space: `raw` classifies the pixels as they are; the others normalise them.
         unreadable: takes the position and the reason of each that cannot be decoded.
+        by_name: go in the order of the records, not in that in which reading is cheapest.
 
     Raises:
         UserError: the images are too small for the classifier, or too large for the memory; it
@@ -103,7 +105,7 @@ def baselines(
     def readings(weights: Any, pixels: Any, labels: Any) -> Reading:
         return classify(classifier, space, weights, as_unit_range(pixels), labels)
 
-    read = batches(images, batch_size=_BATCH, threads=threads)
+    read = batches(images, batch_size=_BATCH, threads=threads, by_name=by_name)
     seen = 0
     with StepProgress("Classifying", len(images.records), "images") as progress:
         for batch in checked_first(classifier, read):

@@ -28,7 +28,6 @@ from gaxjax.common import (
     is_out_of_memory,
     lock,
     own_numbers,
-    path_to_read,
     path_to_write,
     refuse_strangers,
     require_memory,
@@ -40,7 +39,7 @@ from gaxjax.config import (
     FinetuneConfig,
     to_dict,
 )
-from gaxjax.data import ImageSet, batches, make_split, open_images, read_split, splits_of
+from gaxjax.data import ImageSet, batches, make_split, open_images, place_of, read_split, splits_of
 from gaxjax.models import (
     Trainer,
     TrainState,
@@ -103,8 +102,10 @@ def run_finetune(
         UserError: bad data or settings; another training's folder; a loss that is not finite.
     """
     output = path_to_write(output, "--output")
-    root = path_to_read(config.data, "--data").resolve()
-    if output.resolve().is_relative_to(root) and root.is_dir():
+    place = place_of(config.data) if config.data != "digits" else None
+    on_disk = place is not None and place.kind == "folder" and place.system is None
+    root = Path(place.path).resolve() if place is not None and on_disk else None
+    if root is not None and output.resolve().is_relative_to(root):
         raise UserError(f"--output {output} lies inside the images of --data {root}: move it")
     refuse_strangers(output, "finetune.json", "split.csv")
     with lock(output), _taken_back(output / "split.csv", unless=output / "finetune.json"):
@@ -177,18 +178,19 @@ def _divided(
 ) -> tuple[str, list[list[str]]]:
     """Return what to open with --split, and groups of equal images across splits.
 
-    A folder is divided once, into a file; tables and MedMNIST files are divided already.
+    A folder on a disk is divided once, into a file; all else is taken as it is divided.
     """
-    root = Path(config.data)
-    if not root.is_dir():
+    place = place_of(config.data) if config.data != "digits" else None
+    if place is None or place.kind != "folder" or place.system is not None:
         present = splits_of(config.data)
         missing = [name for name in ("train", "val") if name not in present]
-        if missing and (root.exists() or config.data == "digits"):
+        if missing:
             raise UserError(
                 f"--data {config.data} has no split {missing[0]}: training needs train and val; "
                 "give a CSV file with the columns path, label and split, or a folder with train"
             )
         return config.data, []
+    root = Path(place.path)
     file = output / "split.csv"
     if (output / "finetune.json").exists():
         split = read_split(file, root)
@@ -239,9 +241,8 @@ def _arrays(images: ImageSet, threads: int, what: str) -> tuple[jax.Array, jax.A
                     f"{images.records[position].image_id} cannot be read ({reason}): mend it, or "
                     "take it out of the images to train on"
                 )
-            rows = slice(done, done + len(batch.labels))
-            pixels[rows], labels[rows] = batch.images, batch.labels
-            done = rows.stop
+            pixels[batch.indices], labels[batch.indices] = batch.images, batch.labels
+            done += len(batch.labels)
             progress.advance(done, "decoded")
     return jax.device_put(pixels), jax.device_put(labels)
 

@@ -158,15 +158,19 @@ def chosen_images(
     last = 0
     method = config.gax if isinstance(config, GaxRunConfig) else config.ax
     for positions, labels, baseline in baselines(
-        classifier, images, threads=config.data.decode_threads, score_space=method.score_space
+        classifier,
+        images,
+        threads=config.data.decode_threads,
+        score_space=method.score_space,
+        by_name=True,
     ):
         correct = positions[baseline.prediction == labels]
         if len(correct) >= wanted:
             last = int(correct[wanted - 1]) + 1
             break
         wanted -= len(correct)
-    kept = images.records[: last or None]
-    return replace(images, records=kept, name=f"the first {len(kept)} of {images.name}")
+    kept = images.first(last or len(images.records))
+    return replace(kept, name=f"the first {len(kept.records)} of {images.name}")
 
 
 def images_as_begun(

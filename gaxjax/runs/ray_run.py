@@ -30,7 +30,7 @@ from gaxjax.config import AxRunConfig, GaxRunConfig, SpreadConfig
 from gaxjax.results import drop_snapshots, keep_image_list
 from gaxjax.runs.opening import chosen_images, decoded_as_made_for, images_as_begun, open_classifier
 from gaxjax.runs.ray_worker import WAITING, Job, Worker
-from gaxjax.runs.shell import Plan, RunSummary, reading_order, summarise
+from gaxjax.runs.shell import Plan, RunSummary, summarise
 
 __all__ = ["FleetStats", "run_on_ray", "slices_of"]
 
@@ -137,7 +137,7 @@ def run_on_ray(
         with plan.open_store(output, per_image, writers=len(workers)) as store:
             keep_image_list(output, images)
             resumed = len(store.done)
-            order = reading_order(images).tolist()
+            order = images.order()
             todo = [i for i in order if images.records[i].image_id not in store.done]
             unit = "image-steps" if command == "gax" else "images"
             stats = FleetStats(workers=len(workers), unit=unit)

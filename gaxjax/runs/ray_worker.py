@@ -52,8 +52,7 @@ class Job:
                 f"{config.data.data} holds other images on {platform.node()} than where the "
                 "command was given: every machine must see the same"
             )
-        kept = images.records[: self.num_images]  # of --first-correct the first ones
-        return replace(plan, images=replace(images, records=kept)), engine
+        return replace(plan, images=images.first(self.num_images)), engine  # of --first-correct
 
     def place(self) -> Place:
         """Return the run's folder."""

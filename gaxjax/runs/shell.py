@@ -1,6 +1,7 @@
 """The shell around the engines: images → engine → store, with progress and resume."""
 
 import importlib.metadata
+import os
 import platform
 import time
 from collections import Counter
@@ -24,7 +25,7 @@ from gaxjax.common import (
     is_url,
 )
 from gaxjax.config import AxRunConfig, GaxRunConfig, SpreadConfig, to_dict
-from gaxjax.data import Batch, ImageSet, batches
+from gaxjax.data import Batch, ImageSet, batches, is_pattern
 from gaxjax.models import Classifier
 from gaxjax.results import (
     Result,
@@ -229,7 +230,7 @@ def run_engine(plan: Plan, output: Place, engine: Engine) -> RunSummary:
         with store.changing():
             keep_image_list(output, images)
         resumed = len(store.done)
-        wanted = reading_order(images)[begins:ends].tolist()
+        wanted = images.order()[begins:ends]
         todo = [i for i in wanted if images.records[i].image_id not in store.done]
         if todo:
             drop_snapshots(output)  # of images that are computed again
@@ -265,6 +266,8 @@ def _with_whole_paths(config: GaxRunConfig | AxRunConfig) -> GaxRunConfig | AxRu
     def whole(name: str) -> str:
         if is_url(name):
             return name
+        if is_pattern(name) and not Path(name).exists():
+            return os.path.abspath(name)
         return str(Path(name).resolve()) if Path(name).exists() else name
 
     labels = config.data.labels and config.data.labels.resolve()
@@ -306,7 +309,7 @@ def work(
             images,
             batch_size=engine.batch_size,
             threads=config.data.decode_threads,
-            skip=set(range(len(images.records))) - set(todo),
+            only=todo,
         )
         writing: Future[object] | None = None
         try:
@@ -340,12 +343,6 @@ def _finish(writing: Future[object] | None) -> None:
             f"could not write results ({str(error).splitlines()[0]}): what was committed before "
             "is safe; mend it and give the same command again to resume"
         ) from error
-
-
-def reading_order(images: ImageSet) -> np.ndarray:
-    """Return positions in the order in which reading is cheapest."""
-    order: np.ndarray = getattr(images, "reading_order", np.arange(len(images.records)))
-    return order
 
 
 def _result(images: ImageSet, solution: Solution) -> Result:

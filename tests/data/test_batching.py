@@ -35,14 +35,14 @@ def test_a_batch_is_not_overwritten_by_the_next(tmp_path):
     np.testing.assert_array_equal(first.images, kept)
 
 
-def test_skipped_positions_are_neither_decoded_nor_yielded(tmp_path):
+def test_only_the_positions_that_are_asked_for_are_decoded_in_their_order(tmp_path):
     root = tree(tmp_path, a=10)
     (root / "a/003.png").write_bytes(b"damaged")
     images = opened(root)
-    found = list(batches(images, batch_size=4, threads=2, skip={0, 3, 9}))
+    found = list(batches(images, batch_size=4, threads=2, only=[1, 2, 4, 5, 6, 7, 8]))
     assert [batch.indices.tolist() for batch in found] == [[1, 2, 4, 5], [6, 7, 8]]
     assert all(batch.unreadable == () for batch in found)
-    assert list(batches(images, batch_size=4, threads=2, skip=range(10))) == []
+    assert list(batches(images, batch_size=4, threads=2, only=[])) == []
 
 
 def test_unreadable_images_take_no_row_and_are_reported_once(tmp_path):

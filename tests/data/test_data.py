@@ -366,7 +366,9 @@ def test_a_missing_folder_is_named_with_what_was_expected(tmp_path):
 
 
 def test_a_file_that_is_no_csv_is_refused(tmp_path):
-    assert_says(complaint(paint(tmp_path / "a.png")), "a.png is a file, but no .csv or .npz")
+    assert_says(complaint(paint(tmp_path / "a.png")), "a.png is a single image", "its class folder")
+    (tmp_path / "a.txt").write_text("path,label")
+    assert_says(complaint(tmp_path / "a.txt"), "a.txt is a file, but no .csv, .npz")
 
 
 def test_an_empty_folder_and_one_without_images_are_refused(tmp_path):

@@ -10,7 +10,8 @@ from image_folders import assert_says, labels_of, paint, tree
 from gaxjax.common import UserError
 from gaxjax.config import DataConfig
 from gaxjax.data import ImageSet, open_images, reopen_images
-from gaxjax.data.image_set import _fingerprint, file_size
+from gaxjax.data.image_set import _fingerprint
+from gaxjax.data.image_source import FolderSource
 from gaxjax.data.labels import imagenet_wnids
 
 GOLDFISH, SHARK, RAY = "n01443537", "n01484850", "n01498041"  # classes 1, 2 and 6
@@ -303,7 +304,7 @@ def test_a_run_of_an_earlier_version_finds_its_images_again(tmp_path):
     before = opened(root, label_by="order")
     records = tuple(r for r in before.records if r.image_id.endswith(".png"))
     assert {record.label_name: record.label for record in records}["10"] == 2
-    sizes = np.array([file_size(root, record.image_id) for record in records])
+    sizes = FolderSource(root).sizes([record.image_id for record in records])
     stored = _fingerprint(records, config, sizes)
     found = reopen_images(config, stored, num_classes=11)
     assert found.fingerprint == stored

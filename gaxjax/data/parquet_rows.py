@@ -1,0 +1,196 @@
+"""Rows of Parquet files, read in order: each page once, and a few rows ahead of who asks."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Int64
+
+from gaxjax.common import UserError, one_line, remote_reason
+from gaxjax.data.decode import UnreadableImageError
+from gaxjax.data.image_source import StorageError
+from gaxjax.data.shards import Shard
+
+BYTES = "image.bytes"
+"""The column of the encoded images."""
+
+_BATCH = 16  # rows that are decompressed together
+_BUFFER = 2**20  # without it pyarrow reads a whole column of a row group at once
+_MOST_ROWS = 256  # that wait for whoever wants them
+_MOST_BYTES = 2**28
+
+
+@contextmanager
+def opened(shard: Shard, what: str) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file to be read in order.
+
+    Raises:
+        UserError: it is none, or cannot be had; `what` names it.
+    """
+    try:
+        file = shard.open()
+        parquet = _parquet(file)
+    except Exception as error:  # storages raise what they like, pyarrow nearly as much
+        reason = one_line(error) if shard.system is None else remote_reason(error)
+        raise UserError(f"{what} is damaged or no Parquet file ({reason}); get it again") from None
+    with file:
+        yield parquet
+
+
+def _parquet(file: Any) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        file, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
+    )
+
+
+def row_sizes(shard: Shard, rows: Sequence[int], sizes: Int64[np.ndarray, " N"]) -> None:
+    """Fill in the bytes of the images in the row groups of some rows; what is damaged stays as is.
+
+    Args:
+        shard: the file.
+        rows: of the file.
+        sizes: of all its rows; -1 where a row has no image.
+
+    Raises:
+        UserError: the file cannot be had.
+    """
+    with opened(shard, f"--data {shard.name}") as file:
+        starts = _starts(file)
+        for group in sorted({_group(starts, row) for row in rows}):
+            row = starts[group]
+            try:
+                for batch in _batches(file, group):
+                    length = pc.fill_null(pc.binary_length(batch), -1).to_numpy(
+                        zero_copy_only=False
+                    )
+                    sizes[row : row + len(length)] = length
+                    row += len(length)
+            except (pa.ArrowException, OSError) as error:
+                if getattr(error, "errno", None) is not None:
+                    raise UserError(f"--data {shard.name}: {remote_reason(error)}") from None
+
+
+class RowReader:
+    """Gives the images of rows to the threads that ask for them, which do so nearly in order.
+
+    One thread at a time reads on; the others find their rows in the window that it leaves. Whoever
+    asks for a row that is far from there has the row's group read from its start.
+    """
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._shards = shards
+        self._lock = threading.Lock()
+        self._wanted: set[tuple[int, int]] = set()
+        self._window: OrderedDict[tuple[int, int], bytes | None] = OrderedDict()
+        self._bytes = 0
+        self._bad: dict[tuple[int, int], tuple[int, str]] = {}
+        self._open: tuple[int, Any, pq.ParquetFile, list[int]] | None = None
+        self._stream: Iterator[pa.Array] | None = None
+        self._at = (0, 0, 0)  # shard, row group and row that the stream gives next
+
+    def row(self, shard: int, row: int) -> bytes | None:
+        """Return the bytes of a row's image, None where it has none.
+
+        Raises:
+            UnreadableImageError: the file is damaged there.
+            StorageError: the file cannot be had.
+        """
+        self._wanted.add((shard, row))
+        try:
+            with self._lock:
+                if (shard, row) not in self._window:
+                    self._read_to(shard, row)
+                found = self._window.pop((shard, row))
+                self._bytes -= len(found or b"")
+                return found
+        finally:
+            self._wanted.discard((shard, row))
+
+    def _read_to(self, shard: int, row: int) -> None:
+        try:
+            self._require_open(shard)
+        except UserError as error:
+            raise StorageError(str(error)) from error
+        assert self._open is not None
+        _, file, parquet, starts = self._open
+        group = _group(starts, row)
+        first_bad, reason = self._bad.get((shard, group), (row + 1, ""))
+        if row >= first_bad:
+            raise UnreadableImageError(reason)
+        if self._stream is None or self._at[:2] != (shard, group) or row < self._at[2]:
+            self._stream = _batches(parquet, group)
+            self._at = (shard, group, starts[group])
+        try:
+            while self._at[2] <= row:
+                batch = next(self._stream)
+                self._keep(batch)
+        except Exception as error:  # pyarrow and storages raise nearly every type
+            self._stream = None
+            here = self._at[2]
+            failed = getattr(getattr(file, "raw", None), "error", None)
+            if failed is not None or getattr(error, "errno", None) is not None:
+                self._close()
+                raise StorageError(remote_reason(failed or error)) from error
+            said = "the rows end too soon" if isinstance(error, StopIteration) else one_line(error)
+            reason = f"{self._shards[shard].file} is damaged there ({said})"
+            self._bad[shard, group] = here, reason
+            if row >= here:
+                raise UnreadableImageError(reason) from None
+            raise
+
+    def _keep(self, batch: pa.Array) -> None:
+        shard, group, row = self._at
+        for value in batch:
+            content = value.as_py()
+            self._window[shard, row] = content
+            self._bytes += len(content or b"")
+            row += 1
+        self._at = (shard, group, row)
+        for place in list(self._window):
+            if len(self._window) <= _MOST_ROWS and self._bytes <= _MOST_BYTES:
+                break
+            if place not in self._wanted:
+                self._bytes -= len(self._window.pop(place) or b"")
+
+    def _require_open(self, shard: int) -> None:
+        if self._open is not None and self._open[0] == shard:
+            return
+        self._close()
+        self._shards[shard].require_unchanged()
+        try:
+            file = self._shards[shard].open()
+            parquet = _parquet(file)
+        except Exception as error:  # storages raise what they like
+            raise StorageError(remote_reason(error)) from error
+        self._open = (shard, file, parquet, _starts(parquet))
+
+    def _close(self) -> None:
+        self._stream = None
+        if self._open is not None:
+            self._open[1].close()
+        self._open = None
+
+
+def _batches(file: pq.ParquetFile, group: int) -> Iterator[pa.Array]:
+    """Yield the images' bytes of a row group, some rows at a time."""
+    found = file.iter_batches(
+        batch_size=_BATCH, row_groups=[group], columns=[BYTES], use_threads=False
+    )
+    for batch in found:
+        yield pc.struct_field(batch.column(0), "bytes")
+
+
+def _starts(file: pq.ParquetFile) -> list[int]:
+    """Return the first row of every row group, and the number of rows."""
+    groups = (file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
+    return np.cumsum([0, *groups]).tolist()
+
+
+def _group(starts: Sequence[int], row: int) -> int:
+    return int(np.searchsorted(starts, row, side="right")) - 1
