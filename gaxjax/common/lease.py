@@ -4,7 +4,8 @@
 
 The highest number counts. A lease is taken by making the next number, which the storage lets one
 process alone do, and only where the one before has ended; it is renewed by a thread, and given up
-by letting it end at once. Who could not renew it in time has lost it, and stops before it writes.
+by letting it end at once. Who finds it taken waits until it ends, as after a kill, or is renewed.
+Who could not renew it in time has lost it, and stops before it writes.
 Clocks of machines that share a folder must agree to within some seconds.
 """
 
@@ -12,6 +13,7 @@ import json
 import os
 import platform
 import secrets
+import sys
 import threading
 import time
 from typing import Any
@@ -31,7 +33,7 @@ class Lease:
     Args:
         folder: what it is for, a URL's path.
         name: of the lease in the folder.
-        wait: seconds to wait for one that another process holds.
+        wait: seconds to wait, at least, for one that another process holds and renews.
         seconds: for which it is taken and renewed.
 
     Raises:
@@ -65,7 +67,7 @@ class Lease:
         Raises:
             NotWrittenError: it was.
         """
-        if self._fault or time.time() > self._until - _AGREE:
+        if self._fault or time.time() > self._until - self._seconds / 12:
             raise NotWrittenError(
                 f"the lease on {self._folder} was lost ({self._fault or 'it was not renewed'}): "
                 "what was committed is safe; give the same command again to resume"
@@ -86,6 +88,7 @@ class Lease:
     def _taken(self, wait: float) -> int:
         """Take the next number; return it."""
         deadline = time.monotonic() + wait
+        seen: float | None = None
         while True:
             number, last = _last(self._system, self._place)
             if last is None or _has_ended(last):
@@ -97,12 +100,23 @@ class Lease:
                 if _read(self._system, self._path(number + 1)).get("token") == self._token:
                     self._remove_earlier(number)
                     return number + 1
-            elif time.monotonic() >= deadline:
+            elif seen is None:
+                seen = last["until"]
+                self._say(last)
+            elif last["until"] > seen and time.monotonic() >= deadline:  # it lives, and renews it
                 raise UserError(
-                    f"{self._folder} is in use by another gaxjax process ({last.get('owner')}), "
-                    f"whose lease ends in {last['until'] - time.time():.0f} s unless it is renewed"
+                    f"{self._folder} is in use by another gaxjax process ({last.get('owner')})"
                 )
             time.sleep(min(1.0, self._seconds / 10))
+
+    def _say(self, last: dict[str, Any]) -> None:
+        left = last["until"] + _AGREE - time.time()
+        print(
+            f"waiting for {last.get('owner')}, whose lease on {self._folder} ends in {left:.0f} s "
+            "unless it is renewed",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _create(self, number: int) -> None:
         self._until = time.time() + self._seconds

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from fake_slurm import FakeSlurm
 
-from gaxjax.cli.main import main, parse
+from gaxjax.cli.main import parse
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "examples/kubernetes.yaml"
@@ -198,11 +198,7 @@ def all_commands(container, folder: Path) -> Iterator[list[str]]:
     yield call.arguments
 
 
-def test_gaxjax_takes_the_flags_that_are_given(container, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(["gax", "--help"])
-    if "--shard" not in capsys.readouterr().out:
-        pytest.skip("this gaxjax has no --shard yet")
+def test_gaxjax_takes_the_flags_that_are_given(container, tmp_path):
     given = list(all_commands(container, tmp_path))
     assert len(given) >= 4
     for words in given:  # a bucket is looked for
