@@ -29,6 +29,7 @@ from .files import (
     replacing_folder,
     write_text,
 )
+from .foreign import comes_from, uneven, unreadable, what_raised
 from .header import RESUME, FolderHeader, damaged, read_values, refuse_strangers
 from .interruption import interruptions
 from .kept_programs import keep_compiled_programs
@@ -69,6 +70,7 @@ __all__ = [
     "cannot_write",
     "checked_output",
     "columns_of",
+    "comes_from",
     "compiled_once",
     "compiler_options",
     "counted",
@@ -120,7 +122,10 @@ __all__ = [
     "stored_json",
     "to_csv",
     "trying_again",
+    "uneven",
+    "unreadable",
     "weight_places",
+    "what_raised",
     "with_checksum",
     "write_text",
     "yielding_own_numbers",

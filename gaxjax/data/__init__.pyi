@@ -1,8 +1,10 @@
 from .batching import Batch, Prefetch, batches
+from .datasets import ImageStream, is_dataset
 from .decode import HostImage, UnreadableImageError
 from .digits import load_digits_arrays
 from .image_set import ImageRecord, ImageSet
 from .image_source import ImageSource, SourceGoneError
+from .label_readings import ModelClasses
 from .places import is_pattern, place_of
 from .selection import find_image
 from .sources import open_images, reopen_images, splits_of
@@ -15,6 +17,8 @@ __all__ = [
     "ImageRecord",
     "ImageSet",
     "ImageSource",
+    "ImageStream",
+    "ModelClasses",
     "Prefetch",
     "SourceGoneError",
     "Split",
@@ -22,6 +26,7 @@ __all__ = [
     "UnreadableImageError",
     "batches",
     "find_image",
+    "is_dataset",
     "is_pattern",
     "load_digits_arrays",
     "make_split",

@@ -11,21 +11,15 @@ from typing import Any
 import jax
 from flax import nnx
 
-from gaxjax.common import UserError, described
+from gaxjax.common import UserError, comes_from, described
 
-__all__ = ["check_arrays", "check_callable", "comes_from", "is_torch_module"]
+__all__ = ["check_arrays", "check_callable", "is_torch_module"]
 
 _WANTED = "expected a JAX function `images [B, H, W, 3] -> logits [B, C]` or a Flax NNX module"
 _TORCH = (
     "gaxjax computes in JAX: gaxjax.explain and gaxjax.attribute take a torch module as it is, and "
     "converters.convert_module(module, 'model.ckpt', size=…) makes a checkpoint of it"
 )
-
-
-def comes_from(value: Any, *packages: str) -> bool:
-    """Tell whether a value's class, or one it derives from, is of a package."""
-    homes = (getattr(kind, "__module__", None) or "" for kind in type(value).__mro__)
-    return any(home.split(".")[0] in packages for home in homes)
 
 
 def is_torch_module(value: Any) -> bool:

@@ -18,8 +18,8 @@ from gaxjax.common import (
     compiler_options,
     counted,
     described,
-    one_line,
     own_numbers,
+    what_raised,
 )
 from gaxjax.models.classifier import Classifier, network_logits, require_image_size
 
@@ -113,7 +113,7 @@ def check_differentiable(classifier: Classifier, image_shape: tuple[int, ...]) -
     except Exception as error:
         raise UserError(
             f"model: {classifier.name} cannot be differentiated by its images, or not for several "
-            f"side by side ({_said(error)}): make it of jax.numpy alone, without callbacks"
+            f"side by side ({what_raised(error)}): make it of jax.numpy alone, without callbacks"
         ) from error
 
 
@@ -185,7 +185,7 @@ def check_outputs(classifier: Classifier, images: np.ndarray) -> tuple[str, ...]
         except Exception as error:  # of the user's function: of an array it closes over
             raise UserError(
                 f"model: {classifier.name} fails when it is run on images "
-                f"{list(batches[0].shape)} ({_said(error)})"
+                f"{list(batches[0].shape)} ({what_raised(error)})"
             ) from error
         return np.concatenate(found)
 
@@ -302,21 +302,13 @@ def _floats(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def _said(error: Exception) -> str:
-    try:
-        text = one_line(error)
-    except Exception:  # of whoever wrote it
-        return type(error).__name__
-    return f"{type(error).__name__}: {text}" if text != type(error).__name__ else text
-
-
 def _why(
     error: Exception, classifier: Classifier, image_shape: tuple[int, ...], num_images: int
 ) -> str:
     """Say why a function could not be traced, and what may mend it."""
     height, width, channels = image_shape
     shape = f"images [1, {height}, {width}, {channels}]"
-    name, said = f"model: {classifier.name}", _said(error)
+    name, said = f"model: {classifier.name}", what_raised(error)
     if isinstance(error, jax.errors.TracerArrayConversionError):
         return f"{name} uses NumPy on its images ({said}): write it with jax.numpy"
     if isinstance(

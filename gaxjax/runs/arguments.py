@@ -1,10 +1,11 @@
-"""What a notebook gives: images, labels and a model, held against what is expected.
+"""What a notebook gives: a model, and images with labels, held against what is expected.
 
 Each mistake is one line that names the argument, what was given, and what to give instead. Tensors
 of other libraries become NumPy arrays by their own means: nothing foreign is imported.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxjax.common import UserError, described, one_line, refuse_foreign_converters
+from gaxjax.common import UserError, described, refuse_foreign_converters, uneven, unreadable
+from gaxjax.config import AxConfig, DataConfig, GaxConfig
+from gaxjax.data import Batch, ImageStream, ModelClasses, is_dataset
 from gaxjax.models import (
     Classifier,
     as_classifier,
@@ -22,9 +25,70 @@ from gaxjax.models import (
     renormalized,
 )
 
-__all__ = ["checked_images", "checked_labels", "opened_model"]
+__all__ = ["Given", "checked_images", "checked_labels", "opened", "opened_model"]
 
 _IMAGES = "expected [N, H, W, 3] (channels last, RGB), N ≥ 1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """A model and the images it is asked about.
+
+    Attributes:
+        classifier: the model.
+        sample: some of the images, [N, H, W, 3], N ≥ 1, whose shape and type are those of all.
+        num_images: how many there are, where that is known before they are read.
+        batches: gives all of them with their labels, once, in batches of a size.
+    """
+
+    classifier: Classifier
+    sample: np.ndarray
+    num_images: int | None
+    batches: Callable[[int], Iterator[Batch]]
+
+
+def opened(model: Any, images: Any, labels: Any, mean: Any, std: Any, *, fold: bool) -> Given:
+    """Make a classifier of a model, and batches of arrays, or of a dataset that has its labels.
+
+    Args:
+        model: as for `gaxjax.explain`; also the next four.
+        images: see model.
+        labels: see model.
+        mean: see model.
+        std: see model.
+        fold: fold batch norm.
+
+    Raises:
+        UserError: any of it is not as expected.
+    """
+    if isinstance(labels, GaxConfig | AxConfig):
+        raise UserError(f"labels: {described(labels)}; give it by its name: config=…")
+    if is_dataset(images) and labels is None:
+        return _streamed(model, ImageStream(images), mean, std, fold=fold)
+    if is_dataset(images) and not isinstance(images, list | tuple):
+        raise UserError(
+            f"images: {described(images)}, whose items are read with their labels: leave out "
+            f"labels; or give both as arrays, {_IMAGES}"
+        )
+    pixels = checked_images(images)
+    classes = checked_labels(labels, len(pixels))
+    classifier, classes = opened_model(model, pixels, classes, mean, std, fold=fold)
+    whole = Batch(np.arange(len(pixels), dtype=np.int32), pixels, classes, ())
+    return Given(classifier, pixels, len(pixels), whole.split)
+
+
+def _streamed(model: Any, stream: ImageStream, mean: Any, std: Any, *, fold: bool) -> Given:
+    """Open a model for a dataset whose PIL images are made as it wants them."""
+    size: int | None = None
+    own: Mapping[str, int | str] = {}
+    if isinstance(model, str | PurePath):
+        model = load_classifier(Path(model), fold=fold)
+    if isinstance(model, Classifier):
+        size, own = model.input_size, model.decoding
+    sample = stream.first(DataConfig(data="a dataset").resolved(size, own).decoding)
+    classifier = _opened_classifier(model, sample.shape[1:], 1, mean, std, fold=fold)
+    classes = ModelClasses(classifier.num_classes, classifier.class_names)
+    return Given(classifier, sample, stream.num_images, lambda size: stream.batches(size, classes))
 
 
 def checked_images(images: Any) -> np.ndarray:
@@ -72,8 +136,8 @@ def checked_labels(labels: Any, count: int) -> np.ndarray:
     ):
         raise UserError(f"labels are texts such as {classes.flat[0]!s:.40}; {wanted}: their index")
     if classes.dtype == object:
-        if uneven := _uneven(list(classes)):
-            raise UserError(f"labels: {uneven}; {wanted}")
+        if shapes := uneven(list(classes)):
+            raise UserError(f"labels: {shapes}; {wanted}")
         raise UserError(f"labels are objects such as {classes.flat[0]!s:.40}; {wanted}: as int64")
     if classes.shape != (count,) or not np.issubdtype(classes.dtype, np.integer):
         raise UserError(
@@ -93,32 +157,39 @@ def opened_model(
     Returns:
         The classifier, and the labels as int32.
     """
-    if isinstance(model, str | PurePath):
-        classifier = load_classifier(Path(model), fold=fold)
-    elif isinstance(model, Classifier):
-        classifier = model
-    elif is_torch_module(model):
-        classifier = _imported(model, pixels.shape[1:3], mean, std, fold=fold)
-    else:
-        classifier = as_classifier(model, num_classes=2, mean=mean, std=std)
-        classifier = dataclasses.replace(
-            classifier, num_classes=count_classes(classifier, pixels.shape[1:], len(pixels))
-        )
-    if isinstance(model, str | PurePath | Classifier):
-        if (mean, std) != (None, None):
-            classifier = renormalized(classifier, mean, std)
-        count = count_classes(classifier, pixels.shape[1:], len(pixels))
-        if count != classifier.num_classes:
-            raise UserError(
-                f"model: {classifier.name} returns {count} logits, and num_classes is "
-                f"{classifier.num_classes}"
-            )
+    shape = pixels.shape[1:]
+    classifier = _opened_classifier(model, shape, len(pixels), mean, std, fold=fold)
     if not (labels.min() >= 0 and labels.max() < classifier.num_classes):
         raise UserError(
             f"labels run from {labels.min()} to {labels.max()}; the model has classes 0 to "
             f"{classifier.num_classes - 1}"
         )
     return classifier, labels.astype(np.int32)
+
+
+def _opened_classifier(
+    model: Any, shape: tuple[int, ...], num_images: int, mean: Any, std: Any, *, fold: bool
+) -> Classifier:
+    if isinstance(model, str | PurePath):
+        classifier = load_classifier(Path(model), fold=fold)
+    elif isinstance(model, Classifier):
+        classifier = model
+    elif is_torch_module(model):
+        classifier = _imported(model, (shape[0], shape[1]), mean, std, fold=fold)
+    else:
+        classifier = as_classifier(model, num_classes=2, mean=mean, std=std)
+        count = count_classes(classifier, shape, num_images)
+        classifier = dataclasses.replace(classifier, num_classes=count)
+    if isinstance(model, str | PurePath | Classifier):
+        if (mean, std) != (None, None):
+            classifier = renormalized(classifier, mean, std)
+        count = count_classes(classifier, shape, num_images)
+        if count != classifier.num_classes:
+            raise UserError(
+                f"model: {classifier.name} returns {count} logits, and num_classes is "
+                f"{classifier.num_classes}"
+            )
+    return classifier
 
 
 def _imported(model: Any, size: tuple[int, int], mean: Any, std: Any, *, fold: bool) -> Classifier:
@@ -140,42 +211,12 @@ def _as_array(given: Any, name: str, wanted: str) -> np.ndarray:
     try:
         array = np.asarray(given)
     except Exception as error:  # of whatever was given
-        raise UserError(f"{name}: {_unreadable(given, error)}; {wanted}") from error
+        raise UserError(f"{name}: {unreadable(given, error)}; {wanted}") from error
     if array.dtype == object and array.ndim == 0:
         raise UserError(f"{name}: {described(given)}; {wanted}")
     if array.dtype == object and name == "images":
-        raise UserError(f"{name}: {_uneven(list(array)) or 'objects, not numbers'}; {wanted}")
+        raise UserError(f"{name}: {uneven(list(array)) or 'objects, not numbers'}; {wanted}")
     return array
-
-
-def _unreadable(given: Any, error: Exception) -> str:
-    """Say why NumPy cannot read a value, and what would let it."""
-    tensor = given[0] if isinstance(given, list | tuple) and len(given) else given
-    if getattr(tensor, "requires_grad", False):
-        return f"{described(tensor)} that requires a gradient: give .detach().cpu().numpy()"
-    device = str(getattr(tensor, "device", "cpu"))
-    if device != "cpu" and not isinstance(tensor, jax.Array):
-        return f"{described(tensor)} on {device}: give .cpu().numpy()"
-    if "bfloat16" in str(getattr(tensor, "dtype", "")):
-        return f"{described(tensor)} of bfloat16, which NumPy lacks: give .float().numpy()"
-    if isinstance(given, list | tuple) and (uneven := _uneven(given)):
-        return uneven
-    return f"{described(given)} that NumPy cannot read ({one_line(error)})"
-
-
-def _uneven(items: Any) -> str | None:
-    """Say which shapes a list holds, where they are several."""
-    shapes: dict[Any, int] = {}
-    for position, item in enumerate(items):
-        try:
-            shape: Any = np.shape(item)
-        except Exception:  # of whatever was given
-            shape = type(item).__name__
-        shapes.setdefault(shape, position)
-    if len(shapes) < 2:
-        return None
-    (one, first), (other, second) = list(shapes.items())[:2]
-    return f"items of several shapes, [{first}] {one} and [{second}] {other}: make them one"
 
 
 def _reshaped(shape: tuple[int, ...]) -> str:

@@ -1,11 +1,9 @@
-"""GAX and AX over arrays, for notebooks: a batch of images in, a solution per image out."""
+"""GAX and AX for notebooks: arrays or a dataset in, a solution per image out."""
 
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
 
 from gaxjax.ax import AxEngine, what_to_know
 from gaxjax.common import own_numbers
@@ -18,18 +16,18 @@ from gaxjax.config import (
     Operation,
     require_config,
 )
-from gaxjax.data import Batch
+from gaxjax.data import Batch, Prefetch
 from gaxjax.gax import GaxEngine
 from gaxjax.models import Classifier, check_outputs
 from gaxjax.results import Solution, Solutions
-from gaxjax.runs.arguments import checked_images, checked_labels, opened_model
+from gaxjax.runs.arguments import opened
 
 
 @own_numbers()
 def explain(
     model: Classifier | Callable[[Any], Any] | str | Path,
     images: Any,
-    labels: Any,
+    labels: Any = None,
     config: GaxConfig | None = None,
     *,
     mean: tuple[float, ...] | None = None,
@@ -43,8 +41,13 @@ def explain(
             `images [B, H, W, 3] -> logits [B, C]`, such as a Flax NNX module or a function, or a
             torch module `images [B, 3, H, W] -> logits [B, C]`, which is imported for images of
             this size in each call (`converters.convert_module` keeps it).
-        images: [N, H, W, 3], RGB: uint8, or floats in [0, 1].
-        labels: [N], groundtruth classes in [0, C).
+        images: [N, H, W, 3], RGB: uint8, or floats in [0, 1]. Or a dataset, which is read in its
+            order and never whole in memory: a Hugging Face `Dataset` or `IterableDataset`, a torch
+            `Dataset` or `DataLoader`, or any iterable of (image, label) or of batches of both. Its
+            PIL images are resized as the model wants files (a torch module or a function: to the
+            paper's 256 × 256); tensors [3, H, W] and arrays [H, W, 3] are taken as they are, uint8
+            or floats in [0, 1], without Normalize.
+        labels: [N], groundtruth classes in [0, C); left out for a dataset, which has its own.
         config: the method's settings.
         mean: of the model's normalisation, per channel, in [0, 1] pixel units; in place of its own
             where it is a checkpoint or a `Classifier`.
@@ -55,9 +58,12 @@ def explain(
         One solution per image, in order; heatmaps are float32.
 
     Raises:
-        UserError: shapes, ranges or labels that do not fit; a model that cannot be one, that
-            returns no logits, or whose outputs for an image depend on the images beside it. What
-            another library said is its cause.
+        UserError: shapes, ranges or labels that do not fit; a dataset that is empty, raises, or
+            has an item of another form; a model that cannot be one, that returns no logits, or
+            whose outputs for an image depend on the images beside it. What another library said is
+            its cause.
+
+    An iterable without an end is read for ever: `itertools.islice(dataset, 1000)` ends it.
 
     A second call with the same model, shapes and settings compiles nothing, also where the model's
     weights have changed.
@@ -66,27 +72,30 @@ def explain(
         >>> solutions = gaxjax.explain("model.ckpt", images, labels)
         >>> len(solutions), solutions[0].heatmap.shape
         (4, (16, 16, 3))
+        >>> dataset = torch.utils.data.TensorDataset(
+        ...     torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
+        ... )
+        >>> len(gaxjax.explain("model.ckpt", dataset))
+        4
     """
     config, engine = _or_default(config, GaxConfig), _or_default(engine, EngineConfig)
     require_config(config, GaxConfig, "config")
     require_config(engine, EngineConfig, "engine")
-    pixels = checked_images(images)
-    classes = checked_labels(labels, len(pixels))
-    classifier, classes = opened_model(model, pixels, classes, mean, std, fold=True)
-    doubts = check_outputs(classifier, pixels)
+    given = opened(model, images, labels, mean, std, fold=True)
+    doubts = check_outputs(given.classifier, given.sample)
     worker = GaxEngine(
-        classifier,
+        given.classifier,
         config,
         engine,
-        image_shape=pixels.shape[1:],
-        image_dtype=pixels.dtype,
-        num_images=len(pixels),
+        image_shape=given.sample.shape[1:],
+        image_dtype=given.sample.dtype,
+        num_images=given.num_images,
     )
     _warn(doubts)
-    batches = _batches(pixels, classes, worker.batch_size)
+    batches = given.batches(worker.batch_size)
     found = [solution for solutions in worker.run(batches) for solution in solutions]
     solutions = sorted(found, key=lambda solution: solution.index)
-    assert [solution.index for solution in solutions] == list(range(len(pixels)))
+    assert [solution.index for solution in solutions] == list(range(len(solutions)))
     return Solutions(tuple(solutions))
 
 
@@ -94,7 +103,7 @@ def explain(
 def attribute(
     model: Classifier | Callable[[Any], Any] | str | Path,
     images: Any,
-    labels: Any,
+    labels: Any = None,
     config: AxConfig | None = None,
     *,
     mean: tuple[float, ...] | None = None,
@@ -107,8 +116,8 @@ def attribute(
         model: as for `explain`. Methods that change ReLU's gradient need a network made of
             `gaxjax.ops`, as every checkpoint is; layer_grad_cam needs a Flax NNX or torch module. A
             `Classifier` whose batch norm is folded gives layer_grad_cam folded layers.
-        images: [N, H, W, 3], RGB: uint8, or floats in [0, 1].
-        labels: [N], groundtruth classes in [0, C).
+        images: as for `explain`: an array, or a dataset.
+        labels: [N], groundtruth classes in [0, C); left out for a dataset, which has its own.
         config: methods, operations, score space.
         mean: as for `explain`.
         std: likewise.
@@ -129,26 +138,24 @@ def attribute(
     config, batch = _or_default(config, AxConfig), _or_default(batch, BatchConfig)
     require_config(config, AxConfig, "config")
     require_config(batch, BatchConfig, "batch")
-    pixels = checked_images(images)
-    classes = checked_labels(labels, len(pixels))
-    classifier, classes = opened_model(model, pixels, classes, mean, std, fold=False)
-    doubts = check_outputs(classifier, pixels)
+    given = opened(model, images, labels, mean, std, fold=False)
+    doubts = check_outputs(given.classifier, given.sample)
     worker = AxEngine(
-        classifier,
+        given.classifier,
         config,
         batch,
-        image_shape=pixels.shape[1:],
-        image_dtype=pixels.dtype,
+        image_shape=given.sample.shape[1:],
+        image_dtype=given.sample.dtype,
     )
-    graph = classifier.graph
+    graph = given.classifier.graph
     _warn(doubts if graph is None else (*doubts, *what_to_know(config, graph)))
     found: dict[tuple[Any, Any, Any], list[Solution]] = {}
-    for solutions in worker.run(_batches(pixels, classes, worker.batch_size)):
+    for solutions in worker.run(_read_ahead(given.batches(worker.batch_size))):
         for solution in solutions:
             key = (solution.method, solution.layer, solution.operation)
             found.setdefault(key, []).append(solution)
     for items in found.values():
-        assert [item.index for item in items] == list(range(len(pixels)))
+        assert [item.index for item in items] == list(range(len(items)))
     return {key: Solutions(tuple(items)) for key, items in found.items()}
 
 
@@ -164,5 +171,8 @@ def _warn(doubts: tuple[str, ...]) -> None:
         warnings.warn(doubt, stacklevel=3)
 
 
-def _batches(pixels: np.ndarray, classes: np.ndarray, size: int) -> Iterator[Batch]:
-    return Batch(np.arange(len(pixels), dtype=np.int32), pixels, classes, ()).split(size)
+def _read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Read batches in a thread, as `GaxEngine` does by itself."""
+    with Prefetch(batches) as source:
+        while (batch := source.get(wait=True)) is not None:
+            yield batch
