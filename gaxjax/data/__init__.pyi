@@ -1,4 +1,5 @@
 from .batching import Batch, Prefetch, batches
+from .dataset_images import dataset_images
 from .datasets import ImageStream, is_dataset
 from .decode import HostImage, UnreadableImageError
 from .digits import load_digits_arrays
@@ -25,6 +26,7 @@ __all__ = [
     "SplitImage",
     "UnreadableImageError",
     "batches",
+    "dataset_images",
     "find_image",
     "is_dataset",
     "is_pattern",

@@ -22,8 +22,8 @@ from gaxjax.data.dataset_items import (
     examples,
     pixels_of,
 )
-from gaxjax.data.label_readings import ModelClasses
-from gaxjax.data.label_space import numbered_space
+from gaxjax.data.label_readings import LabelSpace, ModelClasses
+from gaxjax.data.label_space import LabelBy, numbered_space
 
 __all__ = ["ImageStream", "chosen_columns", "class_names", "is_dataset", "numbered"]
 
@@ -100,7 +100,10 @@ class ImageStream:
         Raises:
             UserError: the classes are not the model's; and on the way, what is wrong with an item.
         """
-        numbers = None if self._classes is None else numbered(self._classes, model)
+        numbers = None
+        if self._classes is not None:
+            indices = numbered(self._classes, model).indices
+            numbers = [indices[name] for name in self._classes]
         return self._batches(batch_size, numbers, model.num_classes)
 
     def _batches(
@@ -233,31 +236,36 @@ def class_names(dataset: Any, columns: tuple[str, str] | None) -> tuple[str, ...
     return None if names is None else tuple(map(str, names))
 
 
-def numbered(names: tuple[str, ...], model: ModelClasses) -> list[int]:
-    """Return the model's class index of each class of a dataset that names its own.
+def numbered(names: tuple[str, ...], model: ModelClasses, by: LabelBy = "auto") -> LabelSpace:
+    """Give each class of a dataset that names its own its index in the model.
+
+    Args:
+        names: the dataset's own, in the order of its numbers.
+        model: the classes they must fit.
+        by: as for `numbered_space`.
 
     Raises:
         UserError: they are not the model's classes.
 
     Example:
-        >>> numbered(("normal", "ill"), ModelClasses(2, ("Ill", "Normal")))
-        [1, 0]
+        >>> numbered(("normal", "ill"), ModelClasses(2, ("Ill", "Normal"))).indices
+        {'ill': 0, 'normal': 1}
     """
     mend = (
         "; where its numbers are the model's own, dataset.cast_column(…, datasets.Value('int64')) "
         "leaves the names out"
     )
     try:
-        indices = numbered_space(names, model, noun="label", source="the dataset").indices
+        space = numbered_space(names, model, noun="label", source="the dataset", by=by)
     except UserError as error:
         fault = str(error).partition("; ")[0]  # the mend after it is of a command's flags
         raise UserError(f"{fault}{mend}") from error
-    if model.names is None and model.count not in (None, len(names)):
+    if model.num_classes not in (None, space.num_classes):
         raise UserError(
-            f"the dataset names {len(names)} classes, and the model has {model.count}: give one "
-            f"that was trained on them{mend}"
+            f"the dataset names {len(names)} classes, and the model has {model.num_classes}: give "
+            f"one that was trained on them{mend}"
         )
-    return [indices[name] for name in names]
+    return space
 
 
 def _in_model(number: int, numbers: list[int] | None, count: int | None, where: str) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from gaxjax.common import UserError
 from gaxjax.config import DataConfig
 from gaxjax.data import digits
+from gaxjax.data.dataset_images import refuse_dataset_name
 from gaxjax.data.decode import HostImage
 from gaxjax.data.folders import open_folder, split_folders
 from gaxjax.data.image_set import ImageSet, image_set
@@ -139,6 +140,7 @@ def _open(config: DataConfig, model: ModelClasses, by: LabelBy) -> ImageSet:
         refuse_labels(config, kind)
         refuse_split(config, f"{kind}, which are one held-out set")
         return _digits(config, model, by)
+    refuse_dataset_name(config.data)
     place = place_of(config.data)
     match place.kind:
         case "folder":

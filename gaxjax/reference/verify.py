@@ -18,7 +18,14 @@ import torch
 from converters import is_published
 from gaxjax.common import Place, UserError, interruption, own_numbers, path_to_read
 from gaxjax.config import DataConfig, GaxConfig, ModelConfig
-from gaxjax.data import Batch, ImageSet, batches, reopen_images
+from gaxjax.data import (
+    Batch,
+    ImageSet,
+    ModelClasses,
+    batches,
+    dataset_images,
+    reopen_images,
+)
 from gaxjax.reference.comparison import RELATIVE_TOLERANCE, Comparison, Seen, Tally, see
 from gaxjax.reference.consistency import Fault, Faults, Row, StoredHeatmaps, check_rows
 from gaxjax.reference.torch_classifier import (
@@ -135,6 +142,7 @@ def verify_run(
     seed: int = 0,
     model: str | None = None,
     data: str | None = None,
+    dataset: Any = None,
     batch_size: int = 16,
     dtype: Literal["float32", "float64"] = "float32",
     progress: Callable[[int, int], None] | None = None,
@@ -152,6 +160,7 @@ def verify_run(
         seed: of the choice.
         model: where the run's model is now, if it was moved.
         data: where the run's images are now, if they were moved.
+        dataset: the run's images, where they were a dataset given in Python.
         batch_size: images, and heatmaps, side by side.
         dtype: torch's arithmetic; float64 tells who is right where float32 differs from the run.
         progress: called with the number of images done and their total.
@@ -174,7 +183,7 @@ def verify_run(
     if not rows and not damaged_parts:
         raise UserError(f"{run} has no scores yet: let it finish its first images")
     classifier = _open_model(stored, model, weights)
-    config, images = _open_data(stored, data, classifier.num_classes)
+    config, images = _open_data(stored, data, dataset, classifier.num_classes)
     faults = Faults()
     heatmaps = StoredHeatmaps(stored, faults)
     for part, reason in damaged_parts.items():
@@ -320,12 +329,19 @@ def _open_model(run: Run, model: str | None, weights: Place | None) -> TorchClas
     return classifier
 
 
-def _open_data(run: Run, data: str | None, num_classes: int) -> tuple[DataConfig, ImageSet]:
+def _open_data(
+    run: Run, data: str | None, dataset: Any, num_classes: int
+) -> tuple[DataConfig, ImageSet]:
     config = run.config.data
     if data is not None:
         config = dataclasses.replace(config, data=data)
     classes = {**run.classes, "num_classes": num_classes}
-    images = reopen_images(config, run.header["data"]["fingerprint"], **classes)
+    if dataset is None:
+        images = reopen_images(config, run.header["data"]["fingerprint"], **classes)
+    else:
+        names = classes["class_names"]
+        model = ModelClasses(num_classes, None if names is None else tuple(names))
+        images = dataset_images(dataset, config, model)
     changes = changes_since(run.path, run.header, images, run.header["config"])
     if changes is not None:  # those that are as they were are verified
         note = f"images are not as the run had them: {changes}"

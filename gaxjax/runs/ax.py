@@ -32,6 +32,7 @@ def run_ax(
     output: Place | str,
     *,
     classifier: Classifier | None = None,
+    dataset: Any = None,
     note: Callable[[str], None] = print,
 ) -> RunSummary:
     """Score the heatmaps of existing methods over an image set into a store; resumes likewise.
@@ -43,6 +44,8 @@ def run_ax(
         output: the run's folder.
         classifier: a model that is open already, batch norm not folded, in place of
             `config.model`; the captum backend opens the latter all the same.
+        dataset: a dataset with `__len__` and `__getitem__`, and items as for `explain`, in place of
+            files; `config.data.data` is a name for it, `dataset:NAME`. The same resumes the run.
         note: as for `run_gax`.
 
     Raises:
@@ -53,8 +56,8 @@ def run_ax(
     if config.spread.ray is not None:
         from gaxjax.runs.ray_run import run_on_ray
 
-        return run_on_ray(planned_ax, config, output, note)
-    plan, engine = planned_ax(config, output, classifier=classifier, note=note)
+        return run_on_ray(planned_ax, config, output, note, given=(classifier, dataset))
+    plan, engine = planned_ax(config, output, classifier=classifier, dataset=dataset, note=note)
     return run_engine(plan, output, engine)
 
 
@@ -63,6 +66,7 @@ def planned_ax(
     output: Place,
     *,
     classifier: Classifier | None = None,
+    dataset: Any = None,
     note: Callable[[str], None] = print,
 ) -> tuple[Plan, Engine]:
     """Open model, images and engine of a run; arguments and errors as of `run_ax`."""
@@ -70,7 +74,7 @@ def planned_ax(
         classifier = open_classifier(config.model, fold=False)
     check_classifier(classifier)
     config = replace(config, data=decoded_as_made_for(config.data, classifier, note))
-    images = images_as_begun(output, config, chosen_images(config, classifier, note), note)
+    images = images_as_begun(output, config, chosen_images(config, classifier, note, dataset), note)
     if classifier.graph is not None:
         for line in what_to_know(config.ax, classifier.graph):
             note(line)

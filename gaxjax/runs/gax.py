@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from gaxjax.common import Place, UserError, is_url, own_numbers
 from gaxjax.config import GaxRunConfig, require_config, to_dict
@@ -26,6 +27,7 @@ def run_gax(
     output: Place | str,
     *,
     classifier: Classifier | None = None,
+    dataset: Any = None,
     make_engine: Callable[..., GaxEngine] = GaxEngine,
     note: Callable[[str], None] = print,
 ) -> RunSummary:
@@ -37,6 +39,8 @@ def run_gax(
         config: model, images, method, engine and store.
         output: the run's folder.
         classifier: a model that is open already, in place of `config.model`.
+        dataset: a dataset with `__len__` and `__getitem__`, and items as for `explain`, in place of
+            files; `config.data.data` is a name for it, `dataset:NAME`. The same resumes the run.
         make_engine: makes the engine, with the arguments of `GaxEngine`.
         note: is told, before the work, what the run rests on: how images are decoded where that is
             the model's own, labels, what was assumed; and the disk that snapshots take.
@@ -52,9 +56,14 @@ def run_gax(
     if config.spread.ray is not None:
         from gaxjax.runs.ray_run import run_on_ray
 
-        return run_on_ray(planned_gax, config, output, note)
+        return run_on_ray(planned_gax, config, output, note, given=(classifier, dataset))
     plan, engine = planned_gax(
-        config, output, classifier=classifier, make_engine=make_engine, note=note
+        config,
+        output,
+        classifier=classifier,
+        dataset=dataset,
+        make_engine=make_engine,
+        note=note,
     )
     summary = run_engine(plan, output, engine)
     if not config.snapshots.most_images:
@@ -68,6 +77,7 @@ def planned_gax(
     output: Place,
     *,
     classifier: Classifier | None = None,
+    dataset: Any = None,
     make_engine: Callable[..., GaxEngine] = GaxEngine,
     note: Callable[[str], None] = print,
 ) -> tuple[Plan, GaxEngine]:
@@ -78,7 +88,7 @@ def planned_gax(
     config = replace(config, data=decoded_as_made_for(config.data, classifier, note))
     if config.snapshots.most_images:
         note(describe_disk(config))
-    images = images_as_begun(output, config, chosen_images(config, classifier, note), note)
+    images = images_as_begun(output, config, chosen_images(config, classifier, note, dataset), note)
     for name in config.snapshots.snapshot_images:  # a wrong name is said before hours of work
         find_image(name, [record.image_id for record in images.records], config.data.data)
     engine = make_engine(

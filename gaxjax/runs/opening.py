@@ -26,7 +26,7 @@ from gaxjax.config import (
     ModelConfig,
     to_dict,
 )
-from gaxjax.data import ImageSet, batches, open_images
+from gaxjax.data import ImageSet, ModelClasses, batches, dataset_images, open_images
 from gaxjax.models import (
     Classifier,
     check_image_size,
@@ -142,13 +142,21 @@ def _not_the_papers(asked: DataConfig, found: Decoding) -> tuple[str, list[str]]
 
 
 def chosen_images(
-    config: GaxRunConfig | AxRunConfig, classifier: Classifier, note: Callable[[str], None]
+    config: GaxRunConfig | AxRunConfig,
+    classifier: Classifier,
+    note: Callable[[str], None],
+    dataset: Any = None,
 ) -> ImageSet:
-    """Open the images, which fit the classifier; only the first ones with `first_correct`."""
+    """Open the images, which fit the classifier; only the first ones with `first_correct`.
+
+    Those of `dataset`, where one is given, which `config.data` then names.
+    """
     check_image_size(classifier, config.data.decoding.size)
-    images = open_images(
-        config.data, num_classes=classifier.num_classes, class_names=classifier.class_names
-    )
+    count, names = classifier.num_classes, classifier.class_names
+    if dataset is None:
+        images = open_images(config.data, num_classes=count, class_names=names)
+    else:
+        images = dataset_images(dataset, config.data, ModelClasses(count, names))
     say_what_it_rests_on(classifier, images, note)
     for doubt in _doubts(classifier, images):
         note(doubt)

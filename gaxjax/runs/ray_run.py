@@ -100,6 +100,8 @@ def run_on_ray(
     config: GaxRunConfig | AxRunConfig,
     output: Place,
     note: Callable[[str], None],
+    *,
+    given: tuple[Any, ...] = (),
 ) -> RunSummary:
     """Do a run over the workers of a Ray cluster; the same call resumes it.
 
@@ -108,13 +110,18 @@ def run_on_ray(
         config: the run's, with `spread.ray`.
         output: the folder, which every machine sees under this name, or a URL.
         note: is told what the run rests on.
+        given: objects of this process in place of a model or images, of which there may be none.
 
     Raises:
-        UserError: bad input, as by `run_gax` and `run_ax`; no Ray, or no such cluster; workers
+        UserError: bad input, as by `run_gax` and `run_ax`; an object is given; no Ray, or no such cluster; workers
             that differ, or that die again and again.
     """
     import jax
 
+    if any(each is not None for each in given):
+        raise UserError(
+            "Ray's workers open model and images by their names: leave classifier and dataset out"
+        )
     command = "gax" if isinstance(config, GaxRunConfig) else "ax"
     with suppress(RuntimeError):  # the devices are the workers': here nothing is computed on them
         jax.config.update("jax_platforms", "cpu")
