@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import numpy as np
 
 from gaxjax.common.errors import described
@@ -34,7 +33,7 @@ def unreadable(given: Any, error: Exception) -> str:
     if getattr(tensor, "requires_grad", False):
         return f"{described(tensor)} that requires a gradient: give .detach().cpu().numpy()"
     device = str(getattr(tensor, "device", "cpu"))
-    if device != "cpu" and not isinstance(tensor, jax.Array):
+    if device != "cpu" and not comes_from(tensor, "jax", "jaxlib"):
         return f"{described(tensor)} on {device}: give .cpu().numpy()"
     if "bfloat16" in str(getattr(tensor, "dtype", "")):
         return f"{described(tensor)} of bfloat16, which NumPy lacks: give .float().numpy()"

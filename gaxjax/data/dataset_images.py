@@ -21,26 +21,12 @@ from gaxjax.data.decode import HostImage, UnreadableImageError
 from gaxjax.data.image_set import ImageSet, image_set
 from gaxjax.data.label_readings import ModelClasses
 from gaxjax.data.label_space import label_space
-from gaxjax.data.selection import refuse_labels, refuse_split
+from gaxjax.data.selection import DATASET, refuse_labels, refuse_split
 
-__all__ = ["dataset_images", "refuse_dataset_name"]
+__all__ = ["dataset_images"]
 
-_PREFIX = "dataset:"
 _SAMPLED = 16
 _ROUNDING = 1e-6  # of value / 255 in float32, whichever way it was computed
-
-
-def refuse_dataset_name(data: str) -> None:
-    """Refuse to look for a dataset on the disk.
-
-    Raises:
-        UserError: `data` names a dataset that was given in Python.
-    """
-    if data.startswith(_PREFIX):
-        raise UserError(
-            f"--data {data} names a dataset that was given in Python: give it there again, as "
-            "dataset=…"
-        )
 
 
 def dataset_images(dataset: Any, config: DataConfig, model: ModelClasses) -> ImageSet:
@@ -65,7 +51,7 @@ def dataset_images(dataset: Any, config: DataConfig, model: ModelClasses) -> Ima
         >>> images.name, images.records[3].image_id, images.load(3).shape
         ('5 images of dataset:five', '000003', (8, 8, 3))
     """
-    if not config.data.startswith(_PREFIX) or config.data == _PREFIX:
+    if not config.data.startswith(DATASET) or config.data == DATASET:
         raise UserError(
             f"a dataset is given, and --data is {config.data}: name the dataset for people, "
             "DataConfig(data='dataset:NAME')"

@@ -10,6 +10,9 @@ from gaxjax.data.label_readings import LabelSpace
 SPLITS = ("train", "val", "test")
 """The splits by the names that we write."""
 
+DATASET = "dataset:"
+"""What the name of a dataset begins with that is given in Python and is in no file."""
+
 _SPELLINGS = {
     "train": "train",
     "training": "train",
@@ -87,6 +90,19 @@ def refuse_labels(config: DataConfig, kind: str) -> None:
         raise UserError(
             f"--labels {config.labels} goes with a flat ImageNet validation folder, but --data "
             f"{config.data} is {kind}; leave --labels out"
+        )
+
+
+def refuse_dataset_name(data: str) -> None:
+    """Refuse to look for a dataset on the disk.
+
+    Raises:
+        UserError: `data` names a dataset that was given in Python.
+    """
+    if data.startswith(DATASET):
+        raise UserError(
+            f"--data {data} names a dataset that was given in Python: give it there again, as "
+            "dataset=…"
         )
 
 

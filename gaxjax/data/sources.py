@@ -9,7 +9,6 @@ import numpy as np
 from gaxjax.common import UserError
 from gaxjax.config import DataConfig
 from gaxjax.data import digits
-from gaxjax.data.dataset_images import refuse_dataset_name
 from gaxjax.data.decode import HostImage
 from gaxjax.data.folders import open_folder, split_folders
 from gaxjax.data.image_set import ImageSet, image_set
@@ -19,7 +18,13 @@ from gaxjax.data.listing import Listing
 from gaxjax.data.medmnist import open_medmnist
 from gaxjax.data.parquet import open_parquet
 from gaxjax.data.places import Place, place_of
-from gaxjax.data.selection import SPLITS, canonical_split, refuse_labels, refuse_split
+from gaxjax.data.selection import (
+    SPLITS,
+    canonical_split,
+    refuse_dataset_name,
+    refuse_labels,
+    refuse_split,
+)
 from gaxjax.data.tables import open_table, rows_of
 from gaxjax.data.tar_shards import open_tar
 from gaxjax.data.url_files import UrlSource

@@ -5,7 +5,7 @@ of other libraries become NumPy arrays by their own means: nothing foreign is im
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -65,7 +65,7 @@ def opened(model: Any, images: Any, labels: Any, mean: Any, std: Any, *, fold: b
         raise UserError(f"labels: {described(labels)}; give it by its name: config=…")
     if is_dataset(images) and labels is None:
         return _streamed(model, ImageStream(images), mean, std, fold=fold)
-    if is_dataset(images) and not isinstance(images, list | tuple):
+    if is_dataset(images) and not isinstance(images, Sequence):
         raise UserError(
             f"images: {described(images)}, whose items are read with their labels: leave out "
             f"labels; or give both as arrays, {_IMAGES}"

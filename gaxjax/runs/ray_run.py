@@ -113,8 +113,8 @@ def run_on_ray(
         given: objects of this process in place of a model or images, of which there may be none.
 
     Raises:
-        UserError: bad input, as by `run_gax` and `run_ax`; an object is given; no Ray, or no such cluster; workers
-            that differ, or that die again and again.
+        UserError: bad input, as by `run_gax` and `run_ax`; an object is given; no Ray, or no
+            such cluster; workers that differ, or that die again and again.
     """
     import jax
 

@@ -166,7 +166,7 @@ def test_pictures_of_several_sizes_become_one():
         (iter([]), True),
         ([], True),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_an_array_is_no_dataset(given, said):
     assert is_dataset(given) is said

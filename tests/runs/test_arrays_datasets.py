@@ -149,6 +149,11 @@ def test_a_hugging_face_dataset_is_found_by_its_features(form, datasets, wanted)
     require_equal(gaxjax.explain(model, dataset, config=GAX), wanted)
 
 
+def test_two_columns_of_a_hugging_face_dataset_are_images_and_labels(datasets, wanted):
+    dataset = huggingface(datasets)
+    require_equal(gaxjax.explain(MODEL, dataset["photo"], dataset["kind"], GAX), wanted)
+
+
 def test_columns_without_features_are_found_by_their_names(datasets, wanted):
     rows = [
         {"img": Image.fromarray(image), "label": int(label), "text": "?"}
