@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from gaxjax.common import Place, is_url, path_to_read, spelt_out
+from gaxjax.common import AnyPath, is_url, path_to_read, spelt_out
 
 __all__ = ["Command", "RunFolder"]
 
@@ -17,7 +17,7 @@ def _as_given(words: list[str]) -> Any:
 
 
 RunFolder = Annotated[
-    Place,
+    AnyPath,
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="PATH|URL",

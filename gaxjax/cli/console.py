@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from gaxjax.common import Place, printable
+from gaxjax.common import AnyPath, printable
 
 if TYPE_CHECKING:
     from gaxjax.results import Evaluation
@@ -84,7 +84,7 @@ def counting(task: str, what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
-def wrote(*files: tuple[Place, str], next_command: str) -> None:
+def wrote(*files: tuple[AnyPath, str], next_command: str) -> None:
     """Print each file with what it holds, then a command to try next."""
     names = [printable(str(path)) for path, _ in files]
     width = max(map(len, names))
@@ -100,7 +100,7 @@ def print_outcomes(outcomes: dict[str, int], what: str) -> None:
     say(f"{total:,} {what}: {counts}")
 
 
-def print_gap(run: Place) -> None:
+def print_gap(run: AnyPath) -> None:
     """Print how far correct and wrong predictions lie apart in a run, where it has scores."""
     from gaxjax.report import statistics_tables
     from gaxjax.results import read_scores, run_statistics
@@ -150,6 +150,6 @@ def check_or_report(summary: "RunSummary", heatmaps: str) -> str:
     return verify_command(summary.output, summary.num_images)
 
 
-def verify_command(run: Place, num_images: int) -> str:
+def verify_command(run: AnyPath, num_images: int) -> str:
     """Return the command that verifies a run, of at most 20 images."""
     return f"gaxjax verify {shlex.quote(str(run))}" + " --num-images 20" * (num_images > 20)

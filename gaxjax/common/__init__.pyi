@@ -37,7 +37,15 @@ from .memory import affordable, host_free_bytes, require_memory
 from .paths import cannot_read, path_to_read, path_to_write, reason_of, spelt_out
 from .programs import compiled_once, forget_programs, lowered_digest
 from .progress import RunProgress, StepProgress, Timed
-from .remote import Place, file_system, is_url, place_at, remote_errors, remote_reason, trying_again
+from .remote import (
+    AnyPath,
+    file_system,
+    is_url,
+    place_at,
+    remote_errors,
+    remote_reason,
+    trying_again,
+)
 from .stored import stored_json, with_checksum
 from .surroundings import foreign_settings, own_numbers, yielding_own_numbers
 from .table import Column, Strong, Table, columns_of, to_csv
@@ -46,6 +54,7 @@ from .types import HostImages, Image, Images, Labels, Logits, Scalar, at_least_f
 
 __all__ = [
     "RESUME",
+    "AnyPath",
     "Column",
     "FolderHeader",
     "Held",
@@ -55,7 +64,6 @@ __all__ = [
     "Labels",
     "Logits",
     "NotWrittenError",
-    "Place",
     "RunProgress",
     "Scalar",
     "StepProgress",

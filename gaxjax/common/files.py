@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gaxjax.common.errors import UserError
 from gaxjax.common.paths import path_to_write, reason_of, spelt_out
-from gaxjax.common.remote import Place, is_url, remote_errors, trying_again
+from gaxjax.common.remote import AnyPath, is_url, remote_errors, trying_again
 from gaxjax.common.text import one_line
 
 __all__ = [
@@ -58,7 +58,7 @@ class Held:
         self._check()
 
 
-def lock(path: Place, name: str = "", *, wait: float = 0.0) -> Held:
+def lock(path: AnyPath, name: str = "", *, wait: float = 0.0) -> Held:
     """Make an output folder and take its lock, which lasts until it is closed.
 
     The system gives the lock up with the process, however that ends; by URL it is a lease, which
@@ -98,7 +98,7 @@ def lock(path: Place, name: str = "", *, wait: float = 0.0) -> Held:
     return Held(held.release, lambda: None)
 
 
-def held_locks(path: Place, prefix: str) -> list[str]:
+def held_locks(path: AnyPath, prefix: str) -> list[str]:
     """Return the names that begin so of the folder's locks that somebody holds.
 
     Example:
@@ -123,7 +123,7 @@ def held_locks(path: Place, prefix: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def replacing(path: Place) -> Iterator[Place]:
+def replacing(path: AnyPath) -> Iterator[AnyPath]:
     """Give a temporary file to write, then make it durable and put it in `path`'s place.
 
     What fails raises OSError, by URL too.
@@ -144,7 +144,7 @@ def replacing(path: Place) -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Place) -> Iterator[Place]:
+def replacing_folder(path: AnyPath) -> Iterator[AnyPath]:
     """Give a temporary folder to fill, then make it durable and put it in `path`'s place.
 
     What fails leaves nothing behind. What a process that was killed left is removed by the next
@@ -177,7 +177,7 @@ def replacing_folder(path: Place) -> Iterator[Place]:
         lock_file.unlink(missing_ok=True)
 
 
-def _exchange(one: Place, other: Place) -> bool:
+def _exchange(one: AnyPath, other: AnyPath) -> bool:
     """Let two folders change places at once, where system and disk can; tell whether they did."""
     try:
         renameat2 = ctypes.CDLL(None).renameat2
@@ -187,7 +187,7 @@ def _exchange(one: Place, other: Place) -> bool:
     return bool(renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
 
 
-def _remove_leftovers(path: Place) -> None:
+def _remove_leftovers(path: AnyPath) -> None:
     """Remove what processes that were killed left of a folder that they wrote."""
     import filelock
 
@@ -202,7 +202,7 @@ def _remove_leftovers(path: Place) -> None:
             lock_file.unlink()
 
 
-def _make_durable(path: Place) -> None:
+def _make_durable(path: AnyPath) -> None:
     """Have the system write a file, or a folder's list of names, to the disk."""
     if _ON_WINDOWS and path.is_dir():
         return  # it opens no folders, and keeps their lists itself
@@ -213,7 +213,7 @@ def _make_durable(path: Place) -> None:
         os.close(descriptor)
 
 
-def write_text(path: Place, text: str) -> None:
+def write_text(path: AnyPath, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all.
 
     Raises:
@@ -242,7 +242,7 @@ def cannot_write(what: object, error: Exception, mend: str = "") -> UserError:
     return UserError(f"cannot write {what}" + (f" ({reason}): {mend}" if mend else f": {reason}"))
 
 
-def checked_output(path: Place, suffixes: tuple[str, ...], *, flag: str = "--output") -> Place:
+def checked_output(path: AnyPath, suffixes: tuple[str, ...], *, flag: str = "--output") -> AnyPath:
     """Refuse a place that cannot be written, or that holds something else, before the work.
 
     Raises:
@@ -260,7 +260,7 @@ def checked_output(path: Place, suffixes: tuple[str, ...], *, flag: str = "--out
     return path
 
 
-def file_sha256(path: Place | str) -> str:
+def file_sha256(path: AnyPath | str) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with (
         remote_errors(),
@@ -269,7 +269,7 @@ def file_sha256(path: Place | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def cache_folder() -> Place:
+def cache_folder() -> AnyPath:
     """Return ``$GAXJAX_CACHE``, or ``~/.cache/gaxjax`` where it is not set.
 
     Raises:
@@ -284,7 +284,7 @@ def cache_folder() -> Place:
         raise UserError("there is no home folder: set GAXJAX_CACHE to a folder of yours") from None
 
 
-def place_in_cache(name: str) -> Place:
+def place_in_cache(name: str) -> AnyPath:
     """Return a place in the cache folder, once something could be written there.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any
 from gaxjax.common.errors import UserError
 from gaxjax.common.files import cannot_write, replacing
 from gaxjax.common.paths import cannot_read
-from gaxjax.common.remote import Place
+from gaxjax.common.remote import AnyPath
 from gaxjax.common.stored import stored_json, with_checksum
 from gaxjax.common.text import one_line
 
@@ -45,7 +45,7 @@ class FolderHeader:
             cannot be written, as from the methods that write.
     """
 
-    def __init__(self, file: Place, values: dict[str, Any], there: dict[str, Any] | None) -> None:
+    def __init__(self, file: AnyPath, values: dict[str, Any], there: dict[str, Any] | None) -> None:
         self._file = file
         if there is None:
             self._values = {**values, "sessions": []}
@@ -83,7 +83,7 @@ class FolderHeader:
         self.write(sessions=sessions)
 
 
-def read_values(file: Place, form: Any) -> dict[str, Any]:
+def read_values(file: AnyPath, form: Any) -> dict[str, Any]:
     """Read a header's file.
 
     Args:
@@ -105,12 +105,12 @@ def read_values(file: Place, form: Any) -> dict[str, Any]:
     return values
 
 
-def damaged(path: Place, reason: object, mend: str = "restore it or start anew") -> UserError:
+def damaged(path: AnyPath, reason: object, mend: str = "restore it or start anew") -> UserError:
     """Return the one line for a part of a folder that cannot be read."""
     return UserError(f"{path} is damaged ({reason}): {mend}")
 
 
-def refuse_another(path: Place, there: dict[str, Any], here: dict[str, Any]) -> None:
+def refuse_another(path: AnyPath, there: dict[str, Any], here: dict[str, Any]) -> None:
     """Refuse to resume what was begun otherwise.
 
     Args:
@@ -142,7 +142,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def refuse_strangers(path: Place, description: str, *earlier: str) -> None:
+def refuse_strangers(path: AnyPath, description: str, *earlier: str) -> None:
     """Refuse a folder with files in it but without ``description``.
 
     Args:

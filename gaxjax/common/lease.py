@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from gaxjax.common.errors import NotWrittenError, UserError
-from gaxjax.common.remote import Place, file_system, remote_reason, trying_again
+from gaxjax.common.remote import AnyPath, file_system, remote_reason, trying_again
 
 __all__ = ["Lease", "held_leases"]
 
@@ -41,7 +41,7 @@ class Lease:
     """
 
     def __init__(
-        self, folder: Place, name: str, *, wait: float = 0.0, seconds: float = _SECONDS
+        self, folder: AnyPath, name: str, *, wait: float = 0.0, seconds: float = _SECONDS
     ) -> None:
         self._folder, self._seconds = folder, seconds
         self._system, root = file_system(str(folder), "--output")
@@ -156,7 +156,7 @@ class Lease:
         return f"{self._place}/{number:08d}.json"
 
 
-def held_leases(folder: Place, prefix: str) -> list[str]:
+def held_leases(folder: AnyPath, prefix: str) -> list[str]:
     """Return the names that begin so of the leases on a folder that somebody holds."""
     system, root = file_system(str(folder), "run")
     place = f"{root.rstrip('/')}/.leases"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gaxjax.common.errors import UserError, described
-from gaxjax.common.remote import Place, is_url, place_at
+from gaxjax.common.remote import AnyPath, is_url, place_at
 
 __all__ = ["cannot_read", "path_to_read", "path_to_write", "reason_of", "spelt_out"]
 
@@ -100,7 +100,7 @@ def spelt_out(path: _Path, what: str) -> _Path:
     return path if home == text else type(path)(home)
 
 
-def path_to_read(path: str | Place, what: str, *, urls: bool = False) -> Place:
+def path_to_read(path: str | AnyPath, what: str, *, urls: bool = False) -> AnyPath:
     """Return a path to look at, spelt out: a file, a folder, or nothing there yet.
 
     Args:
@@ -130,7 +130,7 @@ def path_to_read(path: str | Place, what: str, *, urls: bool = False) -> Place:
     return path
 
 
-def path_to_write(path: str | Place, what: str, *, urls: bool = False) -> Place:
+def path_to_write(path: str | AnyPath, what: str, *, urls: bool = False) -> AnyPath:
     """Return a path to write to, spelt out, once something could be made there.
 
     Args:
@@ -163,13 +163,13 @@ def path_to_write(path: str | Place, what: str, *, urls: bool = False) -> Place:
     return path
 
 
-def _place(url: str | Place, what: str, urls: bool) -> Place:
+def _place(url: str | AnyPath, what: str, urls: bool) -> AnyPath:
     if not urls:
         raise UserError(f"{what} {url} is a URL, which is not taken here; give a path")
     return place_at(str(url), what)
 
 
-def _mode(path: Place, what: str) -> int | None:
+def _mode(path: AnyPath, what: str) -> int | None:
     """Return what kind of thing a path leads to, None where there is nothing."""
     try:
         return os.stat(path).st_mode

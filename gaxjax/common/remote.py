@@ -15,7 +15,7 @@ from gaxjax.common.errors import UserError
 from gaxjax.common.text import one_line
 
 __all__ = [
-    "Place",
+    "AnyPath",
     "file_system",
     "is_url",
     "place_at",
@@ -25,9 +25,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    Place = Path
+    AnyPath = Path
 else:
-    Place = Any
+    AnyPath = Any
 """A path of this machine, or a URL's by `place_at`, which is one by its methods alone."""
 
 _T = TypeVar("_T")
@@ -94,7 +94,7 @@ def file_system(url: str, what: str) -> tuple[Any, str]:
     return system, path
 
 
-def place_at(url: str, what: str) -> Place:
+def place_at(url: str, what: str) -> AnyPath:
     """Return a URL as a path: what pathlib does to a folder, this one does to the storage.
 
     It is universal_pathlib's, and a `Path` by its methods alone.

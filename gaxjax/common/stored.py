@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from gaxjax.common.remote import Place
+from gaxjax.common.remote import AnyPath
 
 __all__ = ["stored_json", "with_checksum"]
 
 _DEEPEST = 30  # of what we write; Python's own functions end at about a thousand
 
 
-def stored_json(file: Place, form: Any) -> Any:
+def stored_json(file: AnyPath, form: Any) -> Any:
     """Read a JSON file of ours, whatever became of it.
 
     Args:

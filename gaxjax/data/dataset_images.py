@@ -94,7 +94,7 @@ def dataset_images(dataset: Any, config: DataConfig, model: ModelClasses) -> Ima
         space,
         config,
         read=_Reader(dataset, columns, labels, config),
-        file_size=lambda image_id: 3 * config.decoding.size**2,
+        sizes=lambda ids: np.full(len(ids), 3 * config.decoding.size**2, np.int64),
         arrangement=f"of {config.data}",
     )
     return replace(images, fingerprint=_fingerprint(images, config.data))

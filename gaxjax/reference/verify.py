@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from converters import is_published
-from gaxjax.common import Place, UserError, interruption, own_numbers, path_to_read
+from gaxjax.common import AnyPath, UserError, interruption, own_numbers, path_to_read
 from gaxjax.config import DataConfig, GaxConfig, ModelConfig
 from gaxjax.data import (
     Batch,
@@ -135,10 +135,10 @@ class Verification:
 
 @own_numbers()
 def verify_run(
-    run: Place,
+    run: AnyPath,
     *,
     num_images: int | None = None,
-    weights: Place | None = None,
+    weights: AnyPath | None = None,
     seed: int = 0,
     model: str | None = None,
     data: str | None = None,
@@ -306,7 +306,7 @@ def _similarity_losses(
 # --- What the run was made with ------------------------------------------------------------------
 
 
-def _open_model(run: Run, model: str | None, weights: Place | None) -> TorchClassifier:
+def _open_model(run: Run, model: str | None, weights: AnyPath | None) -> TorchClassifier:
     config = run.config.model
     if model is not None:
         # A checkpoint knows what a state dict had to be told, but for a mean and std of the run's.

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from gaxjax.common import Place, UserError, interruption, is_url, num_cores
+from gaxjax.common import AnyPath, UserError, interruption, is_url, num_cores
 from gaxjax.results.heatmap_array import HeatmapArray, shard_number
 from gaxjax.results.parts import Part, list_parts, read_part
 
@@ -48,10 +48,10 @@ class Check:
     image_ids: frozenset[str]
     parts: tuple[Part, ...]
     damages: tuple[Damage, ...]
-    leftovers: tuple[Place, ...]
-    strangers: tuple[Place, ...]
+    leftovers: tuple[AnyPath, ...]
+    strangers: tuple[AnyPath, ...]
 
-    def require_whole(self, run: Place) -> None:
+    def require_whole(self, run: AnyPath) -> None:
         """Refuse damage.
 
         Raises:
@@ -66,7 +66,7 @@ class Check:
             )
 
 
-def heatmap_array(run: Place, header: dict[str, Any]) -> HeatmapArray | None:
+def heatmap_array(run: AnyPath, header: dict[str, Any]) -> HeatmapArray | None:
     """Return the array of a run's heatmaps; None where it keeps none."""
     values = header["heatmaps"]
     if values is None:
@@ -76,7 +76,7 @@ def heatmap_array(run: Place, header: dict[str, Any]) -> HeatmapArray | None:
 
 
 def check_run(
-    run: Place,
+    run: AnyPath,
     header: dict[str, Any],
     progress: Callable[[int, int], None] = lambda *_: None,
     *,
@@ -124,7 +124,7 @@ def check_run(
 
 
 def _read(
-    run: Place,
+    run: AnyPath,
     run_id: str,
     array: HeatmapArray | None,
     part: Part,
@@ -147,8 +147,8 @@ def _read(
 
 
 def _others(
-    run: Place, parts: Sequence[Part], ours: range | None
-) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
+    run: AnyPath, parts: Sequence[Part], ours: range | None
+) -> tuple[tuple[AnyPath, ...], tuple[AnyPath, ...]]:
     """Return leftovers and strangers among parts and shards."""
     leftovers, strangers = [], []
     known = {part.path for part in parts}
@@ -170,7 +170,7 @@ def _number(name: str) -> int:
     return int(found[1]) if found else -1
 
 
-def remove_leftovers(run: Place, header: dict[str, Any], ours: range | None = None) -> None:
+def remove_leftovers(run: AnyPath, header: dict[str, Any], ours: range | None = None) -> None:
     """Remove what a killed process left, where the lock of its part numbers is held.
 
     Args:
@@ -188,7 +188,7 @@ def drop_damaged(check: Check) -> None:
         _remove(damage.part.path)
 
 
-def _remove(path: Place) -> None:
+def _remove(path: AnyPath) -> None:
     """Remove a file, or a folder in its place."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -19,7 +19,7 @@ import tensorstore as ts
 from jaxtyping import Float
 
 from gaxjax.common import (
-    Place,
+    AnyPath,
     file_sha256,
     in_bytes,
     is_url,
@@ -56,7 +56,7 @@ class HeatmapArray:
         dtype: float16 or float32; float16 halves the disk, at 2^-11 relative.
     """
 
-    folder: Place
+    folder: AnyPath
     num_shards: int
     rows_per_shard: int
     image_shape: tuple[int, ...]
@@ -171,7 +171,7 @@ def heatmap_sha256(heatmap: Float[np.ndarray, "H W 3"]) -> str:
 
 
 def read_heatmap_rows(
-    folder: Place, hashes: Mapping[int, str | None]
+    folder: AnyPath, hashes: Mapping[int, str | None]
 ) -> Float[np.ndarray, "N H W 3"]:
     """Return rows of an array of heatmaps, in the stored type.
 
@@ -194,7 +194,7 @@ def read_heatmap_rows(
     return found
 
 
-def _rows(folder: Place, rows: list[int]) -> np.ndarray:
+def _rows(folder: AnyPath, rows: list[int]) -> np.ndarray:
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": folder.resolve().as_posix()}}
     try:
         array = ts.open(spec, open=True, read=True).result()
@@ -204,7 +204,7 @@ def _rows(folder: Place, rows: list[int]) -> np.ndarray:
     return found
 
 
-def _rows_by_url(folder: Place, rows: list[int]) -> np.ndarray:
+def _rows_by_url(folder: AnyPath, rows: list[int]) -> np.ndarray:
     """Read rows by the ranges of bytes that they take, which TensorStore does of few storages."""
     import zarr
 

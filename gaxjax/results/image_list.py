@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gaxjax.common import RESUME, Place, cannot_write, counted
+from gaxjax.common import RESUME, AnyPath, cannot_write, counted
 from gaxjax.data import HostImage, ImageRecord, ImageSet, UnreadableImageError
 from gaxjax.results.sealed import open_sealed, write_sealed
 
@@ -48,7 +48,7 @@ class Changes:
         return "; ".join(_named(what, ids) for what, ids in kinds.items() if ids)
 
 
-def keep_image_list(run: Place, images: ImageSet) -> None:
+def keep_image_list(run: AnyPath, images: ImageSet) -> None:
     """Keep the list, once.
 
     Args:
@@ -67,7 +67,7 @@ def keep_image_list(run: Place, images: ImageSet) -> None:
 
 
 def changes_since(
-    run: Place, header: Mapping[str, Any], images: ImageSet, config: Mapping[str, Any]
+    run: AnyPath, header: Mapping[str, Any], images: ImageSet, config: Mapping[str, Any]
 ) -> Changes | None:
     """Hold a run's images against those that it was begun with.
 
@@ -120,7 +120,7 @@ def changes_since(
     return Changes(as_it_was, tuple(sorted(gone)), tuple(sorted(changed)), tuple(sorted(new)))
 
 
-def image_list_fault(run: Place) -> str:
+def image_list_fault(run: AnyPath) -> str:
     """Return what is wrong with a run's list, or an empty text, as where it has none."""
     try:
         _read(run)
@@ -129,11 +129,11 @@ def image_list_fault(run: Place) -> str:
     return ""
 
 
-def _file(run: Place) -> Place | None:
+def _file(run: AnyPath) -> AnyPath | None:
     return next(iter(sorted(run.glob("images-*.parquet"))), None)
 
 
-def _read(run: Place) -> pa.Table:
+def _read(run: AnyPath) -> pa.Table:
     file = _file(run)
     if file is None:
         raise ValueError("there is none")

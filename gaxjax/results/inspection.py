@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from gaxjax.common import FolderHeader, Place, UserError, counted, in_bytes, lock, path_to_read
+from gaxjax.common import AnyPath, FolderHeader, UserError, counted, in_bytes, lock, path_to_read
 from gaxjax.results.check import Check, check_run, drop_damaged, heatmap_array, remove_leftovers
 from gaxjax.results.heatmap_array import read_heatmap_rows
 from gaxjax.results.image_list import image_list_fault
@@ -42,7 +42,7 @@ class Inspection:
 
 
 def inspect_run(
-    path: Place, *, repair: bool = False, progress: Callable[[int, int], None] = lambda *_: None
+    path: AnyPath, *, repair: bool = False, progress: Callable[[int, int], None] = lambda *_: None
 ) -> Inspection:
     """Read all that a run holds and hold it against its digests.
 
@@ -78,13 +78,13 @@ def inspect_run(
 
 
 def _checked(
-    path: Place, header: dict[str, Any], progress: Callable[[int, int], None]
+    path: AnyPath, header: dict[str, Any], progress: Callable[[int, int], None]
 ) -> Check | None:
     """Check a run's parts; None for one of the old format, which has no digests."""
     return None if header["format"] == OLD_FORMAT else check_run(path, header, progress)
 
 
-def _inspect(path: Place, header: dict[str, Any], check: Check | None) -> Inspection:
+def _inspect(path: AnyPath, header: dict[str, Any], check: Check | None) -> Inspection:
     notes: list[str] = []
     if check is None:
         found, num_parts, damages = _check_old(path)
@@ -119,7 +119,7 @@ def _inspect(path: Place, header: dict[str, Any], check: Check | None) -> Inspec
     return Inspection(facts, tuple(damages), tuple(notes), (), wanted - found)
 
 
-def _check_old(path: Place) -> tuple[int, int, list[str]]:
+def _check_old(path: AnyPath) -> tuple[int, int, list[str]]:
     """Read all rows and heatmaps of a run without digests of its files."""
     table, faults = read_parts(path, ["image_id", "heatmap_row", "heatmap_sha256"])
     damages = [f"{part.name}: {reason}" for part, reason in faults.items()]
@@ -134,7 +134,7 @@ def _check_old(path: Place) -> tuple[int, int, list[str]]:
     return len(table["image_id"].unique()), parts, damages
 
 
-def _snapshots_fault(path: Place) -> str:
+def _snapshots_fault(path: AnyPath) -> str:
     """Return what is wrong with a run's snapshots, or an empty text."""
     if not has_snapshots(path):
         return ""
@@ -145,7 +145,7 @@ def _snapshots_fault(path: Place) -> str:
     return ""
 
 
-def _repair(path: Place, header: dict[str, Any], check: Check) -> tuple[str, ...]:
+def _repair(path: AnyPath, header: dict[str, Any], check: Check) -> tuple[str, ...]:
     """Drop what is damaged; return what was done, a line each."""
     done = []
     if check.damages:

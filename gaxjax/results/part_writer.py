@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gaxjax.common import Place, UserError, counted, held_locks, is_url
+from gaxjax.common import AnyPath, UserError, counted, held_locks, is_url
 from gaxjax.results.heatmap_array import HeatmapArray, heatmap_sha256
 from gaxjax.results.parts import SCHEMA, PartAbout, write_part
 from gaxjax.results.solution import Solution
@@ -47,7 +47,7 @@ def part_numbers(writer: int, num_images: int) -> range:
     return range(writer * count, (writer + 1) * count)
 
 
-def refuse_writers(path: Place, *, but: str = "", wait: float = _DYING) -> None:
+def refuse_writers(path: AnyPath, *, but: str = "", wait: float = _DYING) -> None:
     """Refuse a run that writers have side by side; wait for those that are ending.
 
     Args:
@@ -87,7 +87,7 @@ class PartWriter:
 
     def __init__(
         self,
-        run: Place,
+        run: AnyPath,
         header: Mapping[str, Any],
         *,
         numbers: range,

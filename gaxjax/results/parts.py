@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import msgspec
 import pyarrow as pa
 
-from gaxjax.common import Place, cannot_read, is_url, one_line, remote_errors
+from gaxjax.common import AnyPath, cannot_read, is_url, one_line, remote_errors
 from gaxjax.results.heatmap_array import Shard
 from gaxjax.results.run_header import OLD_FORMAT
 from gaxjax.results.sealed import open_sealed, write_sealed
@@ -64,7 +64,7 @@ _ABOUT = b"gaxjax"
 class Part:
     """A part's file, and its number, which is its shard's too."""
 
-    path: Place
+    path: AnyPath
     number: int
 
 
@@ -83,7 +83,7 @@ class PartAbout:
     shard: Shard | None
 
 
-def list_parts(run: Place, format: int) -> list[Part]:
+def list_parts(run: AnyPath, format: int) -> list[Part]:
     """Return the committed parts of a run of a format, by their numbers."""
     name = _OLD_NAME if format == OLD_FORMAT else _NAME
     try:
@@ -99,7 +99,7 @@ def list_parts(run: Place, format: int) -> list[Part]:
     return sorted(found, key=lambda part: (part.number, part.path))
 
 
-def write_part(folder: Place, table: pa.Table, about: PartAbout) -> Part:
+def write_part(folder: AnyPath, table: pa.Table, about: PartAbout) -> Part:
     """Write a part, durable and whole.
 
     Args:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from gaxjax.common import Place, UserError, counted, damaged, path_to_read
+from gaxjax.common import AnyPath, UserError, counted, damaged, path_to_read
 from gaxjax.results.heatmap_array import read_heatmap_rows
 from gaxjax.results.parts import SCHEMA, joined, list_parts, read_part
 from gaxjax.results.run_header import read_header
@@ -16,8 +16,8 @@ __all__ = ["heatmaps_of", "mend", "read_heatmaps", "read_parts", "read_scores"]
 
 
 def read_parts(
-    path: Place | str, columns: Iterable[str] | None = None
-) -> tuple[pa.Table, dict[Place, str]]:
+    path: AnyPath | str, columns: Iterable[str] | None = None
+) -> tuple[pa.Table, dict[AnyPath, str]]:
     """Return the rows of the parts that are whole, and of the others what is wrong with each.
 
     Raises:
@@ -26,8 +26,8 @@ def read_parts(
     path = path_to_read(path, "run", urls=True)
     header = read_header(path)
     names = list(SCHEMA.names if columns is None else columns)
-    tables: dict[Place, pa.Table] = {}
-    faults: dict[Place, str] = {}
+    tables: dict[AnyPath, pa.Table] = {}
+    faults: dict[AnyPath, str] = {}
     number = None
     for part in list_parts(path, header["format"]):
         try:
@@ -43,7 +43,7 @@ def read_parts(
     return joined(tables.values(), names), faults
 
 
-def read_scores(path: Place | str, columns: Iterable[str] | None = None) -> pa.Table:
+def read_scores(path: AnyPath | str, columns: Iterable[str] | None = None) -> pa.Table:
     """Return the committed rows of a run, in the order in which they were committed.
 
     Raises:
@@ -60,12 +60,12 @@ def read_scores(path: Place | str, columns: Iterable[str] | None = None) -> pa.T
     return table
 
 
-def mend(path: Place | str) -> str:
+def mend(path: AnyPath | str) -> str:
     """Return what a user can do about a run that is damaged."""
     return f"gaxjax inspect {path} lists all that is, and --repair has its images computed again"
 
 
-def read_heatmaps(path: Place | str, rows: Iterable[int]) -> Float[np.ndarray, "N H W 3"]:
+def read_heatmaps(path: AnyPath | str, rows: Iterable[int]) -> Float[np.ndarray, "N H W 3"]:
     """Return stored heatmaps by their `heatmap_row`, in the stored type.
 
     Raises:
@@ -77,7 +77,9 @@ def read_heatmaps(path: Place | str, rows: Iterable[int]) -> Float[np.ndarray, "
     return heatmaps_of(run, list(rows), read_scores(run, ["heatmap_row", "heatmap_sha256"]))
 
 
-def heatmaps_of(run: Place, rows: Sequence[int], scores: pa.Table) -> Float[np.ndarray, "N H W 3"]:
+def heatmaps_of(
+    run: AnyPath, rows: Sequence[int], scores: pa.Table
+) -> Float[np.ndarray, "N H W 3"]:
     """Return stored heatmaps of a run whose scores are read already.
 
     Args:

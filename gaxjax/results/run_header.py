@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from gaxjax.common import Place, UserError, damaged, path_to_read, read_values
+from gaxjax.common import AnyPath, UserError, damaged, path_to_read, read_values
 
 __all__ = ["FORMAT", "OLD_FORMAT", "RunHeader", "read_header"]
 
@@ -78,7 +78,7 @@ class _Format(TypedDict):
     format: int
 
 
-def read_header(path: Place | str) -> dict[str, Any]:
+def read_header(path: AnyPath | str) -> dict[str, Any]:
     """Return a run's run.json, which holds all of `RunHeader`.
 
     Raises:

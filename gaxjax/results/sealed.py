@@ -13,7 +13,7 @@ import re
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gaxjax.common import Place, cannot_read, one_line, remote_errors, replacing
+from gaxjax.common import AnyPath, cannot_read, one_line, remote_errors, replacing
 
 __all__ = ["SEALED", "open_sealed", "write_sealed"]
 
@@ -21,7 +21,7 @@ SEALED = re.compile(r"(.+)-([0-9a-f]{16})\.parquet")
 """Name and digest of a sealed file, by its file name."""
 
 
-def write_sealed(folder: Place, name: str, table: pa.Table) -> Place:
+def write_sealed(folder: AnyPath, name: str, table: pa.Table) -> AnyPath:
     """Write a table, durable and whole; return its file.
 
     Raises:
@@ -36,7 +36,7 @@ def write_sealed(folder: Place, name: str, table: pa.Table) -> Place:
     return path
 
 
-def open_sealed(path: Place) -> pq.ParquetFile:
+def open_sealed(path: AnyPath) -> pq.ParquetFile:
     """Open a table whose bytes are those that were written; one without a digest, as it is.
 
     Raises:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from gaxjax.common import Place, UserError, is_url, one_line, replacing
+from gaxjax.common import AnyPath, UserError, is_url, one_line, replacing
 from gaxjax.results.heatmap_array import read_heatmap_rows
 from gaxjax.results.sealed import open_sealed
 
@@ -90,12 +90,12 @@ class SnapshotSummary:
     difference: float
 
 
-def has_snapshots(run: Place | str) -> bool:
+def has_snapshots(run: AnyPath | str) -> bool:
     """Return whether a run has snapshots; one by URL never has."""
     return not is_url(run) and (Path(run) / SNAPSHOT_TABLE).exists()
 
 
-def drop_snapshots(run: Place) -> None:
+def drop_snapshots(run: AnyPath) -> None:
     """Remove a run's snapshots, if it has some; a run by URL never has."""
     if is_url(run):
         return
@@ -103,7 +103,7 @@ def drop_snapshots(run: Place) -> None:
     shutil.rmtree(run / SNAPSHOT_ARRAY, ignore_errors=True)
 
 
-def read_snapshots(run: Place | str) -> pa.Table:
+def read_snapshots(run: AnyPath | str) -> pa.Table:
     """Return a run's snapshots, one row each, ordered by image and step.
 
     Columns are those of `SNAPSHOT_SCHEMA`.
@@ -138,7 +138,7 @@ def read_snapshots(run: Place | str) -> pa.Table:
         ) from None
 
 
-def write_snapshots(run: Place, table: pa.Table, about: SnapshotAbout) -> pa.Table:
+def write_snapshots(run: AnyPath, table: pa.Table, about: SnapshotAbout) -> pa.Table:
     """Write the table of a run's snapshots, durable and whole, when their array is there.
 
     Raises:
@@ -157,7 +157,7 @@ def _checksum(table: pa.Table, about: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_snapshot_heatmaps(run: Place | str, rows: Iterable[int]) -> Float[np.ndarray, "N H W 3"]:
+def read_snapshot_heatmaps(run: AnyPath | str, rows: Iterable[int]) -> Float[np.ndarray, "N H W 3"]:
     """Return heatmaps by the column `row` of `read_snapshots`: float16, values in [-1, 1].
 
     Raises:

@@ -25,8 +25,8 @@ from typing import Any
 
 from gaxjax.common import (
     RESUME,
+    AnyPath,
     FolderHeader,
-    Place,
     UserError,
     cannot_write,
     is_url,
@@ -72,7 +72,7 @@ class Store:
 
     def __init__(
         self,
-        path: Place,
+        path: AnyPath,
         *,
         identity: dict[str, Any],
         header: dict[str, Any],
@@ -216,7 +216,7 @@ class Store:
 
 
 @contextlib.contextmanager
-def joined_run(path: Place, writer: int, num_images: int) -> Iterator[PartWriter]:
+def joined_run(path: AnyPath, writer: int, num_images: int) -> Iterator[PartWriter]:
     """Write parts of a run as one of the workers of the process that has it.
 
     Args:
@@ -249,7 +249,7 @@ def joined_run(path: Place, writer: int, num_images: int) -> Iterator[PartWriter
         )
 
 
-def _committed(path: Place, header: dict[str, Any]) -> set[str]:
+def _committed(path: AnyPath, header: dict[str, Any]) -> set[str]:
     """Return the ids of all images that have rows."""
     ids: set[str] = set()
     for part in list_parts(path, header["format"]):
@@ -257,7 +257,7 @@ def _committed(path: Place, header: dict[str, Any]) -> set[str]:
     return ids
 
 
-def _going_on(path: Place) -> dict[str, Any]:
+def _going_on(path: AnyPath) -> dict[str, Any]:
     """Return the header of a run that can be gone on with.
 
     Raises:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from gaxjax.common import Place, UserError, path_to_read, spelt_out
+from gaxjax.common import AnyPath, UserError, path_to_read, spelt_out
 from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
 from gaxjax.data import (
     HostImage,
@@ -59,7 +59,7 @@ class Run:
         (32, 32, 3)
     """
 
-    path: Place
+    path: AnyPath
     header: dict[str, Any]
     data: str | None = None
     name: str = ""
@@ -266,7 +266,7 @@ class Run:
         return "" if index is None else self._class_names.get(index, f"class {index}")
 
 
-def open_run(path: Place | str, *, data: str | None = None) -> Run:
+def open_run(path: AnyPath | str, *, data: str | None = None) -> Run:
     """Open a run of `gaxjax gax` or `gaxjax ax`, finished or not.
 
     Args:
@@ -285,7 +285,7 @@ def open_run(path: Place | str, *, data: str | None = None) -> Run:
     return _open(path, data, path.name, "run")
 
 
-def open_runs(paths: Sequence[Place], *, data: str | None = None) -> list[Run]:
+def open_runs(paths: Sequence[AnyPath], *, data: str | None = None) -> list[Run]:
     """Open several runs for one report; each gets a name of its own, and has scores.
 
     Args:
@@ -326,7 +326,7 @@ def open_runs(paths: Sequence[Place], *, data: str | None = None) -> list[Run]:
     return runs
 
 
-def _open(path: Place, data: str | None, name: str, key: str) -> Run:
+def _open(path: AnyPath, data: str | None, name: str, key: str) -> Run:
     data = data and spelt_out(data, "--data")
     return Run(path, read_header(path), data, name, key)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from gaxjax.ax import AxEngine, what_to_know
 from gaxjax.common import (
-    Place,
+    AnyPath,
     UserError,
     affordable,
     host_free_bytes,
@@ -29,7 +29,7 @@ from gaxjax.runs.shell import Engine, Plan, RunSummary, heatmap_dtype, run_engin
 @own_numbers()
 def run_ax(
     config: AxRunConfig,
-    output: Place | str,
+    output: AnyPath | str,
     *,
     classifier: Classifier | None = None,
     dataset: Any = None,
@@ -63,7 +63,7 @@ def run_ax(
 
 def planned_ax(
     config: AxRunConfig,
-    output: Place,
+    output: AnyPath,
     *,
     classifier: Classifier | None = None,
     dataset: Any = None,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from gaxjax.common import Place, UserError, is_url, own_numbers
+from gaxjax.common import AnyPath, UserError, is_url, own_numbers
 from gaxjax.config import GaxRunConfig, require_config, to_dict
 from gaxjax.data import find_image
 from gaxjax.gax import GaxEngine
@@ -24,7 +24,7 @@ from gaxjax.runs.snapshots import describe_disk, take_snapshots
 @own_numbers()
 def run_gax(
     config: GaxRunConfig,
-    output: Place | str,
+    output: AnyPath | str,
     *,
     classifier: Classifier | None = None,
     dataset: Any = None,
@@ -74,7 +74,7 @@ def run_gax(
 
 def planned_gax(
     config: GaxRunConfig,
-    output: Place,
+    output: AnyPath,
     *,
     classifier: Classifier | None = None,
     dataset: Any = None,

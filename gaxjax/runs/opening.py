@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gaxjax.common import (
-    Place,
+    AnyPath,
     UserError,
     is_url,
     own_numbers,
@@ -68,7 +68,7 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
     return _load_or_rebuild(lambda: kept_conversion(config), fold, **given)
 
 
-def place_for(output: Place | str, config: GaxRunConfig | AxRunConfig) -> Place:
+def place_for(output: AnyPath | str, config: GaxRunConfig | AxRunConfig) -> AnyPath:
     """Return a run's folder, spelt out, where results would stand alone.
 
     Raises:
@@ -182,7 +182,7 @@ def chosen_images(
 
 
 def images_as_begun(
-    output: Place,
+    output: AnyPath,
     config: GaxRunConfig | AxRunConfig,
     images: ImageSet,
     note: Callable[[str], None],
@@ -219,7 +219,7 @@ def _doubts(classifier: Classifier, images: ImageSet) -> tuple[str, ...]:
     return ()
 
 
-def _load_or_rebuild(cached: Callable[[], Place], fold: bool, **given: Any) -> Classifier:
+def _load_or_rebuild(cached: Callable[[], AnyPath], fold: bool, **given: Any) -> Classifier:
     """Load a cached conversion; a damaged one is made anew, once."""
     path = cached()
     try:

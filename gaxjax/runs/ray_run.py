@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gaxjax.common import (
-    Place,
+    AnyPath,
     RunProgress,
     Timed,
     UserError,
@@ -98,7 +98,7 @@ def slices_of(todo: list[int], workers: int, batch_size: int) -> list[list[int]]
 def run_on_ray(
     planned: Callable[..., tuple[Plan, Any]],
     config: GaxRunConfig | AxRunConfig,
-    output: Place,
+    output: AnyPath,
     note: Callable[[str], None],
     *,
     given: tuple[Any, ...] = (),

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gaxjax.common import Place, UserError, keep_compiled_programs, own_numbers, path_to_write
+from gaxjax.common import AnyPath, UserError, keep_compiled_programs, own_numbers, path_to_write
 from gaxjax.config import AxRunConfig, GaxRunConfig
 from gaxjax.results import PartWriter, joined_run
 from gaxjax.runs.shell import Engine, Plan, work
@@ -54,7 +54,7 @@ class Job:
             )
         return replace(plan, images=images.first(self.num_images)), engine  # of --first-correct
 
-    def place(self) -> Place:
+    def place(self) -> AnyPath:
         """Return the run's folder."""
         return path_to_write(self.output, "--output", urls=True)
 

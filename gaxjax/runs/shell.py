@@ -16,8 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from gaxjax.common import (
+    AnyPath,
     NotWrittenError,
-    Place,
     RunProgress,
     Timed,
     UserError,
@@ -56,7 +56,7 @@ class RunSummary:
         missing: images that have no rows yet: those of slices that others do.
     """
 
-    output: Place
+    output: AnyPath
     num_images: int
     outcomes: Counter[str]
     resumed: int
@@ -165,7 +165,7 @@ class Plan:
 
     def open_store(
         self,
-        output: Place,
+        output: AnyPath,
         heatmaps_per_image: int,
         *,
         writer: int = 0,
@@ -203,7 +203,7 @@ class Plan:
         }
 
 
-def run_engine(plan: Plan, output: Place, engine: Engine) -> RunSummary:
+def run_engine(plan: Plan, output: AnyPath, engine: Engine) -> RunSummary:
     """Open the store, send what is left to do through an engine, and close the run.
 
     With `config.spread.shard` that is one slice of the images, beside processes that do others.
@@ -253,7 +253,7 @@ def run_engine(plan: Plan, output: Place, engine: Engine) -> RunSummary:
 
 
 def summarise(
-    plan: Plan, output: Place, resumed: int, stats: Timed | None, missing: int
+    plan: Plan, output: AnyPath, resumed: int, stats: Timed | None, missing: int
 ) -> RunSummary:
     """Return how a run, or a session of it, ended."""
     outcomes = Counter(read_scores(output, columns=["outcome"])["outcome"].to_pylist())
