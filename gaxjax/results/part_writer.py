@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gaxjax.common import AnyPath, UserError, counted, held_locks, is_url
+from gaxjax.common import AnyPath, UserError, held_locks, is_url
 from gaxjax.results.heatmap_array import HeatmapArray, heatmap_sha256
 from gaxjax.results.parts import SCHEMA, PartAbout, write_part
 from gaxjax.results.solution import Solution
@@ -63,8 +63,8 @@ def refuse_writers(path: AnyPath, *, but: str = "", wait: float = _DYING) -> Non
         if time.monotonic() >= deadline:
             numbers = ", ".join(name.removeprefix("writer-") for name in at_work[:8])
             raise UserError(
-                f"{path} is in use by {counted(len(at_work), 'other gaxjax process')} that write "
-                f"it side by side (numbers {numbers}): give the same division of it, or wait"
+                f"{path} is in use by others that write it side by side (slices or workers "
+                f"{numbers}): give the same division of it, or wait"
             )
         time.sleep(0.2)
 

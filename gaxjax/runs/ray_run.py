@@ -31,6 +31,7 @@ from gaxjax.results import drop_snapshots, keep_image_list
 from gaxjax.runs.opening import chosen_images, decoded_as_made_for, images_as_begun, open_classifier
 from gaxjax.runs.ray_worker import WAITING, Job, Worker
 from gaxjax.runs.shell import Plan, RunSummary, summarise
+from gaxjax.runs.slices import Slice
 
 __all__ = ["FleetStats", "run_on_ray", "slices_of"]
 
@@ -84,15 +85,16 @@ class FleetStats(Timed):
 
 
 def slices_of(todo: list[int], workers: int, batch_size: int) -> list[list[int]]:
-    """Divide what is left to do: several slices a worker, each of several batches.
+    """Divide what is left to do: several slices a worker, each of several batches where it can be.
 
     Example:
         >>> [len(each) for each in slices_of(list(range(100)), 2, 2)]
-        [16, 16, 16, 16, 16, 16, 4]
+        [16, 17, 17, 16, 17, 17]
     """
-    size = max(_BATCHES_PER_SLICE * batch_size, -(-len(todo) // (_SLICES_PER_WORKER * workers)))
-    size = max(1, min(size, -(-len(todo) // workers)))
-    return [todo[start : start + size] for start in range(0, len(todo), size)]
+    wanted = len(todo) // max(1, _BATCHES_PER_SLICE * batch_size)
+    wanted = min(len(todo), max(workers, min(wanted, _SLICES_PER_WORKER * workers)))
+    bounds = [Slice(index, wanted).bounds(len(todo)) for index in range(wanted)]
+    return [todo[begins:ends] for begins, ends in bounds]
 
 
 def run_on_ray(

@@ -101,7 +101,7 @@ def test_one_process_a_slice_and_one_division_at_a_time(data, tmp_path, monkeypa
     with at_work(data, output, "0/3"):
         with pytest.raises(UserError, match=r"in use by another gaxjax process \(writer-0\)"):
             run(data, output, "0/3")
-        with pytest.raises(UserError, match=r"write it side by side \(numbers 0\)"):
+        with pytest.raises(UserError, match=r"write it side by side \(slices or workers 0\)"):
             run(data, output, "1/2")
         with pytest.raises(UserError, match="write it side by side"):
             run(data, output)
