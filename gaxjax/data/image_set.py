@@ -77,6 +77,7 @@ class ImageSet:
         return replace(
             self,
             records=self.records[:count],
+            num_bytes=self.num_bytes[:count],
             reading_order=None if order is None else order[order < count],
         )
 

@@ -4,7 +4,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,18 +33,20 @@ def opened(shard: Shard, what: str) -> Iterator[pq.ParquetFile]:
         UserError: it is none, or cannot be had; `what` names it.
     """
     try:
-        file = shard.open()
-        parquet = _parquet(file)
+        parquet = _parquet(shard)
     except Exception as error:  # storages raise what they like, pyarrow nearly as much
         reason = one_line(error) if shard.system is None else remote_reason(error)
         raise UserError(f"{what} is damaged or no Parquet file ({reason}); get it again") from None
-    with file:
+    with parquet:
         yield parquet
 
 
-def _parquet(file: Any) -> pq.ParquetFile:
+def _parquet(shard: Shard) -> pq.ParquetFile:
     return pq.ParquetFile(
-        file, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
+        shard.path if shard.system is None else shard.open(),
+        pre_buffer=False,
+        buffer_size=_BUFFER,
+        page_checksum_verification=True,
     )
 
 
@@ -90,7 +91,7 @@ class RowReader:
         self._window: OrderedDict[tuple[int, int], bytes | None] = OrderedDict()
         self._bytes = 0
         self._bad: dict[tuple[int, int], tuple[int, str]] = {}
-        self._open: tuple[int, Any, pq.ParquetFile, list[int]] | None = None
+        self._open: tuple[int, pq.ParquetFile, list[int]] | None = None
         self._stream: Iterator[pa.Array] | None = None
         self._at = (0, 0, 0)  # shard, row group and row that the stream gives next
 
@@ -118,12 +119,14 @@ class RowReader:
         except UserError as error:
             raise StorageError(str(error)) from error
         assert self._open is not None
-        _, file, parquet, starts = self._open
+        _, parquet, starts = self._open
         group = _group(starts, row)
         first_bad, reason = self._bad.get((shard, group), (row + 1, ""))
         if row >= first_bad:
             raise UnreadableImageError(reason)
         if self._stream is None or self._at[:2] != (shard, group) or row < self._at[2]:
+            if self._shards[shard].system is None:  # it may be written over while it is open
+                self._shards[shard].require_unchanged()
             self._stream = _batches(parquet, group)
             self._at = (shard, group, starts[group])
         try:
@@ -133,10 +136,9 @@ class RowReader:
         except Exception as error:  # pyarrow and storages raise nearly every type
             self._stream = None
             here = self._at[2]
-            failed = getattr(getattr(file, "raw", None), "error", None)
-            if failed is not None or getattr(error, "errno", None) is not None:
+            if isinstance(error, StorageError) or getattr(error, "errno", None) is not None:
                 self._close()
-                raise StorageError(remote_reason(failed or error)) from error
+                raise StorageError(remote_reason(error)) from error
             said = "the rows end too soon" if isinstance(error, StopIteration) else one_line(error)
             reason = f"{self._shards[shard].file} is damaged there ({said})"
             self._bad[shard, group] = here, reason
@@ -164,11 +166,10 @@ class RowReader:
         self._close()
         self._shards[shard].require_unchanged()
         try:
-            file = self._shards[shard].open()
-            parquet = _parquet(file)
+            parquet = _parquet(self._shards[shard])
         except Exception as error:  # storages raise what they like
             raise StorageError(remote_reason(error)) from error
-        self._open = (shard, file, parquet, _starts(parquet))
+        self._open = (shard, parquet, _starts(parquet))
 
     def _close(self) -> None:
         self._stream = None

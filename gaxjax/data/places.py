@@ -22,7 +22,7 @@ from gaxjax.common import (
 )
 from gaxjax.data.selection import SPLITS, canonical_split
 from gaxjax.data.shards import Shard, local_shard, url_shard
-from gaxjax.data.url_files import RemoteFile
+from gaxjax.data.url_files import RemoteFile, sized
 from gaxjax.data.walking import IMAGE_SUFFIXES, Walk
 
 EXPECTED = (
@@ -235,12 +235,13 @@ def _url_folder(data: str, system: Any, path: str) -> Place:
         images = [each for each in files if PurePosixPath(each).suffix.lower() in IMAGE_SUFFIXES]
         _refuse_mixture(data, [info["name"] for info in shards], images)
         return _shard_place(data, system, [url_shard(_url(system, i), system, i) for i in shards])
-    listed = {under: RemoteFile(info["name"], _size(info)) for under, info in files.items()}
+    unknown = [info["name"] for info in files.values() if info.get("size") is None]
+    size_of = _asking(data, lambda: sized(system, unknown)) if unknown else {}
+    listed = {
+        under: RemoteFile(info["name"], int(size_of.get(info["name"], info["size"])))
+        for under, info in files.items()
+    }
     return Place("folder", data, system, path, files=listed)
-
-
-def _size(info: Mapping[str, Any]) -> int:
-    return -1 if info.get("size") is None else int(info["size"])
 
 
 def _url(system: Any, info: Mapping[str, Any]) -> str:

@@ -9,11 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 
-from gaxjax.common import StepProgress, UserError, place_in_cache, replacing, trying_again
+from gaxjax.common import (
+    StepProgress,
+    UserError,
+    place_in_cache,
+    remote_reason,
+    replacing,
+    trying_again,
+)
 from gaxjax.data.image_source import READERS_OF_URLS, StorageError
 
 _BLOCK = 2**22  # bytes that are asked for at once from afar
@@ -73,7 +80,7 @@ class Shard:
         found = trying_again(lambda: self.system.cat_file(self.path, start=start, end=end))
         return bytes(found)
 
-    def open(self) -> BinaryIO:
+    def open(self) -> io.BufferedReader:
         """Open the file to be read in order, in large pieces where it is far away."""
         if self.system is None:
             return open(self.path, "rb")
@@ -97,8 +104,6 @@ class Shard:
         Raises:
             StorageError: it is not as it was, or cannot be had.
         """
-        from gaxjax.common import remote_reason
-
         try:
             now = self.now()
         except Exception as error:  # storages raise what they like
@@ -147,7 +152,10 @@ class _Ranges(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        found = self._shard.read(self._at, len(buffer))
+        try:
+            found = self._shard.read(self._at, len(buffer))
+        except Exception as error:  # told apart from what a reader finds wrong in the bytes
+            raise StorageError(remote_reason(error)) from error
         buffer[: len(found)] = found
         self._at += len(found)
         return len(found)

@@ -1,10 +1,11 @@
 """What is in a tar archive: every member's name, place and size, and the small ones' texts."""
 
+import io
 import json
 import posixpath
 import tarfile
 import zlib
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 
@@ -51,7 +52,7 @@ def tar_index(shard: Shard) -> pa.Table:
             raise UserError(f"--data {shard.name} cannot be read: {remote_reason(error)}") from None
 
 
-def _index(shard: Shard, file: BinaryIO) -> pa.Table:
+def _index(shard: Shard, file: io.BufferedReader) -> pa.Table:
     start = file.read(8)
     for magic, kind in _MAGIC.items():
         if start.startswith(magic):
@@ -107,7 +108,7 @@ def _index(shard: Shard, file: BinaryIO) -> pa.Table:
     return pa.table({"name": encoded, **arrays}, metadata={"note": note})
 
 
-def _row(file: BinaryIO, member: tarfile.TarInfo, name: str) -> dict[str, Any]:
+def _row(file: io.BufferedReader, member: tarfile.TarInfo, name: str) -> dict[str, Any]:
     file.seek(member.offset_data - BLOCK)
     header = file.read(BLOCK)
     text = None
@@ -137,7 +138,7 @@ def _checked_name(shard: Shard, member: tarfile.TarInfo) -> str:
     return posixpath.normpath(member.name)
 
 
-def _require_empty(shard: Shard, file: BinaryIO) -> None:
+def _require_empty(shard: Shard, file: io.BufferedReader) -> None:
     file.seek(0)
     if file.read(BLOCK).strip(b"\0"):
         raise _damaged(shard, "it begins with no header")
