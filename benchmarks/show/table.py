@@ -36,6 +36,7 @@ from benchmarks.show.comparison import (
 )
 from benchmarks.show.coverage import coverage, coverage_summary
 from benchmarks.show.gpu_code import gpu_code, gpu_code_history
+from benchmarks.show.sources import sources
 from benchmarks.show.summary import summary
 
 Column = tuple[str, Callable[[Row], str]]
@@ -275,6 +276,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "permutation": _permutation,
     "profile": _profile,
     "noise": _noise,
+    "sources": sources,
 }
 
 
