@@ -2,7 +2,7 @@
 
 from benchmarks.measure.rows import Row
 from benchmarks.show.cells import captioned, markdown, spread
-from benchmarks.show.comparison import failed, of_workload
+from benchmarks.show.comparison import failed, rate
 
 __all__ = ["sources"]
 
@@ -11,7 +11,7 @@ _NAMES = {"folder": "class folders", "parquet": "Parquet files", "tar": "tar arc
 
 def sources(rows: list[Row]) -> str:
     """Return a line for each place: how fast it is read, and how long opening it takes."""
-    found = [row for row in of_workload(rows, "sources") if not failed(row)]
+    found = [row for row in rows if row["workload"] == "sources" and not failed(row)]
     return "\n\n".join(_table(row) for row in found)
 
 
@@ -23,10 +23,10 @@ def _table(row: Row) -> str:
             [
                 f"{_NAMES[kind]} {'by `s3://`' if kind != name else 'on the disk'}",
                 str(row["threads"][name]),
-                spread(place["images_per_s"]),
+                spread(rate(place, "images")),
                 f"{place['first_opening_seconds']:.2f}",
                 f"{place['opening_seconds']:.2f}",
             ]
         )
     titles = ["place", "threads", "images/s", "first opening, s", "opening again, s"]
-    return captioned(markdown(titles, lines), [row])
+    return captioned(markdown(titles, lines), [{"precision": "uint8", **row}])
