@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from gaxjax.common import UserError, counted, one_line, remote_reason
+from gaxjax.common import StepProgress, UserError, counted
 from gaxjax.config import DataConfig
 from gaxjax.data.class_labels import class_label_space
 from gaxjax.data.decode import UnreadableImageError
@@ -26,13 +26,14 @@ from gaxjax.data.image_set import ImageSet, source_set
 from gaxjax.data.image_source import READERS_OF_URLS
 from gaxjax.data.label_readings import LabelSpace, ModelClasses
 from gaxjax.data.label_space import LabelBy, label_space
-from gaxjax.data.parquet_rows import RowReader, opened, row_sizes
+from gaxjax.data.parquet_rows import RowReader, opened, row_sizes, unreadable_file
 from gaxjax.data.places import Place
 from gaxjax.data.selection import chosen_split, refuse_labels, refuse_split
 from gaxjax.data.shards import Shard, indexed, keep_index, probe_shards
 
 _KEYS = ("image_id", "__key__")
 _KIND = "parquet"
+_ON_A_DISK = 2  # threads that measure images here
 _NOT_LOOKED_AT = -2
 _NO_IMAGE = -1
 _HIDDEN = -1  # the label of Hugging Face's test images
@@ -111,23 +112,32 @@ class ParquetSource:
         wanted: defaultdict[int, list[int]] = defaultdict(list)
         for shard, row in places:
             wanted[shard].append(row)
-        with ThreadPoolExecutor(self.readers, "sizes") as pool:
-            found = dict(
-                zip(wanted, pool.map(self._measured, wanted, wanted.values()), strict=True)
-            )
+        unknown = [shard for shard, rows in wanted.items() if self._unknown(shard, rows)]
+        if unknown:
+            with (
+                ThreadPoolExecutor(max(_ON_A_DISK, self.readers), "sizes") as pool,
+                StepProgress("Reading sizes", len(unknown), "files") as progress,
+            ):
+                for done, _ in enumerate(
+                    pool.map(self._measure, unknown, map(wanted.__getitem__, unknown)), start=1
+                ):
+                    progress.advance(done, "read")
+        found = {shard: self._tables[shard]["bytes"].to_numpy() for shard in wanted}
         return np.array([found[shard][row] for shard, row in places], np.int64)
 
-    def _measured(self, number: int, rows: Sequence[int]) -> Int64[np.ndarray, " N"]:
+    def _unknown(self, shard: int, rows: Sequence[int]) -> list[int]:
+        known = self._tables[shard]["bytes"].to_numpy()
+        return [row for row in rows if known[row] == _NOT_LOOKED_AT]
+
+    def _measure(self, number: int, rows: Sequence[int]) -> None:
+        """Read how large the images of some rows are, and keep that with the index."""
         shard, table = self._shards[number], self._tables[number]
-        known = table["bytes"].to_numpy().copy()
-        unknown = [row for row in rows if known[row] == _NOT_LOOKED_AT]
-        if unknown:
-            row_sizes(shard, unknown, known)
-            known[[row for row in unknown if known[row] == _NOT_LOOKED_AT]] = _NO_IMAGE
-            place = table.schema.get_field_index("bytes")
-            self._tables[number] = table.set_column(place, "bytes", pa.array(known))
-            keep_index(shard, _KIND, self._tables[number])
-        return known
+        unknown, known = self._unknown(number, rows), table["bytes"].to_numpy().copy()
+        row_sizes(shard, unknown, known)
+        known[[row for row in unknown if known[row] == _NOT_LOOKED_AT]] = _NO_IMAGE
+        place = table.schema.get_field_index("bytes")
+        self._tables[number] = table.set_column(place, "bytes", pa.array(known))
+        keep_index(shard, _KIND, self._tables[number])
 
     def encoded(self, image_id: str) -> bytes:
         """Return an image's bytes."""
@@ -162,7 +172,7 @@ class ParquetSource:
 
 def _index(shard: Shard) -> pa.Table:
     """Read the ids and labels of one file: path, label as text, key, and room for the sizes."""
-    with opened(shard, f"--data {shard.name}") as file:
+    with opened(shard) as file:
         schema = file.schema_arrow
         _require_columns(shard, schema)
         key = next((name for name in _KEYS if name in schema.names), None)
@@ -171,7 +181,7 @@ def _index(shard: Shard) -> pa.Table:
         try:
             table = file.read(columns=columns, use_threads=False)
         except Exception as error:  # pyarrow raises many types on a damaged file
-            raise _malformed(shard, error) from None
+            raise unreadable_file(shard, error) from None
     labels = table["label"].combine_chunks()
     if pa.types.is_dictionary(labels.type):
         labels = labels.dictionary_decode()
@@ -308,8 +318,3 @@ def _image_ids(
             return ids
     width = max(5, len(str(len(texts) - 1)))
     return [f"{row:0{width}d}" for row in range(len(texts))]
-
-
-def _malformed(shard: Shard, error: Exception) -> UserError:
-    reason = one_line(error) if shard.system is None else remote_reason(error)
-    return UserError(f"--data {shard.name} is damaged or no Parquet file ({reason}); get it again")

@@ -1,7 +1,6 @@
 """Rows of Parquet files, read in order: each page once, and a few rows ahead of who asks."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -26,19 +25,31 @@ _MOST_BYTES = 2**28
 
 
 @contextmanager
-def opened(shard: Shard, what: str) -> Iterator[pq.ParquetFile]:
+def opened(shard: Shard) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file to be read in order.
 
     Raises:
-        UserError: it is none, or cannot be had; `what` names it.
+        UserError: it is none, or cannot be had.
     """
     try:
         parquet = _parquet(shard)
     except Exception as error:  # storages raise what they like, pyarrow nearly as much
-        reason = one_line(error) if shard.system is None else remote_reason(error)
-        raise UserError(f"{what} is damaged or no Parquet file ({reason}); get it again") from None
+        raise unreadable_file(shard, error) from None
     with parquet:
         yield parquet
+
+
+def unreadable_file(shard: Shard, error: Exception) -> UserError:
+    """Return the one line for a file that cannot be had, or that is none."""
+    if _of_the_storage(error):
+        return UserError(f"--data {shard.name} cannot be read: {remote_reason(error)}")
+    said = one_line(error)
+    return UserError(f"--data {shard.name} is damaged or no Parquet file ({said}); get it again")
+
+
+def _of_the_storage(error: Exception) -> bool:
+    """Tell whether bytes could not be had, and not that they are wrong."""
+    return isinstance(error, StorageError) or getattr(error, "errno", None) is not None
 
 
 def _parquet(shard: Shard) -> pq.ParquetFile:
@@ -61,7 +72,7 @@ def row_sizes(shard: Shard, rows: Sequence[int], sizes: Int64[np.ndarray, " N"])
     Raises:
         UserError: the file cannot be had.
     """
-    with opened(shard, f"--data {shard.name}") as file:
+    with opened(shard) as file:
         starts = _starts(file)
         for group in sorted({_group(starts, row) for row in rows}):
             row = starts[group]
@@ -72,8 +83,8 @@ def row_sizes(shard: Shard, rows: Sequence[int], sizes: Int64[np.ndarray, " N"])
                     )
                     sizes[row : row + len(length)] = length
                     row += len(length)
-            except (pa.ArrowException, OSError) as error:
-                if getattr(error, "errno", None) is not None:
+            except Exception as error:  # pyarrow and storages raise nearly every type
+                if _of_the_storage(error):
                     raise UserError(f"--data {shard.name}: {remote_reason(error)}") from None
 
 
@@ -86,10 +97,9 @@ class RowReader:
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shards = shards
-        self._lock = threading.Lock()
+        self._reading = threading.Lock()
         self._wanted: set[tuple[int, int]] = set()
-        self._window: OrderedDict[tuple[int, int], bytes | None] = OrderedDict()
-        self._bytes = 0
+        self._window: dict[tuple[int, int], tuple[bytes | None]] = {}
         self._bad: dict[tuple[int, int], tuple[int, str]] = {}
         self._open: tuple[int, pq.ParquetFile, list[int]] | None = None
         self._stream: Iterator[pa.Array] | None = None
@@ -102,16 +112,18 @@ class RowReader:
             UnreadableImageError: the file is damaged there.
             StorageError: the file cannot be had.
         """
-        self._wanted.add((shard, row))
+        place = (shard, row)
+        self._wanted.add(place)
         try:
-            with self._lock:
-                if (shard, row) not in self._window:
-                    self._read_to(shard, row)
-                found = self._window.pop((shard, row))
-                self._bytes -= len(found or b"")
-                return found
+            found = self._window.pop(place, None)
+            if found is None:
+                with self._reading:  # it may have come meanwhile
+                    while (found := self._window.pop(place, None)) is None:
+                        self._wanted.add(place)  # whoever asks for it too may have had it
+                        self._read_to(shard, row)
+            return found[0]
         finally:
-            self._wanted.discard((shard, row))
+            self._wanted.discard(place)
 
     def _read_to(self, shard: int, row: int) -> None:
         try:
@@ -136,29 +148,29 @@ class RowReader:
         except Exception as error:  # pyarrow and storages raise nearly every type
             self._stream = None
             here = self._at[2]
-            if isinstance(error, StorageError) or getattr(error, "errno", None) is not None:
+            if _of_the_storage(error):
                 self._close()
                 raise StorageError(remote_reason(error)) from error
             said = "the rows end too soon" if isinstance(error, StopIteration) else one_line(error)
             reason = f"{self._shards[shard].file} is damaged there ({said})"
             self._bad[shard, group] = here, reason
-            if row >= here:
-                raise UnreadableImageError(reason) from None
-            raise
+            raise UnreadableImageError(reason) from None
 
     def _keep(self, batch: pa.Array) -> None:
+        """Put rows into the window; what nobody wants leaves it, the first that came first."""
         shard, group, row = self._at
         for value in batch:
-            content = value.as_py()
-            self._window[shard, row] = content
-            self._bytes += len(content or b"")
+            self._window[shard, row] = (value.as_py(),)
             row += 1
         self._at = (shard, group, row)
-        for place in list(self._window):
-            if len(self._window) <= _MOST_ROWS and self._bytes <= _MOST_BYTES:
+        places = list(self._window)
+        left, size = len(places), sum(len(one or b"") for (one,) in list(self._window.values()))
+        for place in places:
+            if left <= _MOST_ROWS and size <= _MOST_BYTES:
                 break
             if place not in self._wanted:
-                self._bytes -= len(self._window.pop(place) or b"")
+                (dropped,) = self._window.pop(place, (None,))
+                left, size = left - 1, size - len(dropped or b"")
 
     def _require_open(self, shard: int) -> None:
         if self._open is not None and self._open[0] == shard:

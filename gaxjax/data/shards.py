@@ -69,11 +69,9 @@ class Shard:
             Exception: whatever the system or the storage raises, after several attempts.
         """
         if self.system is None:
-            descriptor = os.open(self.path, os.O_RDONLY)
-            try:
-                return os.pread(descriptor, length, start)
-            finally:
-                os.close(descriptor)
+            with open(self.path, "rb", buffering=0) as file:  # os.pread is not on every system
+                file.seek(start)
+                return file.read(length)
         end = min(start + length, self.size)
         if end <= start:
             return b""

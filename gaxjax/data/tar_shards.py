@@ -136,10 +136,10 @@ def _members(shards: Sequence[Shard], tables: Sequence[pa.Table]) -> dict[tuple[
     return {
         (number, name.decode("utf-8", "surrogateescape")): Member(number, offset, size, header)
         for number, table in enumerate(tables)
-        for name, offset, size, header in zip(
-            *(table[column].to_pylist() for column in ("name", "offset", "bytes", "header")),
-            strict=True,
+        for name, offset, size, header, text in zip(
+            *(table[column].to_pylist() for column in table.schema.names), strict=True
         )
+        if text is None  # a label has been read
     }
 
 

@@ -37,13 +37,13 @@ def test_the_sample_images_have_the_same_rows_and_heatmaps_from_everywhere(
     with places.s3_server() as address, tiny_model(model):
         places.use_s3(address, monkeypatch)
         system = fsspec.filesystem("s3", use_listings_cache=False)
-        system.mkdir("images")
+        system.mkdir("sample")
         kinds = ("folder", "parquet", "tar")
         for kind in kinds:
             place = (tmp_path / "places" / kind).resolve()
-            system.put(f"{place}/", f"images/{kind}/", recursive=True)
+            system.put(f"{place}/", f"sample/{kind}/", recursive=True)
         names = [str(tmp_path / "places" / kind) for kind in kinds]
-        names += [f"s3://images/{kind}" for kind in kinds]
+        names += [f"s3://sample/{kind}" for kind in kinds]
         found = []
         for number, name in enumerate(names):
             output = tmp_path / f"run{number}"

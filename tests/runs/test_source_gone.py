@@ -225,6 +225,26 @@ def test_a_run_whose_bucket_goes_away_ends_in_a_line_and_resumes(
     assert rows_of(tmp_path / "run").equals(expected)
 
 
+def test_credentials_that_expire_end_a_run_in_a_line_and_it_resumes(
+    there, expected, tmp_path, monkeypatch
+):
+    memory = fsspec.get_filesystem_class("memory")
+    with monkeypatch.context() as patch:
+
+        def expire():
+            for method in ("cat_file", "info"):
+                patch.setattr(memory, method, refuse)
+
+        def refuse(*_args, **_settings):
+            raise PermissionError("The provided token has expired")
+
+        data = "memory://there/folder"
+        said = stopped(data, tmp_path / "run", monkeypatch, expire, AFTER)
+    assert "(The provided token has expired)" in said
+    run(data, tmp_path / "run")
+    assert rows_of(tmp_path / "run").equals(expected)
+
+
 def test_one_image_that_is_gone_is_its_own_outcome(there, expected, tmp_path, monkeypatch):
     system = fsspec.filesystem("memory")
     first = expected["image_id"][0].as_py()
@@ -274,8 +294,8 @@ def test_a_server_that_is_down_ends_a_run_in_a_line(there, tmp_path, monkeypatch
     with contextlib.ExitStack() as until:
         places.use_s3(until.enter_context(places.s3_server()), monkeypatch)
         system = fsspec.filesystem("s3", use_listings_cache=False)
-        system.mkdir("images")
-        system.put(f"{there / 'tars'}/", "images/tars/", recursive=True)
-        message = stopped("s3://images/tars", tmp_path / "run", monkeypatch, until.close, AFTER)
+        system.mkdir("away")
+        system.put(f"{there / 'tars'}/", "away/tars/", recursive=True)
+        message = stopped("s3://away/tars", tmp_path / "run", monkeypatch, until.close, AFTER)
     assert "server" in message
     assert 0 < len(read_scores(tmp_path / "run")) < len(PIXELS)
