@@ -55,6 +55,8 @@ class Ax(Command):
                 f"{stats.seconds:,.1f} s ({stats.rate:,.2f} images a second), "
                 f"after {stats.compile_seconds:,.1f} s of compiling"
             )
+        elif stats is not None and self.run.spread.ray is not None:
+            say(f"{stats.describe()}, in {stats.seconds:,.1f} s")
         nothing = explain_nothing_scored(summary)
         if nothing:
             raise UserError(nothing)

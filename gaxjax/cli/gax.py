@@ -54,6 +54,8 @@ class Gax(Command):
                 f"device{'s' * (stats.devices > 1)}, {stats.occupancy:.0%} busy), "
                 f"after {stats.compile_seconds:,.1f} s of compiling"
             )
+        elif stats is not None and self.run.spread.ray is not None:
+            say(f"{stats.describe()}, in {stats.seconds:,.1f} s")
         nothing = explain_nothing_correct(summary)
         if nothing:
             raise UserError(nothing)
