@@ -9,6 +9,7 @@ import tyro
 
 from gaxjax.cli.command import Command, RunFolder
 from gaxjax.cli.console import note, verify_command, wrote
+from gaxjax.common import AnyPath
 
 __all__ = ["Report"]
 
@@ -50,7 +51,7 @@ class Report(Command):
         return 0
 
 
-def _after_report(run: Path) -> str:
+def _after_report(run: AnyPath) -> str:
     from gaxjax.results import read_header
 
     if (run / "verification.json").exists() or not (run / "heatmaps.zarr").exists():

@@ -116,13 +116,16 @@ def place_at(url: str, what: str) -> AnyPath:
     if _WITH_BUCKETS.match(url):
         bucket = path.strip("/").partition("/")[0]
         try:
-            there = bucket and trying_again(lambda: system.exists(bucket))
+            if bucket:
+                trying_again(lambda: system.info(bucket))
+        except FileNotFoundError:
+            bucket = ""
         except PermissionError:  # it may be readable further down
-            there = True
+            pass
         except Exception as error:  # file systems raise what they like
             raise UserError(f"{what} {url}: {remote_reason(error)}") from None
-        if not there:
-            raise UserError(f"{what} {url}: there is no bucket {bucket!r}; make it first")
+        if not bucket:
+            raise UserError(f"{what} {url}: there is no such bucket; make it first")
     return cast(Path, UPath(url, use_listings_cache=False))
 
 

@@ -3,14 +3,13 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from gaxjax.common import UserError
+from gaxjax.common import AnyPath, UserError
 from gaxjax.config import GaxRunConfig, Operation
 from gaxjax.data import HostImage, find_image
 from gaxjax.report.pictures import heatmap_picture, image_picture, robust_limit
@@ -154,7 +153,7 @@ def read_frames(run: Run, snapshots: Sequence[dict[str, Any]]) -> tuple[Frame, .
     )
 
 
-def read_film(path: Path, image: str, *, data: str | None = None) -> Film:
+def read_film(path: AnyPath, image: str, *, data: str | None = None) -> Film:
     """Read one image's snapshots, or its final heatmap where it has none.
 
     Args:

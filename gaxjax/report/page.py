@@ -21,6 +21,7 @@ import jinja2
 from markupsafe import Markup
 
 from gaxjax.common import (
+    AnyPath,
     UserError,
     columns_of,
     path_to_write,
@@ -55,7 +56,7 @@ class Written:
 
 
 def write_report(
-    runs: Sequence[Path], output: Path, *, num_pictures: int = 200, data: str | None = None
+    runs: Sequence[AnyPath], output: Path, *, num_pictures: int = 200, data: str | None = None
 ) -> Written:
     """Draw a report of stored runs; nothing but small pictures of the images is computed.
 
