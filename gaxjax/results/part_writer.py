@@ -47,18 +47,18 @@ def part_numbers(writer: int, num_images: int) -> range:
     return range(writer * count, (writer + 1) * count)
 
 
-def refuse_writers(path: AnyPath, *, but: str = "", wait: float = _DYING) -> None:
+def refuse_writers(path: AnyPath, *, but: str = "", wait: float | None = None) -> None:
     """Refuse a run that writers have side by side; wait for those that are ending.
 
     Args:
         path: the run, whose lock is held.
         but: the name of one that does not count.
-        wait: seconds.
+        wait: seconds; those that the workers of a killed driver take to end when not given.
 
     Raises:
         UserError: some are at work.
     """
-    deadline = time.monotonic() + wait
+    deadline = time.monotonic() + (_DYING if wait is None else wait)
     while at_work := [name for name in held_locks(path, "writer-") if name != but]:
         if time.monotonic() >= deadline:
             numbers = ", ".join(name.removeprefix("writer-") for name in at_work[:8])
