@@ -24,6 +24,7 @@ from gaxjax.runs.opening import (
     place_for,
 )
 from gaxjax.runs.shell import Engine, Plan, RunSummary, heatmap_dtype, run_engine
+from gaxjax.runs.slices import chosen_slice
 
 
 @own_numbers()
@@ -53,6 +54,7 @@ def run_ax(
     """
     require_config(config, AxRunConfig, "config")
     output = place_for(output, config)
+    chosen_slice(config.spread.shard)  # a wrong one is said before the work
     if config.spread.ray is not None:
         from gaxjax.runs.ray_run import run_on_ray
 

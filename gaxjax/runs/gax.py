@@ -18,6 +18,7 @@ from gaxjax.runs.opening import (
     place_for,
 )
 from gaxjax.runs.shell import Plan, RunSummary, heatmap_dtype, run_engine
+from gaxjax.runs.slices import chosen_slice
 from gaxjax.runs.snapshots import describe_disk, take_snapshots
 
 
@@ -51,6 +52,7 @@ def run_gax(
     """
     require_config(config, GaxRunConfig, "config")
     output = place_for(output, config)
+    chosen_slice(config.spread.shard)  # a wrong one is said before the work
     if config.snapshots.most_images and is_url(output):
         raise UserError(f"--snapshots are kept in a folder alone, and --output {output} is a URL")
     if config.spread.ray is not None:

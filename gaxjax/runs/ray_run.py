@@ -8,6 +8,7 @@ of it is not done twice.
 
 import logging
 import signal
+import socket
 import threading
 import time
 import warnings
@@ -39,6 +40,7 @@ _SLICES_PER_WORKER = 8
 _BATCHES_PER_SLICE = 8  # at least: slots stay empty while a slice ends
 _RESTARTS = 8
 _PATIENCE = 30.0  # seconds for workers to start before it is told that they do
+_ANSWER = 10.0  # seconds for a cluster to answer
 _POLL = 1.0  # seconds between looks at how far the workers are
 _STOPPING = 120.0  # seconds for what was finished to be committed after a signal
 
@@ -264,20 +266,38 @@ def _connected(address: str) -> Iterator[Any]:
     ours = not ray.is_initialized()
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
-    try:
-        if ours:
-            # It starts processes of other programs: none goes on as a copy of this one.
-            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+    if ours:
+        try:
+            if address != "auto":
+                _require_answer(address)
             given = None if address == "auto" else address
-            ray.init(address=given, logging_level=logging.ERROR, log_to_driver=False)
-        if main:
-            signal.signal(signal.SIGTERM, handler)  # Ray's own would end us in the middle
+            with warnings.catch_warnings():
+                # It starts processes of other programs: none goes on as a copy of this one.
+                warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+                ray.init(address=given, logging_level=logging.ERROR, log_to_driver=False)
+        except OSError as error:  # ConnectionError and TimeoutError among them
+            raise UserError(
+                f"--ray {address}: no Ray cluster answers ({one_line(error)})"
+            ) from None
+    if main:
+        signal.signal(signal.SIGTERM, handler)  # Ray's own would end us in the middle
+    try:
         yield ray
-    except (ConnectionError, TimeoutError) as error:
-        raise UserError(f"--ray {address}: no Ray cluster answers ({one_line(error)})") from None
     finally:
         if ours:
             ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nobody listens, for which Ray itself waits for minutes.
+
+    Raises:
+        OSError: there is none, or it does not answer.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--ray must be auto or host:port, such as head:6379; got {address}")
+    socket.create_connection((host, int(port)), _ANSWER).close()
 
 
 def _started(ray: Any, command: str, job: Job, spread: SpreadConfig) -> list[Any]:

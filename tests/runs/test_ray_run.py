@@ -184,8 +184,12 @@ def test_too_few_gpus_are_refused(ray, data, tmp_path):
 
 
 def test_no_cluster_and_no_ray_are_one_line(ray, data, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"--ray 10.0.0.1:6379: no Ray cluster answers \(no clus"):
-        run(config_of(data, "10.0.0.1:6379"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"--ray 127.0.0.1:1: no Ray cluster answers \(.* refused"):
+        run(config_of(data, "127.0.0.1:1"), tmp_path / "run")
+    with pytest.raises(
+        UserError, match=r"--ray must be auto or host:port, such as head:6379; got h"
+    ):
+        run(config_of(data, "head"), tmp_path / "run")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'gaxjax\[ray\]'"):
         run(config_of(data), tmp_path / "run")
