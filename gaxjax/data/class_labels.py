@@ -67,11 +67,11 @@ def class_label_space(
             by=by,
             empty=set(names) - set(used),
         )
-    if model.names is None:
+    if model.names is None and by != "names":
         _require_as_many(names, model, source)
         return _numbered(names, whose)
-    theirs = {loosely(name) for name in model.names}
-    if {loosely(name) for name in used} <= theirs or by == "names":
+    theirs = {loosely(name) for name in model.names or ()}
+    if model.names is None or by == "names" or {loosely(name) for name in used} <= theirs:
         texts, needed = tuple(sorted(names)), tuple(sorted(used))
         return by_name(Labels(texts, needed, model, "label name", source, whose, listed=True))
     agreeing = [

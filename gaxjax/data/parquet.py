@@ -33,6 +33,7 @@ from gaxjax.data.shards import Shard, indexed, keep_index, probe_shards
 
 _KEYS = ("image_id", "__key__")
 _KIND = "parquet"
+_SMALL = 2**16  # bytes that are asked for at once of columns that lie between the images
 _ON_A_DISK = 2  # threads that measure images here
 _NOT_LOOKED_AT = -2
 _NO_IMAGE = -1
@@ -172,7 +173,7 @@ class ParquetSource:
 
 def _index(shard: Shard) -> pa.Table:
     """Read the ids and labels of one file: path, label as text, key, and room for the sizes."""
-    with opened(shard) as file:
+    with opened(shard, _SMALL) as file:
         schema = file.schema_arrow
         _require_columns(shard, schema)
         key = next((name for name in _KEYS if name in schema.names), None)

@@ -25,14 +25,18 @@ _MOST_BYTES = 2**28
 
 
 @contextmanager
-def opened(shard: Shard) -> Iterator[pq.ParquetFile]:
+def opened(shard: Shard, block: int = 2**22) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file to be read in order.
+
+    Args:
+        shard: the file.
+        block: bytes that are asked for at once where it is far away.
 
     Raises:
         UserError: it is none, or cannot be had.
     """
     try:
-        parquet = _parquet(shard)
+        parquet = _parquet(shard, block)
     except Exception as error:  # storages raise what they like, pyarrow nearly as much
         raise unreadable_file(shard, error) from None
     with parquet:
@@ -52,9 +56,9 @@ def _of_the_storage(error: Exception) -> bool:
     return isinstance(error, StorageError) or getattr(error, "errno", None) is not None
 
 
-def _parquet(shard: Shard) -> pq.ParquetFile:
+def _parquet(shard: Shard, block: int = 2**22) -> pq.ParquetFile:
     return pq.ParquetFile(
-        shard.path if shard.system is None else shard.open(),
+        shard.path if shard.system is None else shard.open(block),
         pre_buffer=False,
         buffer_size=_BUFFER,
         page_checksum_verification=True,

@@ -77,7 +77,12 @@ def is_pattern(data: str) -> bool:
         >>> is_pattern("val-*.parquet"), is_pattern("shard-{00..12}.tar"), is_pattern("val/")
         (True, True, False)
     """
-    return _PATTERN.search(data) is not None
+    return _PATTERN.search(_without_query(data)) is not None
+
+
+def _without_query(name: str) -> str:
+    """Return a web address without what follows its question mark; other names as they are."""
+    return name.partition("?")[0] if name.lower().startswith(("http://", "https://")) else name
 
 
 def place_of(data: str) -> Place:
@@ -172,8 +177,9 @@ def _url_place(data: str) -> Place:
     system, path = file_system(data, "--data")
     if is_pattern(data):
         return _url_pattern(data, system)
-    suffix = PurePosixPath(path.partition("?")[0]).suffix.lower()
-    if suffix in _KINDS or suffix in IMAGE_SUFFIXES or _COMPRESSED.search(path):
+    file = _without_query(path)
+    suffix = PurePosixPath(file).suffix.lower()
+    if suffix in _KINDS or suffix in IMAGE_SUFFIXES or _COMPRESSED.search(file):
 
         def shards() -> list[Shard]:
             info = _asking(data, lambda: system.info(path))
@@ -181,7 +187,7 @@ def _url_place(data: str) -> Place:
                 raise UserError(f"--data {data} is a folder with the name of a file; rename it")
             return [url_shard(data, system, info)]
 
-        return _one_file(path.partition("?")[0], data, shards, system=system, path=path)
+        return _one_file(file, data, shards, system=system, path=path)
     return _url_folder(data, system, path)
 
 
@@ -190,7 +196,7 @@ def _url_pattern(data: str, system: Any) -> Place:
     missing: list[str] = []
     for each in expanded(data):
         path = system._strip_protocol(each)
-        if glob.has_magic(path):
+        if glob.has_magic(_without_query(path)):
             found = _asking(data, partial(system.glob, path, detail=True))
             infos += [info for info in found.values() if info["type"] == "file"]
         else:
@@ -300,7 +306,7 @@ def _require_shard_names(names: Sequence[str], missing: Sequence[object], data: 
     for name in names:
         if _COMPRESSED.search(name):
             raise _compressed(name)
-        if PurePosixPath(name.partition("?")[0]).suffix.lower() not in _SHARDS:
+        if PurePosixPath(_without_query(name)).suffix.lower() not in _SHARDS:
             raise UserError(
                 f"--data {data} names {name}; a pattern is for Parquet files (.parquet) and tar "
                 "archives (.tar): give images by their folder, or by a table (path,label)"

@@ -78,11 +78,11 @@ class Shard:
         found = trying_again(lambda: self.system.cat_file(self.path, start=start, end=end))
         return bytes(found)
 
-    def open(self) -> io.BufferedReader:
-        """Open the file to be read in order, in large pieces where it is far away."""
+    def open(self, block: int = _BLOCK) -> io.BufferedReader:
+        """Open the file to be read in order, in pieces of so many bytes where it is far away."""
         if self.system is None:
             return open(self.path, "rb")
-        return io.BufferedReader(_Ranges(self), _BLOCK)
+        return io.BufferedReader(_Ranges(self), block)
 
     def now(self) -> "Shard":
         """Ask for the file again.

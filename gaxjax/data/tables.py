@@ -15,7 +15,7 @@ from gaxjax.data.label_space import LabelBy, label_space
 from gaxjax.data.labels import read_csv
 from gaxjax.data.places import Place
 from gaxjax.data.selection import canonical_split, chosen_split, refuse_split
-from gaxjax.data.url_files import RemoteFile, UrlSource, sized
+from gaxjax.data.url_files import RemoteFile, UrlSource, listed_sizes, sized
 
 
 def open_table(place: Place, config: DataConfig, model: ModelClasses, by: LabelBy) -> ImageSet:
@@ -128,7 +128,8 @@ def _by_url(place: Place) -> tuple[_Ids, _Sources, str]:
     def source(image_ids: Sequence[str]) -> ImageSource:
         paths = {each: f"{folder}/{quote(each) if on_the_web else each}" for each in image_ids}
         try:
-            sizes = sized(system, paths.values())
+            sizes = {} if on_the_web else listed_sizes(system, folder)
+            sizes |= sized(system, [path for path in paths.values() if path not in sizes])
         except Exception as error:  # storages raise what they like
             raise UserError(f"--data {place.name}: {remote_reason(error)}") from None
         files = {each: RemoteFile(path, sizes[path]) for each, path in paths.items()}

@@ -85,3 +85,13 @@ def sized(system: Any, paths: Iterable[str]) -> dict[str, int]:
     wanted = list(paths)
     with ThreadPoolExecutor(READERS_OF_URLS, "sizes") as pool:
         return dict(zip(wanted, pool.map(size, wanted), strict=True))
+
+
+def listed_sizes(system: Any, folder: str) -> dict[str, int]:
+    """Return the sizes of all files below a folder, by one listing.
+
+    Raises:
+        Exception: whatever the storage raises.
+    """
+    found = trying_again(lambda: system.find(folder, detail=True))
+    return {name: int(info["size"]) for name, info in found.items() if info.get("size") is not None}

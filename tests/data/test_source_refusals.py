@@ -247,6 +247,11 @@ def test_a_web_server_without_the_file_is_told(web):
     assert_says(complaint(f"{web}/nothing/"), "there is no such file or folder")
 
 
+def test_an_address_with_a_query_is_no_pattern(web, tmp_path):
+    write_tar(tmp_path / "a.tar", samples(IMAGES))
+    assert len(opened(f"{web}/a.tar?download=true").records) == len(IMAGES)
+
+
 def test_a_web_servers_folder_is_read_as_any(web, tmp_path):
     expected = opened(write_folder(tmp_path / "served", {f"a b/{k}": v for k, v in IMAGES.items()}))
     found = open_images(DataConfig(data=f"{web}/served", size=8))
