@@ -181,6 +181,7 @@ def _index(shard: Shard) -> pa.Table:
         columns = ["label", *(["image.path"] * has_path), *([key] if key else [])]
         try:
             table = file.read(columns=columns, use_threads=False)
+            table.validate(full=True)  # a damaged name may be no text
         except Exception as error:  # pyarrow raises many types on a damaged file
             raise unreadable_file(shard, error) from None
     labels = table["label"].combine_chunks()
@@ -238,7 +239,7 @@ def _names_of(schema: pa.Schema) -> list[str] | None:
     try:
         about = json.loads((schema.metadata or {})[b"huggingface"])
         names = about["info"]["features"]["label"]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
     fits = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return names if fits and names and len(set(names)) == len(names) else None

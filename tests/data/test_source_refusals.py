@@ -38,6 +38,13 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path):
         assert_says(complaint(tmp_path / "a.parquet"), "a.parquet is damaged or no Parquet file")
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    table = parquet_table(IMAGES, image_id=[f"name{i}" for i in range(6)])
+    file = write_parquet(tmp_path / "a.parquet", table, compression="none", use_dictionary=False)
+    file.write_bytes(file.read_bytes().replace(b"name3", b"nam\xfa3"))
+    assert_says(complaint(file), "a.parquet is damaged", "UTF8")
+
+
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path):
     table = parquet_table(IMAGES)
     renamed = write_parquet(tmp_path / "a.parquet", table.rename_columns(["img", "label"]))
