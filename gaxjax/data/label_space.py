@@ -105,6 +105,23 @@ def label_space(
     return in_order(labels, "the model names no classes")
 
 
+def say_it_alone(texts: Collection[str], model: ModelClasses, by: LabelBy = "auto") -> bool:
+    """Tell whether label texts mean their classes whatever other labels the other splits have.
+
+    Example:
+        >>> say_it_alone({"3", "7"}, ModelClasses(10)), say_it_alone({"cat"}, ModelClasses(2))
+        (True, False)
+    """
+    if by in ("order", "as before"):
+        return False
+    if model.names is not None:
+        return True
+    if all(WHOLE_NUMBER.fullmatch(text) for text in texts):
+        return model.count is not None
+    table = imagenet_wnids()
+    return set(texts) <= set(table) and model.count in (None, len(table))
+
+
 def numbered_space(
     names: Sequence[str], model: ModelClasses, *, noun: str, source: object, by: LabelBy = "auto"
 ) -> LabelSpace:

@@ -25,7 +25,7 @@ from gaxjax.data.decode import UnreadableImageError
 from gaxjax.data.image_set import ImageSet, source_set
 from gaxjax.data.image_source import READERS_OF_URLS
 from gaxjax.data.label_readings import LabelSpace, ModelClasses
-from gaxjax.data.label_space import LabelBy, label_space
+from gaxjax.data.label_space import LabelBy, label_space, say_it_alone
 from gaxjax.data.parquet_rows import RowReader, opened, row_sizes, unreadable_file
 from gaxjax.data.places import Place
 from gaxjax.data.selection import chosen_split, refuse_labels, refuse_split
@@ -73,7 +73,9 @@ def open_parquet(place: Place, config: DataConfig, model: ModelClasses, by: Labe
     if names is not None:
         space = class_label_space(names, set(flat), model, source=place.name, by=by)
     else:
-        everywhere = set(flat) | _elsewhere(place.shards, shards)
+        everywhere = set(flat)
+        if not say_it_alone(everywhere, model, by):
+            everywhere |= _elsewhere(place.shards, shards)
         space = label_space(
             everywhere,
             model,

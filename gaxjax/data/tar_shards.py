@@ -23,7 +23,7 @@ from gaxjax.data.folders import open_folder
 from gaxjax.data.image_set import ImageSet, source_set
 from gaxjax.data.image_source import READERS_OF_URLS, StorageError
 from gaxjax.data.label_readings import ModelClasses
-from gaxjax.data.label_space import LabelBy, label_space
+from gaxjax.data.label_space import LabelBy, label_space, say_it_alone
 from gaxjax.data.listing import Listing
 from gaxjax.data.places import Place
 from gaxjax.data.selection import chosen_split, refuse_labels, refuse_split
@@ -50,36 +50,33 @@ def open_tar(place: Place, config: DataConfig, model: ModelClasses, by: LabelBy)
         UserError: as by `tar_index`; an image without a label; or labels that do not fit.
     """
     shards, splits = place.shards, place.splits()
-    divided = len(splits) > 1 or (bool(splits) and config.split is not None)
-    split = chosen_split(config, list(splits)) if divided else None
-    every = indexed(shards, _KIND, tar_index)
-    tables = dict(zip(shards, every, strict=True))
-    if split is not None:
+    split = None
+    if len(splits) > 1 or (splits and config.split is not None):
+        split = chosen_split(config, list(splits))
         shards = splits[split]
-    chosen = [tables[shard] for shard in shards]
-    samples = [
-        _samples(shard, table, strict=shard in set(shards)) for shard, table in tables.items()
-    ]
-    if not any(found is not None for found in samples):
-        if split is not None:
+    tables = indexed(shards, _KIND, tar_index)
+    found = [_samples(shard, table) for shard, table in zip(shards, tables, strict=True)]
+    if not any(each is not None for each in found):
+        if len(splits) > 1:
             raise UserError(
                 f"--data {place.name} has splits by the archives' names, but no labels beside its "
                 "images; give the archives of one split by a pattern"
             )
-        return _packed_folder(place, config, model, by, every)
+        return _packed_folder(place, config, model, by, tables)
     refuse_labels(config, "archives with a label beside each image")
     if split is None:
         refuse_split(config, "no set of archives named by splits (train-…, val-…, test-…)")
-    of_shard = dict(zip(tables, samples, strict=True))
-    found = [of_shard[shard] for shard in shards]
     for shard, each in zip(shards, found, strict=True):
         if each is None:
             raise UserError(f"--data {shard.name} has no labels beside its images, as others have")
-    names = _unique(place.name, shards, [each.images for each in found if each is not None])
-    labels = [label for each in found if each is not None for label in each.labels]
-    members = _members(shards, chosen)
+    samples = [each for each in found if each is not None]
+    names = _unique(place.name, shards, [each.images for each in samples])
+    labels = [label for each in samples for label in each.labels]
+    members = _members(shards, tables)
     files = {image_id: members[where] for image_id, where in names.items()}
-    everywhere = {label for each in samples if each is not None for label in each.labels}
+    everywhere = set(labels)
+    if not say_it_alone(everywhere, model, by):
+        everywhere |= _elsewhere([shard for shard in place.shards if shard not in set(shards)])
     space = label_space(
         everywhere,
         model,
@@ -92,8 +89,7 @@ def open_tar(place: Place, config: DataConfig, model: ModelClasses, by: LabelBy)
     )
     arrangement = f"in {counted(len(shards), 'tar archive')}"
     arrangement += f", split {split}" if split is not None else ""
-    notes = [note for each in found if each is not None for note in each.notes]
-    notes += _notes(chosen)
+    notes = [note for each in samples for note in each.notes] + _notes(tables)
     return source_set(
         TarSource(place.name, shards, files),
         list(zip(names, labels, strict=True)),
@@ -102,6 +98,15 @@ def open_tar(place: Place, config: DataConfig, model: ModelClasses, by: LabelBy)
         arrangement,
         notes,
     )
+
+
+def _elsewhere(shards: Sequence[Shard]) -> set[str]:
+    """Return the labels of other splits."""
+    if not shards:
+        return set()
+    tables = indexed(shards, _KIND, tar_index)
+    found = [_samples(shard, table) for shard, table in zip(shards, tables, strict=True)]
+    return {label for each in found if each is not None for label in each.labels}
 
 
 def _packed_folder(
@@ -152,7 +157,7 @@ class _Samples(NamedTuple):
     notes: list[str]
 
 
-def _samples(shard: Shard, table: pa.Table, *, strict: bool) -> _Samples | None:
+def _samples(shard: Shard, table: pa.Table) -> _Samples | None:
     """Put images and their labels together by what their names begin with; None without labels."""
     image_of: dict[str, str] = {}
     label_at: dict[str, tuple[str, bytes]] = {}

@@ -228,3 +228,22 @@ def test_splits_are_told_by_the_files_names(tmp_path):
             samples({f"{split}/1.png": IMAGES[next(iter(IMAGES))]}),
         )
     assert labels_of(opened(tmp_path / "tars", split="val")) == [("val/1.png", 1, "val")]
+
+
+def test_only_the_chosen_split_is_indexed_where_its_labels_say_their_classes(tmp_path, monkeypatch):
+    from gaxjax.data import parquet, tar_shards
+
+    for split in ("train", "val"):
+        write_tar(tmp_path / f"tars/{split}-0.tar", samples(IMAGES))
+        write_parquet(tmp_path / f"shards/{split}-0.parquet", parquet_table(IMAGES))
+    indexed = []
+    for module, name in ((tar_shards, "tar_index"), (parquet, "_index")):
+        make = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda shard, make=make: indexed.append(shard.file) or make(shard)
+        )
+    for kind in ("tars", "shards"):
+        assert opened(tmp_path / kind, 1000, split="val").num_classes == 1000
+    assert indexed == ["val-0.tar", "val-0.parquet"]
+    assert opened(tmp_path / "tars", 3, split="val").num_classes == 3
+    assert indexed[2:] == ["train-0.tar"]
