@@ -15,7 +15,7 @@ from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig, GaxRunConfig, StoreConfig
 from gaxjax.models import as_classifier, build
 from gaxjax.results.heatmap_array import read_heatmap_rows
-from gaxjax.results.store import read_scores
+from gaxjax.results.reading import read_scores
 from gaxjax.runs.gax import run_gax
 
 IMAGES = 40
