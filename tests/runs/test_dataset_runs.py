@@ -21,7 +21,7 @@ from gaxjax.data.sources import open_images
 from gaxjax.gax.engine import GaxEngine
 from gaxjax.models import checkpoint
 from gaxjax.reference import verify_run
-from gaxjax.results.store import read_scores
+from gaxjax.results.reading import read_scores
 from gaxjax.results.stored_run import images_of, open_run
 from gaxjax.runs.ax import run_ax
 from gaxjax.runs.gax import run_gax

@@ -18,7 +18,7 @@ from gaxjax.data.image_source import FolderSource, SourceGoneError
 from gaxjax.data.parquet import ParquetSource
 from gaxjax.data.tar_shards import TarSource
 from gaxjax.data.url_files import UrlSource
-from gaxjax.results.store import read_scores
+from gaxjax.results.reading import read_scores
 from gaxjax.results.stored_run import images_of, open_run
 from gaxjax.runs.gax import run_gax
 
