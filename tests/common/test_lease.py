@@ -61,7 +61,7 @@ def test_one_that_ended_is_taken_over_by_one_alone(folder):
 
     def take():
         try:
-            taken.append(Lease(folder, "run"))
+            taken.append(Lease(folder, "run", seconds=2.0))
         except UserError as error:
             refused.append(str(error))
 

@@ -194,6 +194,7 @@ def test_the_general_way_agrees_with_the_hand_written_one(tmp_path):
     assert agrees(tmp_path, torch_model("small_resnet", 7, state_dict=arrays), size=32)
 
 
+@pytest.mark.slow
 def test_a_named_file_gets_its_networks_size_and_says_what_it_rests_on(tmp_path, monkeypatch):
     monkeypatch.setattr(graph_conversion, "check_parity", lambda *_: None)
     monkeypatch.setattr(graph_conversion, "module_parity", lambda *_, **__: {})

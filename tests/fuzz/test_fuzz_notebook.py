@@ -114,7 +114,7 @@ def calls(draw):
     return given
 
 
-@fuzz(200, given=calls())
+@fuzz(100, given=calls())
 def test_explain_explains_every_image_or_says_what_is_wrong(given):
     rooms = {"engine": given.pop("rooms")} if "rooms" in given else {}
     config = given.pop("config", GaxConfig(max_steps=1))

@@ -143,6 +143,7 @@ def variants(draw):
     return saved, plain
 
 
+@pytest.mark.slow
 @fuzz(80, drawn=variants())
 def test_what_converts_is_the_network_that_the_file_holds(folder, drawn):
     saved, plain = drawn

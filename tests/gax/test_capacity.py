@@ -85,6 +85,7 @@ def test_a_count_that_does_not_fit_ends_the_sweep(monkeypatch, tried):
     assert swept() == 8
 
 
+@pytest.mark.slow
 def test_the_compilers_line_holds_for_more_slots_than_it_was_drawn_through():
     fixed, each = slots.compiled_bytes(OBJECTIVE, IMAGE, CPU)
     plan = Plan(

@@ -168,6 +168,7 @@ def test_a_run_with_misclassified_and_unreadable_images_passes(model, tmp_path):
     assert verification.num_heatmaps == 20 - outcomes["misclassified"]
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_at_the_nth_correct_image_passes(model, tmp_path):
     config = dataclasses.replace(gax_config(model, num_images=60), first_correct=2)
     run = run_gax(config, tmp_path / "run").output
@@ -492,6 +493,7 @@ def test_a_run_without_rows_and_a_folder_without_a_run_are_refused(copy, tmp_pat
     assert "holds no gaxjax run" in refusal(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_whose_images_changed_since_is_verified_for_the_rest(model, tmp_path):
     random = np.random.default_rng(0)
     for number in range(6):

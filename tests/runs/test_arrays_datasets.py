@@ -112,6 +112,7 @@ def test_the_solutions_of_a_dataset_are_those_of_its_arrays(name, wanted, scored
         require_equal(found[key], scored[key])
 
 
+@pytest.mark.slow
 def test_a_few_images_of_known_number_have_as_many_slots_as_those_of_an_array():
     few = list(zip(PIXELS[:3], LABELS[:3], strict=True))
     wanted = gaxjax.explain(MODEL, PIXELS[:3], LABELS[:3], GAX)
@@ -119,6 +120,7 @@ def test_a_few_images_of_known_number_have_as_many_slots_as_those_of_an_array():
     require_equal(gaxjax.explain(MODEL, MapStyle(PIXELS[:3]), config=GAX), wanted)
 
 
+@pytest.mark.slow
 def test_float_tensors_are_those_of_float_arrays():
     floats = PIXELS.astype(np.float32) / 255
     wanted = gaxjax.explain(MODEL, floats, LABELS, GAX)
@@ -245,6 +247,7 @@ def test_pictures_are_decoded_as_the_model_wants_files(decoding):
     require_equal(gaxjax.explain(model, pairs, config=config), wanted)
 
 
+@pytest.mark.slow
 def test_pictures_are_of_the_papers_size_where_the_model_has_none():
     seen = set()
 
@@ -289,7 +292,7 @@ def test_what_a_dataset_raises_while_images_are_worked_on_is_told_and_ends_the_r
     assert not [one for one in threading.enumerate() if one.name.endswith("(_read)")]
 
 
-SIDE, MANY = 48, 2000
+SIDE, MANY = 48, 1000
 
 
 class Fleeting:

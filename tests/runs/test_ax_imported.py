@@ -35,6 +35,7 @@ def classifier():
     return as_classifier(GraphNetwork(imported.graph, imported.weights), num_classes=CLASSES)
 
 
+@pytest.mark.slow
 def test_rows_tell_the_gap_and_the_command_what_was_left_plain(classifier, tmp_path):
     notes: list[str] = []
     run_ax(config(), tmp_path / "run", classifier=classifier, note=notes.append)

@@ -156,6 +156,7 @@ def test_a_function_that_calls_back_into_python_is_compiled_each_time(compiled):
     assert compiled() - first == 1
 
 
+@pytest.mark.slow
 def test_no_program_keeps_a_model_alive():
     model = Net(nnx.Rngs(0))
     gaxjax.explain(model, PIXELS, LABELS, GAX)

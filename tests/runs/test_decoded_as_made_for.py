@@ -138,6 +138,7 @@ def test_another_filter_is_another_run(model, data, tmp_path):
         run_gax(config(model, data, interpolation="box"), tmp_path / "run", note=lambda _: None)
 
 
+@pytest.mark.slow
 def test_the_disk_of_snapshots_is_told_of_the_size_that_is_taken(model, data, tmp_path):
     said: list[str] = []
     asked = dataclasses.replace(config(model, data), snapshots=SnapshotConfig(snapshots=1))

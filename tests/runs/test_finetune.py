@@ -252,6 +252,7 @@ class Dropping(nnx.Module):
         return x
 
 
+@pytest.mark.slow
 def test_dropout_differs_by_iteration_and_seed_and_rests_in_predictions():
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (64, 4, 4, 3), dtype=np.uint8))
     labels, rows = jnp.zeros(64, jnp.int32), np.arange(64, dtype=np.int32)
@@ -388,6 +389,7 @@ def test_table_1_as_markdown_latex_and_csv():
     )
 
 
+@pytest.mark.slow
 def test_the_finetune_command_writes_table_1_and_its_curve(trained, xray, capsys):
     output = trained.model.parent
     words = f"--architecture small_resnet --size {SIZE} --batch-size 8 --validate-every 5"

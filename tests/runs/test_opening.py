@@ -45,6 +45,7 @@ def refusal(config):
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_given_mean_and_std_hold_for_a_file_and_a_checkpoint_in_jax_and_in_torch(tmp_path, file):
     plain = tmp_path / "plain.ckpt"
     converters.convert(file, plain, input_size=32)

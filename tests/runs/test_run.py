@@ -272,6 +272,7 @@ def test_evaluation_counts_correct_images_as_gax_does(model):
     assert result.mean_probability == pytest.approx(softmax[np.arange(60), labels].mean(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_state_dict_is_converted_once_kept_and_made_anew_when_damaged(tmp_path, monkeypatch):
     import torch
 

@@ -18,7 +18,7 @@ from gaxjax.results.heatmap_array import read_heatmap_rows
 from gaxjax.results.reading import read_scores
 from gaxjax.runs.gax import run_gax
 
-IMAGES = 40
+IMAGES = 500
 
 
 @pytest.mark.slow
