@@ -121,8 +121,8 @@ def resampled_auroc(
     (num_methods, num_correct), num_wrong = correct.shape, wrong.shape[1]
     if min(num_correct, num_wrong) < 2:
         return np.empty((num_methods, 0))
-    # Sorted once: a resample is then how often each place in either order was drawn. A correct score
-    # beats the first `beaten` of the wrong ones and ties with those from there to `reached`.
+    # Sorted once: a resample is then how often each place in either order was drawn. A correct
+    # score beats the first `beaten` wrong ones and ties with those from there to `reached`.
     order, wrong_order = np.argsort(correct, axis=1), np.argsort(wrong, axis=1)
     pairs = [
         (there[those], here[these])
