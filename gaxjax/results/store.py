@@ -86,7 +86,6 @@ class Store:
     ) -> None:
         self.path = path = path.resolve()
         self._alone = not side_by_side
-        self._others_write = side_by_side or writers > 1
         numbers = part_numbers(writer, num_images)
         most = part_numbers(writers - 1, num_images)[-1] + 1
         heatmaps = {
@@ -216,7 +215,7 @@ class Store:
         Returns:
             How many images have none.
         """
-        if self._others_write:
+        if len(self.done) < num_images:
             parts = list_parts(self.path, self.header["format"])
             self.done.update(image_ids([part for part in parts if part.path not in self._read]))
         missing = num_images - len(self.done)
