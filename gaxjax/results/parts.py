@@ -152,10 +152,12 @@ def read_part(part: Part, columns: Sequence[str] | None = None) -> tuple[pa.Tabl
     schema = pa.schema(map(SCHEMA.field, names))
     try:
         with open_sealed(part.path) as file:
-            there = set(file.schema_arrow.names)
+            stored = file.schema_arrow
+            there = set(stored.names)
             lacking = [name for name in names if name in _ADDED - there]
-            table = file.read([name for name in names if name not in lacking])
-            about = _about(file.schema_arrow.metadata, part)
+            # Parts are read side by side: threads within one would only wait for one another.
+            table = file.read([name for name in names if name not in lacking], use_threads=False)
+            about = _about(stored.metadata, part)
         for name in lacking:
             nulls = pa.nulls(len(table), schema.field(name).type)
             table = table.append_column(schema.field(name), nulls)
