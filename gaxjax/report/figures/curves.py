@@ -155,11 +155,11 @@ def curve_figures(runs: Sequence[Run]) -> list[Figure]:
         Figure(
             "curves",
             "CO score while optimising",
-            f"{_said(curves).replace('one', 'One thin', 1)}, as measured while optimising; an image "
-            "stops where it reaches the target, and counts with its last score from there on; the median is "
-            "dotted where fewer than half still run. The axes end "
-            "soon after 95 of 100 images of the slowest run have stopped, and below 99 of 100 "
-            f"lines; the longest has {longest:,} updates.",
+            f"{_said(curves).replace('one', 'One thin', 1)}, as measured while optimising; an "
+            "image stops where it reaches the target, and counts with its last score from there "
+            "on; the median is dotted where fewer than half still run. The axes end soon after 95 "
+            "of 100 images of the slowest run have stopped, and below 99 of 100 lines; the "
+            f"longest has {longest:,} updates.",
             draw_curves(curves),
             all_rows(curves),
         )
