@@ -136,7 +136,8 @@ def scaling_opening(rows: list[Row]) -> str:
         ]
         for row in found
     ]
-    return markdown(["", "run", "the last is through after", "refused", "commit"], lines)
+    titles = ["", "run", "the last is through after", "refused", "commit"]
+    return markdown(titles, lines) if lines else ""
 
 
 def scaling_long(rows: list[Row]) -> str:
