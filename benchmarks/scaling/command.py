@@ -65,7 +65,7 @@ def scaling(command: Scaling) -> list[Row]:
             row = rounded(
                 {
                     **{"workload": f"scaling_{name}", "suite": "scaling"},
-                    "key": f"scaling/{name}",
+                    "key": key(name, values, command.note),
                     **machine(),
                     "load": _load(),
                     **values,
@@ -77,6 +77,12 @@ def scaling(command: Scaling) -> list[Row]:
             print(describe(row), flush=True)
             found.append(row)
     return found
+
+
+def key(part: str, values: Row, note: str = "") -> str:
+    """Return what names a row: of rows with one key the newest counts."""
+    told = [values[name] for name in ("images", "workers", "way") if name in values]
+    return "/".join(map(str, ("scaling", part, *told, *filter(None, [note]))))
 
 
 def _load() -> float:

@@ -153,7 +153,7 @@ def scaling_long(rows: list[Row]) -> str:
     lines.insert(
         1,
         [
-            "of that after the first 30%: memory grows by",
+            "its rate, and by how much memory grows after the first 30%",
             f"{number(row['images_per_s'])} images/s",
             f"{grown['slope']:,.0f} ({grown['low']:,.0f}–{grown['high']:,.0f}) bytes an image",
         ],
