@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from benchmarks.scaling.command import key
 from benchmarks.scaling.costs import commit_cost, filled, store_cost
 from benchmarks.scaling.fake import FakeEngine, fake_images, fake_plan
 from benchmarks.scaling.fleet import Scene, VirtualRay, driver_cost, under_one_driver
@@ -122,3 +123,9 @@ def test_a_long_run_s_steps_are_told_and_shown(tmp_path):
         "commit": "abc",
     }
     assert "| gaxjax report |" in tables.scaling_long([row])
+
+
+def test_rows_of_other_ways_workers_and_notes_do_not_replace_one_another():
+    rows = [{"way": way, "workers": count} for way in ("slices", "driver") for count in (1, 2)]
+    keys = [key("simulate", row, note) for row in rows for note in ("", "before")]
+    assert len(set(keys)) == 8
