@@ -1,4 +1,4 @@
-"""python -m benchmarks run | list | table | gpu-code | coverage | soak | sources."""
+"""python -m benchmarks run | list | table | gpu-code | coverage | soak | scaling | sources."""
 
 import signal
 import sys
@@ -11,6 +11,7 @@ from benchmarks.coverage.cover import Coverage, cover
 from benchmarks.gpu_code.look import GpuCode, look
 from benchmarks.measure.run import BENCHMARKS, Run, run_suite
 from benchmarks.measure.suites import Stage, Suite, suite_stages
+from benchmarks.scaling.command import Scaling, scaling
 from benchmarks.soak import Soak, soak
 from benchmarks.sources import Sources, sources
 from gaxjax.cli.startup import restart_with_kept_memory
@@ -56,7 +57,7 @@ def main() -> None:
     Stopped by SIGTERM or Ctrl-C, a run ends its contestants and says what it has.
     """
     command = tyro.cli(
-        Run | List | Table | GpuCode | Coverage | Soak | Sources,
+        Run | List | Table | GpuCode | Coverage | Soak | Scaling | Sources,
         prog="python -m benchmarks",
         description="Throughput, peers, memory, scaling; see benchmarks/README.md.",
     )
@@ -70,7 +71,9 @@ def main() -> None:
         sys.exit(130)
 
 
-def _execute(command: Run | List | Table | GpuCode | Coverage | Soak | Sources) -> int:
+def _execute(
+    command: Run | List | Table | GpuCode | Coverage | Soak | Scaling | Sources,
+) -> int:
     match command:
         case Run():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -87,6 +90,9 @@ def _execute(command: Run | List | Table | GpuCode | Coverage | Soak | Sources) 
             return 0 if soak(command)["flat"] else 1
         case Sources():
             sources(command)
+        case Scaling():
+            restart_with_kept_memory()  # as `gaxjax gax` does
+            scaling(command)
         case Table():
             from benchmarks.show.documents import with_tables, write_tables
 

@@ -91,7 +91,7 @@ def soak(command: Soak) -> Row:
         heatmap_dtype=np.dtype(np.float16),
         num_images=command.images,
     )
-    sampler = _Sampler(engine, command)
+    sampler = Sampler(engine, command.every, command.minutes)
     with tempfile.TemporaryDirectory(prefix="gaxjax-soak-") as kept, interruptions() as stopped:
         sampler.start()
         try:
@@ -140,7 +140,7 @@ def growth(images: list[int], rss: list[float]) -> dict[str, float]:
     return dict(zip(("slope", "low", "high"), map(float, values), strict=True))
 
 
-def _row(command: Soak, sampler: "_Sampler") -> Row:
+def _row(command: Soak, sampler: "Sampler") -> Row:
     samples = sampler.samples
     found = growth(samples["images"], [1e6 * each for each in samples["rss_mb"]])
     return {
@@ -161,22 +161,29 @@ def _row(command: Soak, sampler: "_Sampler") -> Row:
     }
 
 
-class _Sampler(threading.Thread):
-    """Looks at this process every few seconds, and stops it when its time is over."""
+class Sampler(threading.Thread):
+    """Looks at this process every few seconds, and stops it when its time is over.
 
-    def __init__(self, engine: Any, command: Soak) -> None:
+    Args:
+        engine: whose `stats.settled` images are done.
+        every: seconds.
+        minutes: stop the process, as by Ctrl-C, after so many of work.
+    """
+
+    def __init__(self, engine: Any, every: float, minutes: float | None = None) -> None:
         super().__init__(name="sampler", daemon=True)
         names = ("seconds", "images", "rss_mb", "files", "threads")
         self.samples: dict[str, list[Any]] = {name: [] for name in names}
         self.out_of_time = False
-        self._engine, self._command = engine, command
+        self._engine, self._every, self._minutes = engine, every, minutes
         self._process = psutil.Process()
         self._begun = time.monotonic()
         self._over = threading.Event()
 
     def run(self) -> None:
-        minutes = self._command.minutes
-        while not self._over.wait(self._command.every):
+        """Look until it is over."""
+        minutes = self._minutes
+        while not self._over.wait(self._every):
             if not self._engine.stats.settled:  # it still compiles
                 self._begun = time.monotonic()
                 continue
@@ -187,6 +194,7 @@ class _Sampler(threading.Thread):
                 os.kill(os.getpid(), signal.SIGINT)
 
     def finish(self) -> None:
+        """Look a last time."""
         self._over.set()
         self.join()
         self._sample()

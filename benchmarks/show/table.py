@@ -36,6 +36,14 @@ from benchmarks.show.comparison import (
 )
 from benchmarks.show.coverage import coverage, coverage_summary
 from benchmarks.show.gpu_code import gpu_code, gpu_code_history
+from benchmarks.show.scaling import (
+    scaling_costs,
+    scaling_limits,
+    scaling_long,
+    scaling_model,
+    scaling_opening,
+    scaling_simulated,
+)
 from benchmarks.show.sources import sources
 from benchmarks.show.summary import summary
 
@@ -264,6 +272,12 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "coverage": coverage,
     "coverage_summary": coverage_summary,
     "gpu_code": gpu_code,
+    "scaling_costs": scaling_costs,
+    "scaling_model": scaling_model,
+    "scaling_limits": scaling_limits,
+    "scaling_opening": scaling_opening,
+    "scaling_simulated": scaling_simulated,
+    "scaling_long": scaling_long,
     "gpu_code_history": gpu_code_history,
     "fixed_steps": _fixed_steps,
     "to_target": _to_target,

@@ -15,6 +15,7 @@ from gaxjax.data.decode import UnreadableImageError
 from gaxjax.data.image_set import ImageSet
 
 _MAX_BYTES_AHEAD = 2**28
+_MOST_TOGETHER = 16  # images that a thread decodes at a time
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,19 @@ def _decoded_ahead(
             return position, error
 
     ahead = max(threads, min(batch_size, _MAX_BYTES_AHEAD // (3 * images.size**2)))
+    # At each element Grain counts those that are ready: 256 took 0.2 ms of Python, 1365 took 0.8.
+    several = max(1, min(_MOST_TOGETHER, ahead // (4 * threads)))
+    groups = [positions[start : start + several] for start in range(0, len(positions), several)]
     decoded = iter(
-        grain.MapDataset.source(positions)
-        .map(decode)
-        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead))
+        grain.MapDataset.source(groups)
+        .map(lambda group: [decode(position) for position in group])
+        .to_iter_dataset(
+            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead // several)
+        )
     )
     try:
-        yield from decoded
+        for group in decoded:
+            yield from group
     finally:
         decoded.close()
 

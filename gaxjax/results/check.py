@@ -3,18 +3,23 @@
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gaxjax.common import AnyPath, UserError, interruption, is_url, num_cores
+from gaxjax.common import AnyPath, UserError
 from gaxjax.results.heatmap_array import HeatmapArray, shard_number
-from gaxjax.results.parts import Part, list_parts, read_part
+from gaxjax.results.parts import Part, at_once, list_parts, read_part
 
-__all__ = ["Check", "Damage", "check_run", "drop_damaged", "heatmap_array", "remove_leftovers"]
-
-_AT_ONCE_BY_URL = 32  # answers are waited for, not computed
+__all__ = [
+    "Check",
+    "Damage",
+    "check_run",
+    "drop_damaged",
+    "heatmap_array",
+    "remove_files",
+    "remove_leftovers",
+]
 
 
 @dataclass(frozen=True)
@@ -106,19 +111,18 @@ def check_run(
         mine = ours is None or part.number in ours
         return _read(run, header["run_id"], array, part, looked_at=mine, whole=shards)
 
-    with ThreadPoolExecutor(_AT_ONCE_BY_URL if is_url(run) else num_cores()) as threads:
-        found = threads.map(read, parts)
-        for done, (part, (image_ids, reason)) in enumerate(zip(parts, found, strict=True), 1):
-            interruption.check()
-            if not reason and numbers[part.number] > 1:
-                reason = f"there is another part {part.number}"
-            if not reason and (twice := image_ids & ids.keys()):
-                reason = f"{min(twice)} is in {ids[min(twice)].path.name} too"
-            if reason:
-                damages.append(Damage(part, reason))
-            else:
-                ids.update(dict.fromkeys(image_ids, part))
-            progress(done, len(parts))
+    for done, (part, (image_ids, reason)) in enumerate(
+        zip(parts, at_once(read, parts), strict=True), 1
+    ):
+        if not reason and numbers[part.number] > 1:
+            reason = f"there is another part {part.number}"
+        if not reason and (twice := image_ids & ids.keys()):
+            reason = f"{min(twice)} is in {ids[min(twice)].path.name} too"
+        if reason:
+            damages.append(Damage(part, reason))
+        else:
+            ids.update(dict.fromkeys(image_ids, part))
+        progress(done, len(parts))
     leftovers, strangers = _others(run, parts, ours)
     return Check(frozenset(ids), tuple(parts), tuple(damages), leftovers, strangers)
 
@@ -154,7 +158,7 @@ def _others(
     known = {part.path for part in parts}
     numbers = {part.number for part in parts}
     for folder in (run / "scores", run / "heatmaps.zarr"):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        for path in sorted(folder.iterdir(), key=_name) if folder.is_dir() else ():
             shard = shard_number(path.name)
             if path.name.endswith(".tmp") or (shard is not None and shard not in numbers):
                 if ours is None or _number(path.name) in ours:
@@ -164,28 +168,36 @@ def _others(
     return tuple(leftovers), tuple(strangers)
 
 
+def _name(path: AnyPath) -> str:
+    return path.name
+
+
 def _number(name: str) -> int:
     """Return the number of a part's or shard's file, or of one half written; -1 for others."""
     found = re.match(r"\.?(?:part-|c\.)(\d+)", name)
     return int(found[1]) if found else -1
 
 
-def remove_leftovers(run: AnyPath, header: dict[str, Any], ours: range | None = None) -> None:
+def remove_leftovers(run: AnyPath, parts: Sequence[Part], ours: range | None = None) -> None:
     """Remove what a killed process left, where the lock of its part numbers is held.
 
     Args:
         run: the run's folder.
-        header: its run.json.
+        parts: that it has, all of them.
         ours: the part numbers; all when not given.
     """
-    for path in _others(run, list_parts(run, header["format"]), ours)[0]:
+    remove_files(_others(run, parts, ours)[0])
+
+
+def remove_files(paths: Iterable[AnyPath]) -> None:
+    """Remove files, or folders in their places."""
+    for path in paths:
         _remove(path)
 
 
 def drop_damaged(check: Check) -> None:
     """Remove the parts that are damaged; without them their shards are leftovers."""
-    for damage in check.damages:
-        _remove(damage.part.path)
+    remove_files(damage.part.path for damage in check.damages)
 
 
 def _remove(path: AnyPath) -> None:

@@ -171,7 +171,7 @@ def shard_number(name: str) -> int | None:
 def heatmap_sha256(heatmap: Float[np.ndarray, "H W 3"]) -> str:
     """Return the SHA-256 of a heatmap's bytes as they are stored, as hexadecimal."""
     little_endian = heatmap.astype(heatmap.dtype.newbyteorder("<"), copy=False)
-    return hashlib.sha256(little_endian.tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(little_endian).data).hexdigest()
 
 
 def read_heatmap_rows(

@@ -10,6 +10,7 @@ from gaxjax.results.check import Check, check_run, drop_damaged, heatmap_array, 
 from gaxjax.results.heatmap_array import read_heatmap_rows
 from gaxjax.results.image_list import image_list_fault
 from gaxjax.results.part_writer import refuse_writers
+from gaxjax.results.parts import list_parts
 from gaxjax.results.reading import read_parts
 from gaxjax.results.run_header import OLD_FORMAT, read_header
 from gaxjax.results.snapshots import (
@@ -153,7 +154,7 @@ def _repair(path: AnyPath, header: dict[str, Any], check: Check) -> tuple[str, .
         FolderHeader(path / "run.json", header, header).write(status="running")
         drop_damaged(check)
         done.append(f"dropped {counted(len(check.damages), 'part')}")
-    remove_leftovers(path, header)
+    remove_leftovers(path, list_parts(path, header["format"]))
     array = heatmap_array(path, header)
     if array is not None and not array.is_described():
         array.create()

@@ -8,18 +8,38 @@ sealed and know nothing, part-00003.parquet.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import msgspec
 import pyarrow as pa
 
-from gaxjax.common import AnyPath, cannot_read, is_url, one_line, remote_errors
+from gaxjax.common import (
+    AnyPath,
+    cannot_read,
+    interruption,
+    is_url,
+    num_cores,
+    one_line,
+    remote_errors,
+)
 from gaxjax.results.heatmap_array import Shard
 from gaxjax.results.run_header import OLD_FORMAT
 from gaxjax.results.sealed import open_sealed, write_sealed
 
-__all__ = ["SCHEMA", "Part", "PartAbout", "joined", "list_parts", "read_part", "write_part"]
+__all__ = [
+    "SCHEMA",
+    "Part",
+    "PartAbout",
+    "at_once",
+    "image_ids",
+    "joined",
+    "list_parts",
+    "read_part",
+    "write_part",
+]
 
 SCHEMA = pa.schema(
     [
@@ -58,6 +78,9 @@ _ADDED = frozenset({"completeness_gap"})
 _NAME = re.compile(r"part-(\d{5,12})-[0-9a-f]{16}\.parquet")
 _OLD_NAME = re.compile(r"part-(\d{5,9})\.parquet")
 _ABOUT = b"gaxjax"
+_AT_ONCE_BY_URL = 32  # answers are waited for, not computed
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -129,16 +152,48 @@ def read_part(part: Part, columns: Sequence[str] | None = None) -> tuple[pa.Tabl
     schema = pa.schema(map(SCHEMA.field, names))
     try:
         with open_sealed(part.path) as file:
-            there = set(file.schema_arrow.names)
+            stored = file.schema_arrow
+            there = set(stored.names)
             lacking = [name for name in names if name in _ADDED - there]
-            table = file.read([name for name in names if name not in lacking])
-            about = _about(file.schema_arrow.metadata, part)
+            # Parts are read side by side: threads within one would only wait for one another.
+            table = file.read([name for name in names if name not in lacking], use_threads=False)
+            about = _about(stored.metadata, part)
         for name in lacking:
             nulls = pa.nulls(len(table), schema.field(name).type)
             table = table.append_column(schema.field(name), nulls)
         return table.select(names).cast(schema), about
     except (pa.ArrowException, OSError, KeyError) as error:
         raise ValueError(one_line(error)) from None
+
+
+def at_once(function: Callable[[Part], _T], parts: Sequence[Part]) -> Iterator[_T]:
+    """Yield what a function that reads a part gives for each, in order; many are read at a time."""
+    remote = bool(parts) and is_url(parts[0].path)
+    with ThreadPoolExecutor(_AT_ONCE_BY_URL if remote else num_cores()) as threads:
+        try:
+            for found in threads.map(function, parts):
+                interruption.check()
+                yield found
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+
+
+def image_ids(parts: Sequence[Part]) -> set[str]:
+    """Return the ids of the images that have rows in the parts.
+
+    Raises:
+        ValueError: one is damaged; the message says which and how.
+    """
+
+    def read(part: Part) -> list[str]:
+        try:
+            found: list[str] = read_part(part, ["image_id"])[0]["image_id"].to_pylist()
+        except ValueError as error:
+            raise ValueError(f"{part.path} is damaged ({error})") from None
+        return found
+
+    return set().union(*at_once(read, parts))
 
 
 def _about(metadata: dict[bytes, bytes] | None, part: Part) -> PartAbout:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from gaxjax.common import AnyPath, UserError, counted, damaged, path_to_read
 from gaxjax.results.heatmap_array import read_heatmap_rows
-from gaxjax.results.parts import SCHEMA, joined, list_parts, read_part
+from gaxjax.results.parts import SCHEMA, Part, at_once, joined, list_parts, read_part
 from gaxjax.results.run_header import read_header
 
 __all__ = ["heatmaps_of", "mend", "read_heatmaps", "read_parts", "read_scores"]
@@ -29,17 +29,24 @@ def read_parts(
     tables: dict[AnyPath, pa.Table] = {}
     faults: dict[AnyPath, str] = {}
     number = None
-    for part in list_parts(path, header["format"]):
+
+    def read(part: Part) -> pa.Table | ValueError:
         try:
             table, about = read_part(part, names)
-            if about.run_id != header.get("run_id", ""):
-                raise ValueError("it is of another run")
-            if part.number == number:
-                raise ValueError(f"there is another part {number}")
-            tables[part.path] = table
-            number = part.number
         except ValueError as error:
-            faults[part.path] = str(error)
+            return error
+        ours = about.run_id == header.get("run_id", "")
+        return table if ours else ValueError("it is of another run")
+
+    parts = list_parts(path, header["format"])
+    for part, found in zip(parts, at_once(read, parts), strict=True):
+        if not isinstance(found, ValueError) and part.number == number:
+            found = ValueError(f"there is another part {number}")
+        if isinstance(found, ValueError):
+            faults[part.path] = str(found)
+        else:
+            tables[part.path] = found
+            number = part.number
     return joined(tables.values(), names), faults
 
 

@@ -56,7 +56,7 @@ def open_sealed(path: AnyPath) -> pq.ParquetFile:
     if sealed and sealed[2] != _digest(data):
         raise ValueError("its bytes are not those that were written")
     try:
-        return pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(one_line(error)) from None
 

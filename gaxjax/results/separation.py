@@ -121,23 +121,28 @@ def resampled_auroc(
     (num_methods, num_correct), num_wrong = correct.shape, wrong.shape[1]
     if min(num_correct, num_wrong) < 2:
         return np.empty((num_methods, 0))
-    # Sorted once: a resample is then a count for each place in the order of the wrong scores, and
-    # a correct one beats the first `beaten` places and ties with those from there to `reached`.
-    places = np.argsort(np.argsort(wrong, axis=1), axis=1)
-    pairs = list(zip(np.sort(wrong, axis=1), correct, strict=True))
+    # Sorted once: a resample is then how often each place in either order was drawn. A correct
+    # score beats the first `beaten` wrong ones and ties with those from there to `reached`.
+    order, wrong_order = np.argsort(correct, axis=1), np.argsort(wrong, axis=1)
+    pairs = [
+        (there[those], here[these])
+        for here, these, there, those in zip(correct, order, wrong, wrong_order, strict=True)
+    ]
     beaten = np.stack([np.searchsorted(*pair, side="left") for pair in pairs])
     reached = np.stack([np.searchsorted(*pair, side="right") for pair in pairs])
     generator = np.random.default_rng(resampling.seed)
     areas = np.empty((num_methods, resampling.num_resamples))
-    cumulative = np.zeros(num_wrong + 1, np.int64)
+    below = np.zeros(num_wrong + 1, np.int64)
     for resample in range(resampling.num_resamples):
-        drawn = generator.integers(num_correct, size=num_correct)
-        drawn_wrong = generator.integers(num_wrong, size=num_wrong)
+        drawn, drawn_wrong = (
+            np.bincount(generator.integers(count, size=count), minlength=count)
+            for count in (num_correct, num_wrong)
+        )
         for method in range(num_methods):
-            counts = np.bincount(places[method, drawn_wrong], minlength=num_wrong)
-            np.cumsum(counts, out=cumulative[1:])
-            halves = cumulative[beaten[method, drawn]] + cumulative[reached[method, drawn]]
-            areas[method, resample] = halves.sum() / (2 * num_correct * num_wrong)
+            np.cumsum(drawn_wrong[wrong_order[method]], out=below[1:])
+            halves = below[beaten[method]] + below[reached[method]]
+            total = np.vdot(drawn[order[method]], halves)
+            areas[method, resample] = total / (2 * num_correct * num_wrong)
     return areas
 
 

@@ -34,9 +34,9 @@ from gaxjax.common import (
     refuse_strangers,
     remote_errors,
 )
-from gaxjax.results.check import check_run, heatmap_array, remove_leftovers
+from gaxjax.results.check import check_run, heatmap_array, remove_files, remove_leftovers
 from gaxjax.results.part_writer import PartWriter, Result, part_numbers, refuse_writers
-from gaxjax.results.parts import list_parts, read_part
+from gaxjax.results.parts import image_ids, list_parts
 from gaxjax.results.run_header import FORMAT, OLD_FORMAT, read_header
 
 __all__ = ["Store", "joined_run"]
@@ -106,38 +106,48 @@ class Store:
         with contextlib.ExitStack() as until:
             with remote_errors():
                 refuse_strangers(path, "run.json")
+            name = f"writer-{writer}"
+            if not self._alone:  # a network disk keeps a dead machine's lock for a while
+                self._ours = until.enter_context(lock(path, name, wait=_ENTERING))
             whole = lock(path, wait=0.0 if self._alone else _ENTERING)
             if self._alone:
                 self._ours = until.enter_context(whole)
                 refuse_writers(path)
             with contextlib.nullcontext() if self._alone else whole:
                 self._read_header()
-                if not self._alone:
-                    name = f"writer-{writer}"
-                    self._ours = until.enter_context(lock(path, name))
-                    if self.header.values.get("writers", 1) != writers:
-                        refuse_writers(path, but=name, wait=0.0)
-                self._open(numbers, most, writers)
+                if not self._alone and self.header.values.get("writers", 1) != writers:
+                    refuse_writers(path, but=name, wait=0.0)
+                self._describe(most, writers)
+            # Without the run's lock: the others would wait for it, and check one after the other.
+            self._open(numbers)
             self._until = until.pop_all()
 
-    def _open(self, numbers: range, most: int, writers: int) -> None:
+    def _describe(self, most: int, writers: int) -> None:
+        """Bring what all writers share up to their number."""
+        changed: dict[str, Any] = {}
+        if self.header.values.get("writers", 1) != writers:
+            changed["writers"] = writers
+        kept = self.header["heatmaps"]
+        if kept is not None and kept["num_shards"] < most:
+            changed["heatmaps"] = {**kept, "num_shards": most}
+        if changed:
+            self.header.write(**changed)
+        array = heatmap_array(self.path, self.header.values)
+        if array is not None:
+            try:
+                array.create()
+            except OSError as error:
+                raise cannot_write(f"to {self.path}", error, RESUME) from error
+
+    def _open(self, numbers: range) -> None:
         path = self.path
         try:
-            changed: dict[str, Any] = {}
-            if self.header.values.get("writers", 1) != writers:
-                changed["writers"] = writers
-            kept = self.header["heatmaps"]
-            if kept is not None and kept["num_shards"] < most:
-                changed["heatmaps"] = {**kept, "num_shards": most}
-            if changed:
-                self.header.write(**changed)
             ours = None if self._alone else numbers
             check = check_run(path, self.header.values, ours=ours, shards=not is_url(path))
             check.require_whole(path)
-            remove_leftovers(path, self.header.values, ours)
+            remove_files(check.leftovers)
+            self._read = {part.path for part in check.parts}
             array = heatmap_array(path, self.header.values)
-            if array is not None:
-                array.create()
             self._parts = PartWriter(
                 path,
                 self.header.values,
@@ -205,8 +215,9 @@ class Store:
         Returns:
             How many images have none.
         """
-        if len(self.done) < num_images:  # others may have committed the rest
-            self.done.update(_committed(self.path, self.header.values))
+        if len(self.done) < num_images:
+            parts = list_parts(self.path, self.header["format"])
+            self.done.update(image_ids([part for part in parts if part.path not in self._read]))
         missing = num_images - len(self.done)
         with self.changing() as header:
             if not missing and header["status"] != "complete":
@@ -229,14 +240,13 @@ def joined_run(path: AnyPath, writer: int, num_images: int) -> Iterator[PartWrit
     with lock(path, f"writer-{writer}", wait=_ENTERING) as ours:
         header = read_header(path)
         numbers = part_numbers(writer, num_images)
-        remove_leftovers(path, header, numbers)
-        mine = [part for part in list_parts(path, FORMAT) if part.number in numbers]
-        done: set[str] = set()
-        for part in mine:
-            try:
-                done.update(read_part(part, ["image_id"])[0]["image_id"].to_pylist())
-            except ValueError as error:
-                raise UserError(f"{part.path} is damaged ({error})") from None
+        parts = list_parts(path, FORMAT)
+        remove_leftovers(path, parts, numbers)
+        mine = [part for part in parts if part.number in numbers]
+        try:
+            done = image_ids(mine)
+        except ValueError as error:
+            raise UserError(str(error)) from None
         yield PartWriter(
             path,
             header,
@@ -246,14 +256,6 @@ def joined_run(path: AnyPath, writer: int, num_images: int) -> Iterator[PartWrit
             array=heatmap_array(path, header),
             still_ours=ours.check,
         )
-
-
-def _committed(path: AnyPath, header: dict[str, Any]) -> set[str]:
-    """Return the ids of all images that have rows."""
-    ids: set[str] = set()
-    for part in list_parts(path, header["format"]):
-        ids.update(read_part(part, ["image_id"])[0]["image_id"].to_pylist())
-    return ids
 
 
 def _going_on(path: AnyPath) -> dict[str, Any]:

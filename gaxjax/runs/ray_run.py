@@ -93,9 +93,11 @@ def slices_of(todo: list[int], workers: int, batch_size: int) -> list[list[int]]
         >>> [len(each) for each in slices_of(list(range(100)), 2, 2)]
         [16, 17, 17, 16, 17, 17]
     """
-    wanted = len(todo) // max(1, _BATCHES_PER_SLICE * batch_size)
-    wanted = min(len(todo), max(workers, min(wanted, _SLICES_PER_WORKER * workers)))
-    bounds = [Slice(index, wanted).bounds(len(todo)) for index in range(wanted)]
+    least = max(1, _BATCHES_PER_SLICE * batch_size)
+    # The same number for all: with one and a half slices a worker, half of them would idle.
+    each = min(_SLICES_PER_WORKER, max(1, len(todo) // (workers * least)))
+    count = min(len(todo), workers * each)
+    bounds = [Slice(index, count).bounds(len(todo)) for index in range(count)]
     return [todo[begins:ends] for begins, ends in bounds]
 
 
@@ -182,16 +184,22 @@ class _Fleet:
 
     def work(self, progress: RunProgress) -> None:
         """Hand out slices until all are done."""
-        told = 0
+        told = done = 0
+        looked = time.monotonic()
         try:
             while self._waiting or self._doing:
                 interruption.check()
                 self._hand_out()
-                ready, _ = self._ray.wait(list(self._doing), num_returns=1, timeout=_POLL)
+                doing = list(self._doing)
+                ready, _ = self._ray.wait(doing, num_returns=1, timeout=_POLL)
+                if ready:  # with it, all that are
+                    ready, _ = self._ray.wait(doing, num_returns=len(doing), timeout=0)
                 for reference in ready:
                     self._take(reference)
                 self._stats.clock()
-                seen = max(self._look(), self._finished)
+                if time.monotonic() - looked >= _POLL:
+                    done, looked = self._look(), time.monotonic()
+                seen = max(done, self._finished)
                 progress.advance(self._stats, max(0, seen - told))
                 told = max(told, seen)
         except BaseException:

@@ -11,13 +11,14 @@ import pytest
 import zarr
 from altered_runs import change_parts, edit_header, part_paths
 
+import gaxjax.results.store
 from gaxjax.common.errors import UserError
 from gaxjax.results.heatmap_array import heatmap_sha256
 from gaxjax.results.part_writer import Result
 from gaxjax.results.reading import read_heatmaps, read_scores
 from gaxjax.results.run_header import read_header
 from gaxjax.results.solution import Outcome, Solution
-from gaxjax.results.store import Store
+from gaxjax.results.store import Store, joined_run
 
 SHAPE = (6, 6, 3)
 IDENTITY = {"command": "gax", "target": 48.0, "model": "tiny abc", "data": "images def"}
@@ -338,3 +339,33 @@ def test_no_heatmaps_are_stored_when_none_are_wanted(tmp_path):
 def test_a_run_that_does_not_exist_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match=r"holds no gaxjax run: it has no run\.json"):
         read_header(tmp_path / "nowhere")
+
+
+def test_what_a_single_worker_committed_counts_in_the_end(tmp_path):
+    with open_store(tmp_path / "run", num_images=2) as store:
+        with joined_run(tmp_path / "run", 0, 2) as worker:
+            worker.commit([reached(0)])
+            assert store.complete(2) == 1
+            worker.commit([reached(1)])
+        assert store.complete(2) == 0
+    assert read_header(tmp_path / "run")["status"] == "complete"
+
+
+def test_a_writer_that_checks_the_run_keeps_no_other_from_starting(tmp_path, monkeypatch):
+    settings = {"identity": IDENTITY, "header": HEADER, "image_shape": SHAPE}
+    settings |= {"heatmap_dtype": "float16", "num_images": 2, "heatmaps_per_part": PER_PART}
+    settings |= {"writers": 2, "side_by_side": True}
+    really = gaxjax.results.store.check_run
+
+    def check(*given, **named):
+        if named["ours"] == range(2):
+            with Store(tmp_path / "run", writer=1, **settings) as other:
+                other.commit([reached(1)])
+        return really(*given, **named)
+
+    monkeypatch.setattr("gaxjax.results.store._ENTERING", 0.1)
+    monkeypatch.setattr("gaxjax.results.store.check_run", check)
+    with Store(tmp_path / "run", writer=0, **settings) as store:
+        store.commit([reached(0)])
+        assert store.complete(2) == 0
+    assert len(read_scores(tmp_path / "run")) == 2

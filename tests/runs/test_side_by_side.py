@@ -101,6 +101,7 @@ def at_work(data, output, shard):
 
 def test_one_process_a_slice_and_one_division_at_a_time(data, tmp_path, monkeypatch):
     monkeypatch.setattr("gaxjax.results.part_writer._DYING", 0.1)
+    monkeypatch.setattr("gaxjax.results.store._ENTERING", 0.1)
     output = tmp_path / "run"
     with at_work(data, output, "0/3"):
         with pytest.raises(UserError, match=r"in use by another gaxjax process \(writer-0\)"):

@@ -4,6 +4,7 @@ import pytest
 
 from gaxjax.common import UserError
 from gaxjax.config import SpreadConfig
+from gaxjax.runs.ray_run import slices_of
 from gaxjax.runs.slices import Slice, chosen_slice
 
 SLURM = {"TASK_ID": 6, "TASK_MIN": 2, "TASK_MAX": 8, "TASK_STEP": 2, "TASK_COUNT": 4}
@@ -82,3 +83,13 @@ def test_a_queue_that_says_something_else_is_refused(shard, environment, said):
 def test_impossible_divisions_are_refused(settings, said):
     with pytest.raises(UserError, match=said):
         SpreadConfig(**settings)
+
+
+@pytest.mark.parametrize("workers", [1, 3, 16, 64])
+@pytest.mark.parametrize("images", [1, 5, 1000, 50_000])
+def test_a_driver_s_slices_are_as_many_for_each_worker(images, workers):
+    found = slices_of(list(range(images)), workers, 4)
+    assert [i for slice_ in found for i in slice_] == list(range(images))
+    each = -(-len(found) // workers)
+    assert each <= 8
+    assert each * max(map(len, found)) < images / workers + 8  # rounding up, once a slice

@@ -10,12 +10,14 @@ from jaxtyping import Float, Int
 
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, as_rows, finish, new_figure
 from gaxjax.report.figures.style import INK, colors_of, styled
+from gaxjax.report.sampling import spread
 from gaxjax.results import Run
 
 __all__ = ["Curves", "curve_figures", "curves_of", "draw_curves"]
 
 _BAND = (0.1, 0.9)  # quantiles between which the curves' band lies
 _SHOWN_STEPS = 1000
+_MOST_LINES = 10_000  # a million would take minutes, and be one patch of colour
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def draw_curves(runs: Sequence[Curves]) -> Drawing:
         axis = figure.subplots()
         end = 1.0
         for run, color in zip(runs, colors_of(len(runs)), strict=True):
-            lines = [np.column_stack([np.arange(len(y)), y]) for y in run.lines]
+            shown = spread(run.lines, _MOST_LINES)
+            lines = [np.column_stack([np.arange(len(y)), y]) for y in shown]
             alpha = float(np.clip(60 / len(lines), 0.04, 0.6))
             axis.add_collection(
                 LineCollection(
@@ -97,14 +100,14 @@ def draw_curves(runs: Sequence[Curves]) -> Drawing:
             taken = [len(y) - 1 for y in run.lines]
             end = max(end, min(max(taken), 1.2 * float(np.quantile(taken, 0.95))))
             axis.fill_between(run.steps, run.low, run.high, color=color, alpha=0.14, linewidth=0)
-            half = int(np.searchsorted(-run.running, -len(lines) / 2, side="right"))
+            half = int(np.searchsorted(-run.running, -len(run.lines) / 2, side="right"))
             axis.plot(run.steps[half:], run.median[half:], ":", color=color, linewidth=1.6)
             axis.plot(
                 run.steps[: half + 1],
                 run.median[: half + 1],
                 color=color,
                 linewidth=2.2,
-                label=f"{run.run}, median of {len(lines):,} images",
+                label=f"{run.run}, median of {len(run.lines):,} images",
                 path_effects=[patheffects.withStroke(linewidth=4, foreground="white", alpha=0.7)],
             )
         for target in sorted({run.target for run in runs}):
@@ -128,10 +131,17 @@ def draw_curves(runs: Sequence[Curves]) -> Drawing:
         figure.legend(
             loc="outside lower center",
             ncols=min(2, len(runs)),
-            title=f"one line an image; band from the {low}th to the {high}th percentile",
+            title=f"{_said(runs)}; band from the {low}th to the {high}th percentile",
             title_fontsize=8,
         )
         return finish(figure)
+
+
+def _said(runs: Sequence[Curves]) -> str:
+    """Say whose lines are drawn."""
+    if max(len(run.lines) for run in runs) <= _MOST_LINES:
+        return "one line an image"
+    return f"one line an image, of {_MOST_LINES:,} evenly taken"
 
 
 def curve_figures(runs: Sequence[Run]) -> list[Figure]:
@@ -145,11 +155,11 @@ def curve_figures(runs: Sequence[Run]) -> list[Figure]:
         Figure(
             "curves",
             "CO score while optimising",
-            "One thin line an image, as measured while optimising; an image stops where it "
-            "reaches the target, and counts with its last score from there on; the median is "
-            "dotted where fewer than half still run. The axes end "
-            "soon after 95 of 100 images of the slowest run have stopped, and below 99 of 100 "
-            f"lines; the longest has {longest:,} updates.",
+            f"{_said(curves).replace('one', 'One thin', 1)}, as measured while optimising; an "
+            "image stops where it reaches the target, and counts with its last score from there "
+            "on; the median is dotted where fewer than half still run. The axes end soon after 95 "
+            "of 100 images of the slowest run have stopped, and below 99 of 100 lines; the "
+            f"longest has {longest:,} updates.",
             draw_curves(curves),
             all_rows(curves),
         )
