@@ -23,7 +23,7 @@ from gaxjax.common import AnyPath, RunProgress
 from gaxjax.results import keep_image_list
 from gaxjax.runs.ray_run import FleetStats, _Fleet, slices_of
 from gaxjax.runs.ray_worker import WAITING, Worker
-from gaxjax.runs.shell import Plan, run_engine, summarise
+from gaxjax.runs.shell import Plan, run_engine
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([__name__, "grain", "rich.progress", "tensorstore"])
@@ -238,7 +238,6 @@ def under_one_driver(scene: Scene, folder: Path) -> dict[str, Any]:
             worked = time.monotonic()
             store.end_session(stats.summary())
             missing = store.complete(scene.total)
-        summarise(plan, folder, 0, stats, missing)
         ended = time.monotonic()
     assert not missing, f"{missing} images are missing"
     found = {

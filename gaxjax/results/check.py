@@ -9,7 +9,14 @@ from typing import Any
 
 from gaxjax.common import AnyPath, UserError
 from gaxjax.results.heatmap_array import HeatmapArray, shard_number
-from gaxjax.results.parts import Part, at_once, list_parts, read_part
+from gaxjax.results.parts import (
+    DONE_COLUMNS,
+    Part,
+    at_once,
+    ids_and_outcomes,
+    list_parts,
+    read_part,
+)
 
 __all__ = [
     "Check",
@@ -44,6 +51,7 @@ class Check:
 
     Attributes:
         image_ids: images that have their rows in a part that is whole.
+        outcomes: how many of these rows ended how.
         parts: all parts, whole or not.
         damages: those that are not whole.
         leftovers: what a killed process left: files half written, and shards without their part.
@@ -51,6 +59,7 @@ class Check:
     """
 
     image_ids: frozenset[str]
+    outcomes: Counter[str]
     parts: tuple[Part, ...]
     damages: tuple[Damage, ...]
     leftovers: tuple[AnyPath, ...]
@@ -105,13 +114,14 @@ def check_run(
     parts = list_parts(run, header["format"])
     numbers = Counter(part.number for part in parts)
     ids: dict[str, Part] = {}
+    outcomes: Counter[str] = Counter()
     damages = []
 
-    def read(part: Part) -> tuple[frozenset[str], str]:
+    def read(part: Part) -> tuple[frozenset[str], Counter[str], str]:
         mine = ours is None or part.number in ours
         return _read(run, header["run_id"], array, part, looked_at=mine, whole=shards)
 
-    for done, (part, (image_ids, reason)) in enumerate(
+    for done, (part, (image_ids, counts, reason)) in enumerate(
         zip(parts, at_once(read, parts), strict=True), 1
     ):
         if not reason and numbers[part.number] > 1:
@@ -122,9 +132,10 @@ def check_run(
             damages.append(Damage(part, reason))
         else:
             ids.update(dict.fromkeys(image_ids, part))
+            outcomes += counts
         progress(done, len(parts))
     leftovers, strangers = _others(run, parts, ours)
-    return Check(frozenset(ids), tuple(parts), tuple(damages), leftovers, strangers)
+    return Check(frozenset(ids), outcomes, tuple(parts), tuple(damages), leftovers, strangers)
 
 
 def _read(
@@ -135,19 +146,19 @@ def _read(
     *,
     looked_at: bool,
     whole: bool,
-) -> tuple[frozenset[str], str]:
-    """Return the ids of a part's images, and what is wrong with it, or an empty text."""
+) -> tuple[frozenset[str], Counter[str], str]:
+    """Return a part's image ids, how its rows ended, and what is wrong with it or an empty text."""
     try:
-        table, about = read_part(part, ["image_id"])
+        table, about = read_part(part, DONE_COLUMNS)
     except ValueError as error:
-        return frozenset(), str(error)
+        return frozenset(), Counter(), str(error)
     reason = ""
     if about.run_id != run_id:
         reason = "it is of another run"
     elif about.shard is not None and looked_at:
         fault = array.shard_fault(about.shard, whole=whole) if array else "the run keeps none"
         reason = f"its heatmaps are lost: {fault}" if fault else ""
-    return frozenset(table["image_id"].to_pylist()), reason
+    return *ids_and_outcomes(table), reason
 
 
 def _others(

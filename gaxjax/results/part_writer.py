@@ -5,6 +5,7 @@ for any images that it may be given: a part holds at least one.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -83,6 +84,8 @@ class PartWriter:
 
     Attributes:
         done: with those that were committed here.
+        outcomes: how many rows that were committed here ended how.
+        written: files of the parts that were.
     """
 
     def __init__(
@@ -97,6 +100,8 @@ class PartWriter:
         still_ours: Callable[[], None] = lambda: None,
     ) -> None:
         self.done = set(done)
+        self.outcomes: Counter[str] = Counter()
+        self.written: set[AnyPath] = set()
         self._scores = run / "scores"
         self._run_id = header["run_id"]
         self._array = array
@@ -160,7 +165,9 @@ class PartWriter:
         if heatmaps and self._array is not None:
             shard = self._array.write_shard(number, np.stack(heatmaps))
         about = PartAbout(self._run_id, number, shard)
-        write_part(self._scores, pa.table(columns, schema=SCHEMA), about)
+        part = write_part(self._scores, pa.table(columns, schema=SCHEMA), about)
+        self.written.add(part.path)
+        self.outcomes.update(columns["outcome"])
         self.done.update(columns["image_id"])
 
 

@@ -8,6 +8,7 @@ sealed and know nothing, part-00003.parquet.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -30,13 +31,15 @@ from gaxjax.results.run_header import OLD_FORMAT
 from gaxjax.results.sealed import open_sealed, write_sealed
 
 __all__ = [
+    "DONE_COLUMNS",
     "SCHEMA",
     "Part",
     "PartAbout",
     "at_once",
-    "image_ids",
+    "ids_and_outcomes",
     "joined",
     "list_parts",
+    "read_done",
     "read_part",
     "write_part",
 ]
@@ -71,6 +74,9 @@ SCHEMA = pa.schema(
 )
 """One row per image, in AX per image, method, layer and operation; what an outcome does not have
 is null. `heatmap_sha256` is of the stored heatmap's bytes, in C order."""
+
+DONE_COLUMNS = ("image_id", "outcome")
+"""Of which images there are rows, and how they ended."""
 
 _ADDED = frozenset({"completeness_gap"})
 """Columns that older runs lack; there they are null."""
@@ -179,21 +185,32 @@ def at_once(function: Callable[[Part], _T], parts: Sequence[Part]) -> Iterator[_
             raise
 
 
-def image_ids(parts: Sequence[Part]) -> set[str]:
-    """Return the ids of the images that have rows in the parts.
+def ids_and_outcomes(table: pa.Table) -> tuple[frozenset[str], Counter[str]]:
+    """Return the ids of the images in a table of rows, and how many rows ended how."""
+    counts = table["outcome"].value_counts().to_pylist()
+    outcomes = Counter({each["values"]: each["counts"] for each in counts})
+    return frozenset(table["image_id"].to_pylist()), outcomes
+
+
+def read_done(parts: Sequence[Part]) -> tuple[set[str], Counter[str]]:
+    """Return the ids of the images that have rows in the parts, and how many rows ended how.
 
     Raises:
         ValueError: one is damaged; the message says which and how.
     """
 
-    def read(part: Part) -> list[str]:
+    def read(part: Part) -> tuple[frozenset[str], Counter[str]]:
         try:
-            found: list[str] = read_part(part, ["image_id"])[0]["image_id"].to_pylist()
+            return ids_and_outcomes(read_part(part, DONE_COLUMNS)[0])
         except ValueError as error:
             raise ValueError(f"{part.path} is damaged ({error})") from None
-        return found
 
-    return set().union(*at_once(read, parts))
+    ids: set[str] = set()
+    outcomes: Counter[str] = Counter()
+    for found, counts in at_once(read, parts):
+        ids |= found
+        outcomes += counts
+    return ids, outcomes
 
 
 def _about(metadata: dict[bytes, bytes] | None, part: Part) -> PartAbout:

@@ -19,6 +19,7 @@ numbers of its own, so that nothing but run.json is written by two, and that und
 
 import contextlib
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -36,7 +37,7 @@ from gaxjax.common import (
 )
 from gaxjax.results.check import check_run, heatmap_array, remove_files, remove_leftovers
 from gaxjax.results.part_writer import PartWriter, Result, part_numbers, refuse_writers
-from gaxjax.results.parts import image_ids, list_parts
+from gaxjax.results.parts import list_parts, read_done
 from gaxjax.results.run_header import FORMAT, OLD_FORMAT, read_header
 
 __all__ = ["Store", "joined_run"]
@@ -147,6 +148,7 @@ class Store:
             check.require_whole(path)
             remove_files(check.leftovers)
             self._read = {part.path for part in check.parts}
+            self._outcomes = check.outcomes
             array = heatmap_array(path, self.header.values)
             self._parts = PartWriter(
                 path,
@@ -170,6 +172,11 @@ class Store:
     def done(self) -> set[str]:
         """Ids of the images that have rows, as far as this store knows."""
         return self._parts.done
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """How many rows ended how, as far as this store knows."""
+        return self._outcomes + self._parts.outcomes
 
     def commit(self, results: Sequence[Result]) -> None:
         """Append results: `PartWriter.commit`."""
@@ -216,8 +223,13 @@ class Store:
             How many images have none.
         """
         if len(self.done) < num_images:
+            known = self._read | self._parts.written
             parts = list_parts(self.path, self.header["format"])
-            self.done.update(image_ids([part for part in parts if part.path not in self._read]))
+            theirs = [part for part in parts if part.path not in known]
+            ids, outcomes = read_done(theirs)
+            self.done.update(ids)
+            self._outcomes += outcomes
+            self._read.update(part.path for part in theirs)
         missing = num_images - len(self.done)
         with self.changing() as header:
             if not missing and header["status"] != "complete":
@@ -244,7 +256,7 @@ def joined_run(path: AnyPath, writer: int, num_images: int) -> Iterator[PartWrit
         remove_leftovers(path, parts, numbers)
         mine = [part for part in parts if part.number in numbers]
         try:
-            done = image_ids(mine)
+            done, _ = read_done(mine)
         except ValueError as error:
             raise UserError(str(error)) from None
         yield PartWriter(

@@ -31,7 +31,7 @@ from gaxjax.config import AxRunConfig, GaxRunConfig, SpreadConfig
 from gaxjax.results import drop_snapshots, keep_image_list
 from gaxjax.runs.opening import chosen_images, decoded_as_made_for, images_as_begun, open_classifier
 from gaxjax.runs.ray_worker import WAITING, Job, Worker
-from gaxjax.runs.shell import Plan, RunSummary, summarise
+from gaxjax.runs.shell import Plan, RunSummary
 from gaxjax.runs.slices import Slice
 
 __all__ = ["FleetStats", "run_on_ray", "slices_of"]
@@ -167,7 +167,7 @@ def run_on_ray(
                         store.end_session(stats.summary())
             missing = store.complete(count)
             assert not missing, f"{missing} images have no row"
-    return summarise(plan, output, resumed, stats if todo else None, missing)
+    return RunSummary(output, count, store.outcomes, resumed, stats if todo else None)
 
 
 class _Fleet:

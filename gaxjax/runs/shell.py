@@ -34,7 +34,6 @@ from gaxjax.results import (
     Store,
     drop_snapshots,
     keep_image_list,
-    read_scores,
 )
 from gaxjax.runs.slices import Slice, chosen_slice
 
@@ -249,15 +248,8 @@ def run_engine(plan: Plan, output: AnyPath, engine: Engine) -> RunSummary:
             store.end_session(engine.stats.summary())
         missing = store.complete(len(images.records))
         assert part is not None or not missing, f"{missing} images have no row"
-    return summarise(plan, output, resumed, engine.stats if todo else None, missing)
-
-
-def summarise(
-    plan: Plan, output: AnyPath, resumed: int, stats: Timed | None, missing: int
-) -> RunSummary:
-    """Return how a run, or a session of it, ended."""
-    outcomes = Counter(read_scores(output, columns=["outcome"])["outcome"].to_pylist())
-    return RunSummary(output, len(plan.images.records), outcomes, resumed, stats, missing=missing)
+    stats = engine.stats if todo else None
+    return RunSummary(output, len(images.records), store.outcomes, resumed, stats, missing=missing)
 
 
 def _with_whole_paths(config: GaxRunConfig | AxRunConfig) -> GaxRunConfig | AxRunConfig:

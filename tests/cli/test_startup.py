@@ -37,6 +37,7 @@ def test_the_process_starts_again_once_with_its_arguments_and_flags():
     assert started() == f"['gax', '--model=a b'] {ALLOCATOR} 1\n"
 
 
+@pytest.mark.slow
 def test_a_users_other_tunables_stay():
     found = started("glibc.malloc.tcache_count=2")
     assert found == f"['gax', '--model=a b'] glibc.malloc.tcache_count=2:{ALLOCATOR} 1\n"
@@ -47,6 +48,7 @@ def test_a_user_who_chose_is_left_alone(chosen):
     assert started(chosen) == f"['gax', '--model=a b'] {chosen} 1\n"
 
 
+@pytest.mark.slow
 def test_what_a_user_chose_stays_and_the_rest_is_set():
     chosen = "glibc.malloc.arena_max=2"
     rest = ALLOCATOR.replace("glibc.malloc.arena_max=1:", "")

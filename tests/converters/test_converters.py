@@ -208,6 +208,7 @@ def test_all_faults_are_named_together(weights):
     assert "layer2.0.bn1.bias has shape (32, 1); layer2.0.bn1.bias needs (32,)" in message
 
 
+@pytest.mark.slow
 def test_a_state_dict_of_another_architecture_is_called_by_its_name(squeezenet, weights):
     message = refusal(converters.convert_state_dict, squeezenet, "squeezenet1_0")
     assert message.startswith("this is no squeezenet1_0 state dict; it looks like squeezenet1_1")

@@ -144,6 +144,7 @@ def test_a_normalise_layer_in_front_is_read_and_layers_beside_are_refused(tmp_pa
     assert "2.weight (3, 7)" in message
 
 
+@pytest.mark.slow
 def test_a_vit_for_another_size_is_built_for_the_size_of_its_positions(tmp_path):
     torch.manual_seed(0)
     network = torchvision.models.vit_b_32(num_classes=2, image_size=64).eval()

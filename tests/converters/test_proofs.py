@@ -263,7 +263,7 @@ class InADictionary(nn.Module):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (InADictionary, "returns a dict"),
+        pytest.param(InADictionary, "returns a dict", marks=pytest.mark.slow),
         (leaky, "torch module SmallResNet has the keys of small_resnet and computes something el"),
     ],
 )

@@ -222,6 +222,7 @@ def test_bfloat16_stores_scores_that_hold_in_float32():
     assert differing > 30  # it really ran in bfloat16
 
 
+@pytest.mark.slow
 def test_an_image_that_misses_the_target_when_verified_goes_back_and_on():
     # Scores rise by about 2 a step near the target and bfloat16 errs by about 0.4.
     returned = 0

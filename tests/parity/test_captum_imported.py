@@ -131,7 +131,7 @@ def compared(module, size, layers=()):
     return errors(native(imported, image, baseline, target, wanted), theirs)
 
 
-@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize("softmax", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_gates_curves_pools_and_softmax_equal_captums(softmax):
     module = as_if_trained(AttentionNet(softmax=softmax))
     found = compared(module, SIZE, ("conv", "blend"))

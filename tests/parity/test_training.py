@@ -121,6 +121,7 @@ def test_losses_statistics_and_weights_equal_torchs_in_float64(
     assert max(found) < 1e-7, found  # measured: losses 1e-11, weights 1.2e-8 (resnet34)
 
 
+@pytest.mark.slow
 def test_in_float32_the_first_iterations_agree_to_rounding():
     config = FinetuneConfig(data="-", architecture="small_resnet", size=16, batch_size=8)
     arguments = config, "small_resnet", *problem("small_resnet", 16, False)

@@ -254,6 +254,7 @@ def test_captum_refuses_a_resnet_that_is_not_separated():
         captum.attr.DeepLift(model).attribute(x, target=predicted(model, x))
 
 
+@pytest.mark.slow
 @hushed
 @pytest.mark.parametrize("in_place", [True, False])
 def test_captum_is_wrong_without_a_word_where_a_pool_follows_a_relu(in_place):

@@ -37,6 +37,7 @@ def test_solutions_come_in_order_with_stacked_fields(solutions):
     assert repr(solutions[2:4]) == "Solutions(2 images: 2 reached)"
 
 
+@pytest.mark.slow
 def test_float_images_give_the_same_as_uint8(solutions):
     floats = gaxjax.explain(
         tiny.network(),

@@ -127,6 +127,7 @@ def test_float_tensors_are_those_of_float_arrays():
     require_equal(gaxjax.explain(MODEL, MapStyle(scale=255), config=GAX), wanted)
 
 
+@pytest.mark.slow
 def test_a_torch_module_takes_a_torch_dataset():
     torch.manual_seed(0)
     module = torch.nn.Sequential(

@@ -268,6 +268,7 @@ def test_a_hugging_face_dataset_is_run_by_the_names_of_its_classes(tmp_path, mon
         dataset_images(dataset.to_iterable_dataset(), config, FIVE)
 
 
+@pytest.mark.slow
 def test_a_run_over_a_dataset_is_verified_by_the_same_dataset_alone(tmp_path):
     weights = random_state_dict("small_resnet", num_classes=5)
     checkpoint.save(
