@@ -89,7 +89,7 @@ def timm_networks() -> dict[str, Callable[[], nn.Module]]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name in ("resnext", "swin_v2", "efficientnet") else name
+        pytest.param(name, marks=pytest.mark.slow) if name in ("resnext", "swin_v2") else name
         for name in torchvision_networks()
     ],
 )
@@ -98,13 +98,7 @@ def test_torchvisions_networks_agree_with_torch(name):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "mixer",
-        pytest.param("cait", marks=pytest.mark.slow),
-        pytest.param("bit", marks=pytest.mark.slow),
-        "convmixer",
-    ],
+    "name", ["mixer", "cait", pytest.param("bit", marks=pytest.mark.slow), "convmixer"]
 )
 def test_timms_networks_agree_with_torch(name):
     pytest.importorskip("timm")
