@@ -9,6 +9,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,11 +220,16 @@ def _images(count: int, size: int) -> ImageSet:
         random = np.random.default_rng(int(image_id.removeprefix("soak/")))
         return random.integers(0, 256, (size, size, 3), dtype=np.uint8)
 
+    return made_up_images("soak", count, size, read)
+
+
+def made_up_images(name: str, count: int, size: int, read: Callable[[str], HostImage]) -> ImageSet:
+    """Return so many images `NAME/00000000` and on, that a function gives by their ids."""
     return ImageSet(
-        records=tuple(ImageRecord(f"soak/{i:08d}", i % CLASSES, "") for i in range(count)),
+        records=tuple(ImageRecord(f"{name}/{i:08d}", i % CLASSES, "") for i in range(count)),
         num_classes=CLASSES,
         label_names=None,
-        fingerprint=f"soak {count} {size}",
+        fingerprint=f"{name} {count} {size}",
         name=f"{count:,} made-up images",
         size=size,
         labels_from="their numbers",

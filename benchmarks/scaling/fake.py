@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.soak import made_up_images
 from gaxjax.common import Timed
 from gaxjax.config import DataConfig, GaxRunConfig, ModelConfig, SpreadConfig, StoreConfig
-from gaxjax.data import Batch, HostImage, ImageRecord, ImageSet
+from gaxjax.data import Batch, HostImage, ImageSet
 from gaxjax.models import Classifier
 from gaxjax.results import Outcome, Solution
 from gaxjax.runs.shell import Plan
@@ -130,18 +131,7 @@ def fake_images(count: int, size: int) -> ImageSet:
     def read(image_id: str) -> HostImage:
         return black
 
-    return ImageSet(
-        records=tuple(ImageRecord(f"fake/{i:08d}", i % CLASSES, "") for i in range(count)),
-        num_classes=CLASSES,
-        label_names=None,
-        fingerprint=f"fake {count} {size}",
-        name=f"{count:,} made-up images",
-        size=size,
-        labels_from="their numbers",
-        notes=(),
-        num_bytes=np.zeros(count, np.int64),
-        read=read,
-    )
+    return made_up_images("fake", count, size, read)
 
 
 def fake_plan(

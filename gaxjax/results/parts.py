@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from gaxjax.common import (
     AnyPath,
+    UserError,
     cannot_read,
     interruption,
     is_url,
@@ -196,14 +197,14 @@ def read_done(parts: Sequence[Part]) -> tuple[set[str], Counter[str]]:
     """Return the ids of the images that have rows in the parts, and how many rows ended how.
 
     Raises:
-        ValueError: one is damaged; the message says which and how.
+        UserError: one is damaged; the message says which and how.
     """
 
     def read(part: Part) -> tuple[frozenset[str], Counter[str]]:
         try:
             return ids_and_outcomes(read_part(part, DONE_COLUMNS)[0])
         except ValueError as error:
-            raise ValueError(f"{part.path} is damaged ({error})") from None
+            raise UserError(f"{part.path} is damaged ({error})") from None
 
     ids: set[str] = set()
     outcomes: Counter[str] = Counter()

@@ -221,6 +221,9 @@ class Store:
 
         Returns:
             How many images have none.
+
+        Raises:
+            UserError: a part that others committed is damaged.
         """
         if len(self.done) < num_images:
             known = self._read | self._parts.written
@@ -255,10 +258,7 @@ def joined_run(path: AnyPath, writer: int, num_images: int) -> Iterator[PartWrit
         parts = list_parts(path, FORMAT)
         remove_leftovers(path, parts, numbers)
         mine = [part for part in parts if part.number in numbers]
-        try:
-            done, _ = read_done(mine)
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        done, _ = read_done(mine)
         yield PartWriter(
             path,
             header,
