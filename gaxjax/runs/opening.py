@@ -189,12 +189,18 @@ def images_as_begun(
 ) -> ImageSet:
     """Return the images that a run was begun with, of which some may be others now.
 
+    Where they lie is no part of that: in a folder, in Parquet files or in an archive they are the
+    same images by the same ids, labels and bytes.
+
     Raises:
         UserError: some are, and they are not to be skipped.
     """
     if not (output / "run.json").exists():
         return images
-    changes = changes_since(output, read_header(output), images, to_dict(config))
+    header = read_header(output)
+    if images.fingerprint == header["data"]["fingerprint"]:
+        return replace(images, name=header["data"]["name"])
+    changes = changes_since(output, header, images, to_dict(config))
     if changes is None:
         return images
     if config.store.changed_images == "refuse":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import tarfile
 
 import pyarrow.parquet as pq
 import pytest
@@ -114,6 +115,26 @@ def test_images_that_are_there_again_are_no_others(copied):
     refusal(output, config)
     files[0].write_bytes(content)
     assert run_gax(config, output, note=lambda _: None).resumed == len(PIXELS)
+
+
+def test_the_same_images_in_an_archive_are_no_others(copied):
+    output, config, files = copied
+    for part in part_paths(output)[1:]:
+        part.unlink()
+    left = len(PIXELS) - len(read_scores(output))
+    folder = files[0].parents[1]
+    archive = folder.parent / "images.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(folder, arcname=".")
+    shutil.rmtree(folder)
+    data = dataclasses.replace(config.data, data=str(archive))
+    summary = run_gax(dataclasses.replace(config, data=data), output, note=lambda _: None)
+    assert summary.resumed == len(PIXELS) - left > 0
+    rows = read_scores(output).to_pylist()
+    assert sorted(row["image_id"] for row in rows) == sorted(
+        f"{file.parent.name}/{file.name}" for file in files
+    )
+    assert not any(row["outcome"] == "unreadable" for row in rows)
 
 
 @pytest.mark.parametrize("changes", [{"num_images": 12}, {"resize": "crop"}])
