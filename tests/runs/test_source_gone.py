@@ -10,16 +10,20 @@ import numpy as np
 import places
 import pytest
 import tiny
+from flax import nnx
 from PIL import Image
 from tiny_runs import run_config, tiny_model
 
-from gaxjax.config.runs import EngineConfig, StoreConfig
+from gaxjax.config.methods import AxConfig
+from gaxjax.config.runs import AxRunConfig, BatchConfig, EngineConfig, StoreConfig
 from gaxjax.data.image_source import FolderSource, SourceGoneError
 from gaxjax.data.parquet import ParquetSource
 from gaxjax.data.tar_shards import TarSource
 from gaxjax.data.url_files import UrlSource
+from gaxjax.models import as_classifier, build
 from gaxjax.results.reading import read_scores
 from gaxjax.results.stored_run import images_of, open_run
+from gaxjax.runs.ax import run_ax
 from gaxjax.runs.gax import run_gax
 
 KINDS = ("folder", "shards", "tars")
@@ -147,7 +151,7 @@ def test_a_run_from_a_folder_is_shown_with_images_from_elsewhere(there, expected
 # --- A place that goes away ----------------------------------------------------------------------
 
 
-def stopped(data, output, monkeypatch, take_away, after):
+def stopped(data, output, monkeypatch, take_away, after, run=run):
     """Run until so many images were read, then take their place away; return what is said."""
     left = [after]
 
@@ -188,6 +192,52 @@ def test_a_run_whose_folder_goes_away_ends_in_a_line_and_resumes(
     summary = run(there / kind, output)
     assert summary.resumed > 0
     assert rows_of(output).equals(expected)
+
+
+@pytest.mark.slow  # AX compiles larger programs
+def test_attributions_from_a_bucket_that_goes_away_end_in_a_line_and_resume(
+    there, tmp_path, monkeypatch
+):
+    system = fsspec.filesystem("memory")
+    kept = dict(system.store)
+    model = classifier()
+    stopped(
+        "memory://there/tars",
+        tmp_path / "run",
+        monkeypatch,
+        system.store.clear,
+        AFTER,
+        run=lambda data, output: attributed(model, data, output),
+    )
+    assert 0 < len(read_scores(tmp_path / "run")) < len(PIXELS)
+    system.store.update(kept)
+    attributed(model, "memory://there/tars", tmp_path / "run")
+    attributed(model, there / "tars", tmp_path / "whole")
+    whole = rows_of(tmp_path / "whole")
+    assert len(whole) == len(PIXELS)
+    assert rows_of(tmp_path / "run").equals(whole)
+
+
+def attributed(model, data, output):
+    config = configured(data)
+    return run_ax(
+        AxRunConfig(
+            model=config.model,
+            data=config.data,
+            ax=AxConfig(methods=("saliency",), operation="sum"),
+            batch=BatchConfig(batch_size=2),
+            store=config.store,
+        ),
+        output,
+        classifier=model,
+        note=lambda _: None,
+    )
+
+
+def classifier():
+    """A small network of layers, which AX can look into."""
+    net = build("small_resnet", num_classes=tiny.CLASSES, rngs=nnx.Rngs(0))
+    return as_classifier(net, num_classes=tiny.CLASSES, mean=tiny.MEAN, std=tiny.STD)
 
 
 def test_a_disk_that_is_not_mounted_any_more_is_told_from_a_missing_image(
