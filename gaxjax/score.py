@@ -114,6 +114,41 @@ def read(logits: Float[Array, " C"], label: Int[Array, ""]) -> Reading:
     )
 
 
+class Confidence(NamedTuple):
+    """How sure a classifier is of one image, by its logits alone: no label is used.
+
+    Attributes:
+        max_probability: softmax of f at the prediction, in (0, 1] (Hendrycks and Gimpel 2017).
+        entropy: of the softmax, in nats.
+        logit_margin: the largest logit less the second.
+        logsumexp: ln Σ exp f_i, the negative free energy (Liu et al. 2020).
+    """
+
+    max_probability: Scalar
+    entropy: Scalar
+    logit_margin: Scalar
+    logsumexp: Scalar
+
+
+def confidence(logits: Float[Array, " C"]) -> Confidence:
+    """Return how sure a classifier is, from one image's logits, shape [C], raw.
+
+    Example:
+        >>> float(confidence(jnp.array([3.0, 1.0])).logit_margin)
+        2.0
+    """
+    logits = at_least_float32(logits)
+    logs = jax.nn.log_softmax(logits)
+    likely = jnp.exp(logs)
+    second, largest = jnp.sort(logits)[-2:]
+    return Confidence(
+        max_probability=jnp.max(likely),
+        entropy=-jnp.sum(jnp.where(likely > 0, likely * logs, 0)),
+        logit_margin=largest - second,
+        logsumexp=jax.nn.logsumexp(logits),
+    )
+
+
 class Scored(NamedTuple):
     """What a heatmap as stored achieves, in float32 at the highest matmul precision.
 

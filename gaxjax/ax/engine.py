@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gaxjax.ax.objective import AxObjective, Explained, wanted_of
+from gaxjax.ax.objective import AxObjective, AxScored, Explained, wanted_of
 from gaxjax.ax.plan import AxPlan
 from gaxjax.ax.stats import BatchStats
 from gaxjax.common import (
@@ -35,7 +35,6 @@ from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted, require_conf
 from gaxjax.data import Batch
 from gaxjax.models import Classifier, check_engine, checked_first, gradient_bytes
 from gaxjax.results import Outcome, Solution
-from gaxjax.score import Scored
 
 __all__ = ["AxEngine", "ScoredBatch", "ax_solutions", "unreadable_solutions"]
 
@@ -51,7 +50,7 @@ class ScoredBatch(NamedTuple):
     """
 
     explained: Explained
-    scores: dict[tuple[Wanted, Operation], Scored]
+    scores: dict[tuple[Wanted, Operation], AxScored]
 
 
 class AxEngine:
@@ -114,7 +113,7 @@ class AxEngine:
         each = gradient_bytes(classifier, image_shape) + kept
         self._per_device = _batch_that_fits(batch, each, image_shape, self.devices)
         self._explain: Callable[..., Explained] | None = None
-        self._score: dict[Operation, Callable[..., Scored]] = {}
+        self._score: dict[Operation, Callable[..., AxScored]] = {}
         self.stats = BatchStats(devices=len(self.devices), precision=batch.precision)
 
     @property
@@ -186,10 +185,12 @@ class AxEngine:
         images = self._put(batch.images)
         labels = self._put(batch.labels)
         explained = self._explain(self._weights, images, labels)
-        baseline = explained.reading.weighted_logits
+        reading = explained.reading
+        of_label = labels, reading.weighted_logits
+        of_prediction = reading.prediction, explained.weighted_at_prediction
         scores = {
             (key, operation): self._score[operation](
-                self._weights, images, explained.heatmaps[key], labels, baseline
+                self._weights, images, explained.heatmaps[key], *of_label, *of_prediction
             )
             for key, operation in itertools.product(self.wanted, self.config.operations)
         }
@@ -286,6 +287,8 @@ def ax_solutions(
     """
     explained = found.explained
     for row, index in enumerate(batch.indices.tolist()):
+        sure = explained.confidence._asdict()
+        confidence = {name: _finite(values, row) for name, values in sure.items()}
         heatmaps = {key: np.array(rows[row]) for key, rows in explained.heatmaps.items()}
         solutions = []
         for key, operation in itertools.product(wanted, operations):
@@ -303,6 +306,7 @@ def ax_solutions(
                 "backend": backend,
                 "heatmap_scale": scale,
                 "completeness_gap": _finite(explained.gaps.get(key), row),
+                **confidence,
             }
             if not np.isfinite([scale, co_score, common["probability_before"]]).all():
                 solutions.append(Solution(outcome=Outcome.NOT_FINITE, **common))
@@ -314,6 +318,7 @@ def ax_solutions(
                         outcome=Outcome.SCORED,
                         **common,
                         co_score=co_score,
+                        co_score_predicted=_finite(scored.co_score_predicted, row),
                         probability_after=float(scored.probability[row]),
                         prediction_after=int(scored.prediction[row]),
                         heatmap=heatmaps.get(key),

@@ -35,9 +35,19 @@ from gaxjax.ax.suitable import suitable_methods
 from gaxjax.common import Image, Scalar, UserError, at_least_float32, matmul_precision
 from gaxjax.config import AxConfig, Operation, Wanted
 from gaxjax.models import Classifier, GraphNetwork
-from gaxjax.score import AX_SPACES, Reading, Scored, ScoreSpace, augment, read, score
+from gaxjax.score import (
+    AX_SPACES,
+    Confidence,
+    Reading,
+    ScoreSpace,
+    augment,
+    confidence,
+    read,
+    score,
+    weighted_logits,
+)
 
-__all__ = ["AxObjective", "Explained", "wanted_of"]
+__all__ = ["AxObjective", "AxScored", "Explained", "wanted_of"]
 
 
 class Explained(NamedTuple):
@@ -45,15 +55,35 @@ class Explained(NamedTuple):
 
     Attributes:
         reading: of f(z).
+        confidence: of f(z).
+        weighted_at_prediction: κ·f(z), with κ at the prediction: no label is used.
         heatmaps: by method and layer, in the stored type; zero where the attribution is.
         scales: the largest magnitude of each attribution.
         gaps: how far DeepLift's attribution is from complete, of 1; see `completeness_gap`.
     """
 
     reading: Reading
+    confidence: Confidence
+    weighted_at_prediction: Scalar
     heatmaps: dict[Wanted, Image]
     scales: dict[Wanted, Scalar]
     gaps: dict[Wanted, Scalar]
+
+
+class AxScored(NamedTuple):
+    """What a heatmap as stored achieves, in float32 at the highest matmul precision.
+
+    Attributes:
+        co_score: s(z, h).
+        prediction, probability: of the augmented image.
+        co_score_predicted: s(z, h) with κ at the plain image's prediction: no label is used. It
+            is `co_score`, to the bit, where the prediction is the label.
+    """
+
+    co_score: Scalar
+    prediction: Int[Array, ""]
+    probability: Scalar
+    co_score_predicted: Scalar
 
 
 def wanted_of(
@@ -145,6 +175,8 @@ class AxObjective:
         divided = {key: divide_by_max_abs(value) for key, value in found.items()}
         return Explained(
             reading=reading,
+            confidence=confidence(logits),
+            weighted_at_prediction=weighted_logits(logits, reading.prediction),
             heatmaps={key: h.astype(self.heatmap_dtype) for key, (h, _) in divided.items()},
             scales={key: scale for key, (_, scale) in divided.items()},
             gaps=gaps,
@@ -166,7 +198,9 @@ class AxObjective:
         heatmap: Image,
         label: Int[Array, ""],
         baseline: Scalar,
-    ) -> Scored:
+        predicted: Int[Array, ""],
+        predicted_baseline: Scalar,
+    ) -> AxScored:
         """Score a heatmap as it is stored, in float32 at the highest matmul precision.
 
         Args:
@@ -176,12 +210,15 @@ class AxObjective:
             heatmap: in the stored type.
             label: the groundtruth class.
             baseline: κ·f(z).
+            predicted: the class that f(z) predicts.
+            predicted_baseline: κ·f(z) with κ there.
         """
         z = self.space.to_space(self.classifier, image)
         augmented = augment(z, heatmap.astype(z.dtype), operation)
         with jax.default_matmul_precision("highest"):
             logits = self.space.augmented_logits(self.classifier, network, augmented[None])[0]
-        return score(logits, label, baseline)
+        scored = score(logits, label, baseline)
+        return AxScored(*scored, weighted_logits(logits, predicted) - predicted_baseline)
 
     def logits(
         self, network: PyTree, z: Image, probes: Probes

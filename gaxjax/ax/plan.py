@@ -14,11 +14,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from gaxjax.ax.objective import AxObjective, Explained
+from gaxjax.ax.objective import AxObjective, AxScored, Explained
 from gaxjax.common import compiled_once, compiler_options, placed_shapes, weight_places
 from gaxjax.config import Operation
 from gaxjax.models import as_unit_range
-from gaxjax.score import Scored
 
 
 class AxPlan:
@@ -64,14 +63,18 @@ class AxPlan:
 
         return self._compiled("explain", explain, self._images, self._labels)
 
-    def score(self, operation: Operation) -> Callable[..., Scored]:
-        """Compile what scores a batch's heatmaps: of weights, images, heatmaps, labels, κ·f(z)."""
+    def score(self, operation: Operation) -> Callable[..., AxScored]:
+        """Compile what scores a batch's heatmaps.
+
+        It takes weights, images, heatmaps, labels, κ·f(z), and predictions with their κ·f(z).
+        """
         objective = self.objective
 
-        def score(operation: Operation, network: PyTree, image: Any, *rest: Any) -> Scored:
+        def score(operation: Operation, network: PyTree, image: Any, *rest: Any) -> AxScored:
             return objective.score(operation, network, as_unit_range(image), *rest)
 
-        arguments = self._images, self._heatmaps, self._labels, self._numbers
+        classes = self._labels, self._numbers
+        arguments = self._images, self._heatmaps, *classes, *classes
         return self._compiled(operation, partial(score, operation), *arguments)
 
     def _compiled(self, name: str, function: Callable, *arguments: Any) -> Callable:

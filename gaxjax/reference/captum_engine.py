@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from gaxjax.ax import (
+    AxScored,
     BatchStats,
     Explained,
     ScoredBatch,
@@ -35,7 +36,7 @@ from gaxjax.reference.torch_classifier import (
 )
 from gaxjax.reference.torch_graph import TorchGraph
 from gaxjax.results import Solution
-from gaxjax.score import Reading, Scored
+from gaxjax.score import Confidence, Reading
 
 __all__ = ["CaptumEngine"]
 
@@ -126,7 +127,9 @@ class CaptumEngine:
     def _scored(self, batch: Batch) -> ScoredBatch:
         z = to_space(self.classifier, batch.images, self.config.score_space).to(self.device)
         labels = torch.from_numpy(batch.labels.astype(np.int64)).to(self.device)
-        before = self._score(z, labels)
+        plain = self._logits(z)
+        before = _reading(plain, labels)
+        at_prediction = weighted_logits(plain, before.prediction)
         with _tf32(self.stats.precision == "float32"):
             raw = attributions(
                 self._attributed,
@@ -147,41 +150,64 @@ class CaptumEngine:
         }
         heatmaps: dict[Wanted, Any] = {}
         scales: dict[Wanted, Any] = {}
-        scores: dict[tuple[Wanted, Operation], Scored] = {}
+        scores: dict[tuple[Wanted, Operation], AxScored] = {}
         for key in self.wanted:
             heatmap, scale = divide_by_max_abs(raw.pop(key))
             scales[key] = _to_host(scale)
             heatmaps[key] = _to_host(heatmap).transpose(0, 2, 3, 1).astype(self._heatmap_dtype)
             for operation in self.config.operations:
-                after = self._augmented(z, heatmaps[key], operation, labels)
-                rise = after.weighted_logits - before.weighted_logits
-                scored = Scored(rise, after.prediction, after.probability)
-                scores[key, operation] = Scored(*map(_to_host, scored))
+                logits = self._augmented_logits(z, heatmaps[key], operation)
+                after = _reading(logits, labels)
+                scored = AxScored(
+                    co_score=after.weighted_logits - before.weighted_logits,
+                    prediction=after.prediction,
+                    probability=after.probability,
+                    co_score_predicted=weighted_logits(logits, before.prediction) - at_prediction,
+                )
+                scores[key, operation] = AxScored(*map(_to_host, scored))
         explained = Explained(
             reading=Reading(*map(_to_host, before)),
+            confidence=Confidence(*map(_to_host, _confidence(plain))),
+            weighted_at_prediction=_to_host(at_prediction),
             heatmaps=heatmaps if self._keep_heatmaps else {},
             scales=scales,
             gaps=gaps,
         )
         return ScoredBatch(explained, scores)
 
-    def _augmented(
-        self, z: torch.Tensor, heatmaps: np.ndarray, operation: Operation, labels: torch.Tensor
-    ) -> Any:
-        """Score the augmented images, with heatmaps as stored."""
+    def _augmented_logits(
+        self, z: torch.Tensor, heatmaps: np.ndarray, operation: Operation
+    ) -> torch.Tensor:
+        """Return f of the augmented images, with heatmaps as stored."""
         stored = torch.from_numpy(heatmaps.astype(np.float32).transpose(0, 3, 1, 2)).to(z)
-        return self._score(augment(z, stored, operation), labels)
+        return self._logits(augment(z, stored, operation))
 
     @torch.no_grad()
-    def _score(self, z: torch.Tensor, labels: torch.Tensor) -> Any:
-        """Return κ·f(z), the softmax at the label and the prediction, still as tensors."""
+    def _logits(self, z: torch.Tensor) -> torch.Tensor:
         with _tf32(False):
-            logits = ax_logits(self.classifier, z, self.config.score_space)
-        return Reading(
-            weighted_logits=weighted_logits(logits, labels),  # type: ignore[arg-type]
-            probability=logits.softmax(1).gather(1, labels[:, None])[:, 0],  # type: ignore[arg-type]
-            prediction=logits.argmax(1),  # type: ignore[arg-type]
-        )
+            return ax_logits(self.classifier, z, self.config.score_space)
+
+
+def _reading(logits: torch.Tensor, labels: torch.Tensor) -> Any:
+    """Return κ·f, the prediction and the softmax at the label, still as tensors."""
+    return Reading(
+        weighted_logits=weighted_logits(logits, labels),  # type: ignore[arg-type]
+        prediction=logits.argmax(1),  # type: ignore[arg-type]
+        probability=logits.softmax(1).gather(1, labels[:, None])[:, 0],  # type: ignore[arg-type]
+    )
+
+
+def _confidence(logits: torch.Tensor) -> Any:
+    """Return how sure the classifier is, still as tensors."""
+    logs = logits.log_softmax(1)
+    likely = logs.exp()
+    largest, second = logits.topk(2, dim=1).values.unbind(1)
+    return Confidence(
+        max_probability=likely.max(1).values,  # type: ignore[arg-type]
+        entropy=-torch.where(likely > 0, likely * logs, 0).sum(1),  # type: ignore[arg-type]
+        logit_margin=largest - second,  # type: ignore[arg-type]
+        logsumexp=logits.logsumexp(1),  # type: ignore[arg-type]
+    )
 
 
 @contextlib.contextmanager

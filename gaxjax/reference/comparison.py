@@ -10,6 +10,7 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+import scipy.special
 import torch
 from jaxtyping import Float, Int
 
@@ -30,7 +31,7 @@ real images (VGG 16 with batch norm, the worst of AlexNet, five ResNets, Squeeze
 The rest is room for other processors, of which none has been measured."""
 
 _PROBABILITY_ROUNDING = 1e-6
-"""What the softmax itself may add, in float32."""
+"""What the softmax itself, its entropy or the sum of exponentials may add, in float32."""
 
 SIMILARITY_TOLERANCE = 1e-5
 """What a similarity loss may differ by, as a part of itself. Largest measured: 2.4e-7, over 60
@@ -51,6 +52,23 @@ class Seen(NamedTuple):
     weighted_logits: float
     probability: float
     similarity_loss: float | None = None
+
+    def weighted_at(self, label: int) -> float:
+        """Return κ·f with κ at a class."""
+        own = self.logits[label]
+        return float(own - (self.logits.sum() - own) / (len(self.logits) - 1))
+
+    @property
+    def confidence(self) -> dict[str, float]:
+        """The numbers of `gaxjax.score.Confidence`."""
+        likely = scipy.special.softmax(self.logits)
+        second, largest = np.sort(self.logits)[-2:]
+        return {
+            "max_probability": float(likely.max()),
+            "entropy": float(scipy.special.entr(likely).sum()),
+            "logit_margin": float(largest - second),
+            "logsumexp": float(scipy.special.logsumexp(self.logits)),
+        }
 
 
 def see(logits: TorchLogits, labels: Int[torch.Tensor, " B"]) -> list[Seen]:
@@ -131,6 +149,7 @@ class Tally:
         tolerance = RELATIVE_TOLERANCE * largest
         self._compare_prediction(row, "prediction", before, tolerance)
         self._compare_probability(row, "probability_before", before, tolerance)
+        self._compare_confidence(row, before, tolerance)
         if after is None:
             return
         self._compare_prediction(row, "prediction_after", after, tolerance)
@@ -138,6 +157,7 @@ class Tally:
         self._compare_similarity(row, after)
         score = after.weighted_logits - before.weighted_logits
         self._compare_score(row, score, tolerance, largest)
+        self._compare_predicted(row, before, after, tolerance)
         if (
             row["outcome"] == Outcome.REACHED
             and self._target is not None
@@ -161,6 +181,33 @@ class Tally:
         self._of(row).scores.append((difference, relative, row["image_id"]))
         if not difference <= tolerance:
             self._faults.add("co_score that is not torch's", row, f"{stored}, {score} in torch")
+
+    def _compare_predicted(self, row: Row, before: Seen, after: Seen, tolerance: float) -> None:
+        """Compare the score for the prediction that is stored, which rounding may have chosen."""
+        stored, label = row["co_score_predicted"], row["prediction"]
+        if stored is None or label is None or not 0 <= label < len(before.logits):
+            return
+        score = after.weighted_at(label) - before.weighted_at(label)
+        if not abs(score - stored) <= tolerance:
+            figures = f"{stored}, {score} in torch"
+            self._faults.add("co_score_predicted that is not torch's", row, figures)
+
+    def _compare_confidence(self, row: Row, seen: Seen, tolerance: float) -> None:
+        if row["max_probability"] is None or not np.isfinite(seen.logits).all():
+            return
+        found = seen.confidence
+        # What each moves by at most where every logit moves by the tolerance.
+        factors = {
+            "max_probability": 0.5,
+            "entropy": 1 + 2 * found["entropy"],  # and log p, of float32 logits, by rounding
+            "logit_margin": 2.0,
+            "logsumexp": 1.0,
+        }
+        for name, value in found.items():
+            stored = row[name]
+            allowed = factors[name] * tolerance + _PROBABILITY_ROUNDING
+            if stored is not None and not abs(value - stored) <= allowed:
+                self._faults.add(f"{name} that is not torch's", row, f"{stored}, {value} in torch")
 
     def _compare_probability(self, row: Row, name: str, seen: Seen, tolerance: float) -> None:
         stored = row[name]

@@ -35,6 +35,7 @@ _OF_HEATMAP = (
     *("heatmap_row", "heatmap_sha256", "co_score"),
     *("prediction_after", "correct_after", "probability_after"),
 )
+_CONFIDENCE = ("max_probability", "entropy", "logit_margin", "logsumexp")
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,11 @@ def _contradictions(row: Row, run: Run) -> Iterator[str]:
         yield "score and heatmap that the outcome does not allow, or lacks"
     elif present and row["correct_after"] != (row["prediction_after"] == label):
         yield "correct_after that is not: prediction_after equals label"
+    told = [row[name] is not None for name in _CONFIDENCE]
+    if any(told) and (row["prediction"] is None or not all(told)):
+        yield "confidence that the outcome does not allow, or lacks"
+    if all(told) and (row["co_score_predicted"] is None) != (row["co_score"] is None):
+        yield "co_score without the one for the prediction, or the other way round"
     if outcome == Outcome.REACHED and row["co_score"] is not None:
         target = float(np.float32(run.target))  # the run compares in float32
         if not row["co_score"] >= target:

@@ -47,6 +47,7 @@ _COLUMNS = (
     *("image_id", "label", "method", "layer", "operation", "outcome", "co_score"),
     *("prediction", "correct", "probability_before"),
     *("prediction_after", "correct_after", "probability_after"),
+    *("co_score_predicted", "max_probability", "entropy", "logit_margin", "logsumexp"),
     *("heatmap_row", "heatmap_sha256", "label_name"),
     *("steps", "curve", "co_score_start", "similarity_loss"),
 )

@@ -68,6 +68,11 @@ SCHEMA = pa.schema(
         pa.field("curve", pa.list_(pa.float32())),
         pa.field("heatmap_scale", pa.float32()),
         pa.field("completeness_gap", pa.float32()),
+        pa.field("co_score_predicted", pa.float32()),
+        pa.field("max_probability", pa.float32()),
+        pa.field("entropy", pa.float32()),
+        pa.field("logit_margin", pa.float32()),
+        pa.field("logsumexp", pa.float32()),
         pa.field("heatmap_row", pa.int64()),
         pa.field("heatmap_sha256", pa.string()),
         pa.field("reason", pa.string()),
@@ -79,7 +84,16 @@ is null. `heatmap_sha256` is of the stored heatmap's bytes, in C order."""
 DONE_COLUMNS = ("image_id", "outcome")
 """Of which images there are rows, and how they ended."""
 
-_ADDED = frozenset({"completeness_gap"})
+_ADDED = frozenset(
+    {
+        "completeness_gap",
+        "co_score_predicted",
+        "max_probability",
+        "entropy",
+        "logit_margin",
+        "logsumexp",
+    }
+)
 """Columns that older runs lack; there they are null."""
 
 _NAME = re.compile(r"part-(\d{5,12})-[0-9a-f]{16}\.parquet")

@@ -82,6 +82,10 @@ class Solution:
         heatmap_scale: the attribution's largest magnitude, by which an AX heatmap was divided.
         completeness_gap: of deep_lift: |Σ attribution - rise| / |rise|, where the predicted class's
             logit rises so far over that of the baseline image; None where it does not rise.
+        co_score_predicted: of AX: the score for the plain image's prediction in the place of the
+            label, so that no label is used; `co_score` itself where the prediction is right.
+        max_probability, entropy, logit_margin, logsumexp: of AX: how sure the classifier is of the
+            plain image, see `gaxjax.score.Confidence`.
         reason: why an image is unreadable.
     """
 
@@ -104,6 +108,11 @@ class Solution:
     heatmap: Float[np.ndarray, "H W 3"] | None = None
     heatmap_scale: float | None = None
     completeness_gap: float | None = None
+    co_score_predicted: float | None = None
+    max_probability: float | None = None
+    entropy: float | None = None
+    logit_margin: float | None = None
+    logsumexp: float | None = None
     reason: str | None = None
 
     def _repr_png_(self) -> bytes | None:

@@ -158,6 +158,18 @@ AX_METHODS = (
 )
 
 
+def _confidence(random, right: bool) -> dict[str, float]:
+    """How sure a classifier of two classes is: surer where it is right."""
+    margin = float(np.abs(random.normal()) + 2 * right)
+    likely = 1 / (1 + np.exp(-margin))
+    return {
+        "max_probability": likely,
+        "entropy": float(-likely * np.log(likely) - (1 - likely) * np.log(1 - likely)),
+        "logit_margin": margin,
+        "logsumexp": float(random.normal() + margin),
+    }
+
+
 def ax_run(path: Path, data: Path, *, operations=("sum", "mult"), methods=AX_METHODS, **ax) -> Path:
     """An AX run: correct predictions (two of three images) score higher by 2 under sum.
 
@@ -169,10 +181,11 @@ def ax_run(path: Path, data: Path, *, operations=("sum", "mult"), methods=AX_MET
         ax=AxConfig(layers=("conv1", "layer2"), **ax),
     )
     images = open_images(config.data)
-    random = np.random.default_rng(2)
+    random, logits = np.random.default_rng(2), np.random.default_rng(3)
     results = []
     for index, record in enumerate(images.records):
         right = index % 3 != 2
+        confidence = _confidence(logits, right)
         prediction = record.label if right else 1 - record.label
         for method, layer in methods:
             heatmap = _heatmap(random)
@@ -184,11 +197,14 @@ def ax_run(path: Path, data: Path, *, operations=("sum", "mult"), methods=AX_MET
                     "method": method,
                     "layer": layer,
                     "operation": operation,
+                    **confidence,
                 }
+                score = float(random.normal() + 2 * (right and operation == "sum"))
                 solution = Solution(
                     index,
                     Outcome.SCORED,
-                    co_score=float(random.normal() + 2 * (right and operation == "sum")),
+                    co_score=score,
+                    co_score_predicted=score if right else -score,  # κ is (1, -1) or (-1, 1)
                     probability_after=0.7,
                     prediction_after=prediction,
                     heatmap=heatmap,

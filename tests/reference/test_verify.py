@@ -374,6 +374,29 @@ def test_a_changed_row_is_found(copy, column):
     assert set(found.values()) == {1}
 
 
+LABEL_FREE = ("co_score_predicted", "max_probability", "entropy", "logit_margin", "logsumexp")
+
+
+@pytest.mark.parametrize("name", LABEL_FREE)
+def test_a_changed_label_free_number_is_found(ax_copy, name):
+    image_id = rows_of(ax_copy)[0]["image_id"]
+    count = sum(row["image_id"] == image_id for row in rows_of(ax_copy))
+    change_rows(
+        ax_copy,
+        lambda row: [row | {name: row[name] + 0.01} if row["image_id"] == image_id else row],
+    )
+    assert faults_of(ax_copy) == {f"{name} that is not torch's": count}
+
+
+def test_a_run_of_before_the_label_free_numbers_passes_and_half_of_them_do_not(ax_copy):
+    image_id = rows_of(ax_copy)[0]["image_id"]
+    count = sum(row["image_id"] == image_id for row in rows_of(ax_copy))
+    change_row(ax_copy, image_id, entropy=None)
+    assert faults_of(ax_copy) == {"confidence that the outcome does not allow, or lacks": count}
+    change_rows(ax_copy, lambda row: [row | dict.fromkeys(LABEL_FREE)])
+    assert faults_of(ax_copy) == {}
+
+
 def test_reached_must_hold_in_the_row_and_in_torch(copy):
     best = max(
         (row for row in rows_of(copy) if row["outcome"] == "step_limit"),

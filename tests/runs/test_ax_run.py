@@ -127,6 +127,9 @@ def test_captum_gives_the_same_scores(space, tmp_path):
     for key, (outcome, score) in ours.items():
         assert theirs[key][0] == outcome == "scored"
         assert abs(theirs[key][1] - score) < 1e-4, key  # measured 5.2e-6
+    for name in ("co_score_predicted", "max_probability", "entropy", "logit_margin", "logsumexp"):
+        both = [read_scores(tmp_path / backend)[name].to_numpy() for backend in ("jax", "captum")]
+        np.testing.assert_allclose(*both, atol=1e-4)
     sessions = read_header(tmp_path / "captum")["sessions"]
     assert {"torch", "captum"} <= sessions[0]["versions"].keys()
 
