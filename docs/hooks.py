@@ -3,7 +3,7 @@
 A line of its own in a page stands for a text:
 
     <!-- file: README.md -->      a Markdown file at the top of the repository
-    <!-- help: gax -->            what `gaxjax gax --help` prints
+    <!-- help: gax -->            what `gaxjax gax --help` prints, or that of `indicator fit`
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any
 import griffe
 
 _ROOT = Path(__file__).parent.parent
-_MARK = re.compile(r"^<!-- (file|help): (\S+) -->$", re.MULTILINE)
+_MARK = re.compile(r"^<!-- (file|help): (\S+(?: \S+)?) -->$", re.MULTILINE)
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 _COLUMNS = "88"  # what a page has room for
 
@@ -36,7 +36,7 @@ def command_help(name: str) -> str:
     os.environ["COLUMNS"] = _COLUMNS
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            main([name, "--help"])
+            main([*name.split(), "--help"])
     finally:
         os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
     lines = "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())

@@ -1,8 +1,9 @@
-"""Keep what finished trainings and runs gave as rows: Table 1, the gap per method, GAX's outcomes.
+"""Keep what trainings, runs and indicators gave as rows: Table 1, gaps, outcomes, who wins.
 
     python -m benchmarks.parity.paper_rows TRAINED… RUN… --output benchmarks/results/xray.jsonl
 
-Reads folders of `gaxjax finetune`, `ax` and `gax`; nothing is computed again but the statistics.
+Reads folders of `gaxjax finetune`, `ax`, `gax` and `indicator apply`; nothing is computed again but
+the statistics.
 """
 
 import csv
@@ -27,7 +28,7 @@ class Settings:
     """What to keep.
 
     Attributes:
-        folders: Of finished trainings and runs.
+        folders: Of finished trainings and runs, and of `indicator apply`.
         output: File of rows to append to.
     """
 
@@ -54,6 +55,14 @@ def row(folder: Path) -> dict[str, Any]:
             "versions": stored["sessions"][-1]["versions"],
             "device": stored["sessions"][-1]["device"],
         }
+    judgement = folder / "judgement.json"
+    if judgement.exists():
+        stored = json.loads(judgement.read_text())
+        here = ("run", "fitted_on")  # which name places of one machine
+        kept = {name: value for name, value in stored.items() if name not in here}
+        fitted = {name: value for name, value in stored["fitted_on"].items() if name != "run"}
+        name = folder.parent.name if folder.name == "indicator" else folder.name
+        return {"bench": "indicator", "name": name, "fitted_on": fitted, **kept}
     header, scores = read_header(folder), read_scores(folder)
     found: dict[str, Any] = {
         "bench": header["command"],

@@ -9,7 +9,7 @@ import tyro
 
 from gaxjax.common import AnyPath, is_url, path_to_read, spelt_out
 
-__all__ = ["Command", "RunFolder"]
+__all__ = ["Command", "RunFolder", "spell_paths_out"]
 
 
 def _as_given(words: list[str]) -> Any:
@@ -46,19 +46,12 @@ class Command:
     kept: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        """Spell every path out, `~` too: the shell leaves it in `--output=~/run`.
+        """Spell every path out.
 
         Raises:
             UserError: there is none of the name.
         """
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            given, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
-            texts = field.name in ("source", "model", "data")
-            if isinstance(given, tuple):
-                spelt: Any = tuple(_spelt_out(each, flag, texts) for each in given)
-            else:
-                spelt = _spelt_out(given, flag, texts)
-            object.__setattr__(self, field.name, spelt)
+        spell_paths_out(self)
 
     @property
     def computes_here(self) -> bool:
@@ -75,6 +68,22 @@ class Command:
             UserError: a user's mistake.
         """
         raise NotImplementedError
+
+
+def spell_paths_out(flags: Any) -> None:
+    """Spell every path of a frozen dataclass out, `~` too: the shell leaves it in `--output=~/run`.
+
+    Raises:
+        UserError: there is none of the name.
+    """
+    for field in dataclasses.fields(flags):
+        given, flag = getattr(flags, field.name), f"--{field.name.replace('_', '-')}"
+        texts = field.name in ("source", "model", "data")
+        if isinstance(given, tuple):
+            spelt: Any = tuple(_spelt_out(each, flag, texts) for each in given)
+        else:
+            spelt = _spelt_out(given, flag, texts)
+        object.__setattr__(flags, field.name, spelt)
 
 
 def _spelt_out(given: Any, flag: str, texts: bool) -> Any:

@@ -21,6 +21,7 @@ from gaxjax.cli.demo import Demo
 from gaxjax.cli.evaluate import Evaluate
 from gaxjax.cli.finetune import Finetune
 from gaxjax.cli.gax import Gax
+from gaxjax.cli.indicator import Indicator
 from gaxjax.cli.inspect import Inspect
 from gaxjax.cli.report import Report
 from gaxjax.cli.startup import (
@@ -59,6 +60,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Inspect,
     Report,
     Statistics,
+    Indicator,
     View,
     Toy,
 )

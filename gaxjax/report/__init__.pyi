@@ -1,7 +1,8 @@
 from .figures.learning_curve import draw_learning_curve
 from .figures.toy import draw_figure
 from .film import read_film
-from .page import write_report
+from .judgement import fit_tables, judgement_tables, judgement_words
+from .page import write_judgement, write_report
 from .tables import TABLE_1_FORMATS, evaluation_tables, statistics_tables, table_1, table_1_text
 from .viewer import FILM_SUFFIXES, save_film, show_film
 
@@ -11,11 +12,15 @@ __all__ = [
     "draw_figure",
     "draw_learning_curve",
     "evaluation_tables",
+    "fit_tables",
+    "judgement_tables",
+    "judgement_words",
     "read_film",
     "save_film",
     "show_film",
     "statistics_tables",
     "table_1",
     "table_1_text",
+    "write_judgement",
     "write_report",
 ]

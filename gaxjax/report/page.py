@@ -1,4 +1,4 @@
-"""`gaxjax report`: one self-contained page, and beside it each figure as PNG, SVG and CSV.
+"""Self-contained pages, of runs and of an indicator; beside each its figures as PNG, SVG, CSV.
 
 The page makes no request: scripts, styles and pictures are inside it, and its content security
 policy lets nothing else run, whatever the names in the data look like.
@@ -31,14 +31,16 @@ from gaxjax.common import (
 )
 from gaxjax.report.figures.catalogue import course_figures, run_figures
 from gaxjax.report.figures.figure import Figure
+from gaxjax.report.figures.indicator import indicator_figures
 from gaxjax.report.film import MOST_IMAGES, evolutions, left_out
 from gaxjax.report.gallery import gallery
+from gaxjax.report.judgement import judgement_tables, judgement_words
 from gaxjax.report.pictures import color_table
 from gaxjax.report.sections import confounding, facts, headline
 from gaxjax.report.tables import statistics_tables
-from gaxjax.results import Run, images_of, open_runs
+from gaxjax.results import Judgement, Run, images_of, open_runs
 
-__all__ = ["Written", "write_report"]
+__all__ = ["Written", "write_judgement", "write_report"]
 
 _SCRIPTS = ("pictures.js", "gallery.js", "viewer.js")
 _MANIFEST = "figures.json"
@@ -85,17 +87,57 @@ def write_report(
     stored = open_runs(runs, data=data)
     figures, context = _contents(stored, num_pictures)
     folder = output.with_name(f"{output.stem}_figures")
-    page = _render(context | {"folder": folder.name}).encode()
+    page = _render_report(context | {"folder": folder.name}).encode()
+    _write_page(output, page, folder, figures)
+    notes = tuple(f"{run['name']}: {note}" for run in context["runs"] for note in run["notes"])
+    return Written(output, folder, len(figures), len(page), notes)
+
+
+def write_judgement(judgement: Judgement, output: AnyPath) -> AnyPath:
+    """Draw a page of what `gaxjax.results.apply_indicator` found.
+
+    Args:
+        judgement: what it found.
+        output: the page; its figures go to `<name>_figures` beside it.
+
+    Raises:
+        UserError: the output cannot be written.
+    """
+    figures = indicator_figures(judgement)
+    folder = output.with_name(f"{output.stem}_figures")
+    indicator = judgement.indicator
+    facts = [
+        ("Judged", f"{judgement.run} ({judgement.data})"),
+        ("Fitted on", f"{len(indicator.images):,} images of {indicator.run} ({indicator.data})"),
+        ("Model", indicator.model),
+        ("Score space", str(indicator.made_by["score_space"])),
+        ("Wanted", ", ".join(f"{name} {value:g}" for name, value in indicator.wanted.items())),
+    ]
+    page = _rendered(
+        "indicator.html",
+        {
+            "run": judgement.run,
+            "words": judgement_words(judgement),
+            "facts": facts,
+            "tables": judgement_tables(judgement),
+            "figures": figures,
+            "folder": folder.name,
+            **_made(),
+        },
+    )
+    _write_page(output, page.encode(), folder, figures)
+    return output
+
+
+def _write_page(output: AnyPath, page: bytes, folder: AnyPath, figures: list[Figure]) -> None:
     try:
         _write_figures(folder, figures)
         _write(output, page)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or output}: {error.strerror}") from None
-    notes = tuple(f"{run['name']}: {note}" for run in context["runs"] for note in run["notes"])
-    return Written(output, folder, len(figures), len(page), notes)
 
 
-def _write_figures(folder: Path, figures: list[Figure]) -> None:
+def _write_figures(folder: AnyPath, figures: list[Figure]) -> None:
     """Write each figure three times and the captions; remove those of an earlier report."""
     folder.mkdir(exist_ok=True)
     try:
@@ -157,6 +199,12 @@ def _contents(runs: list[Run], num_pictures: int) -> tuple[list[Figure], dict[st
         "num_rows": len(data["columns"]["run"]),
         "num_stored": sum(len(run.scores) for run in runs),
         "num_pictures": len(data["pictures"]["rows"]),
+        **_made(),
+    }
+
+
+def _made() -> dict[str, str]:
+    return {
         "version": importlib.metadata.version("gaxjax"),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
@@ -168,33 +216,34 @@ def _packed(data: dict[str, Any]) -> str:
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
-def _render(context: dict[str, Any]) -> str:
-    templates = importlib.resources.files("gaxjax.report") / "templates"
+def _template(name: str) -> str:
+    place = importlib.resources.files("gaxjax.report") / "templates" / name
+    return place.read_text(encoding="utf-8")
 
-    def read(name: str) -> str:
-        return (templates / name).read_text(encoding="utf-8")
 
-    script = "\n".join(map(read, _SCRIPTS))
+def _render_report(context: dict[str, Any]) -> str:
+    script = "\n".join(map(_template, _SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:"
+    policy = f"default-src 'none'; {allowed}"
+    return _rendered("report.html", {**context, "script": Markup(script), "policy": policy})
+
+
+def _rendered(name: str, context: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        loader=jinja2.FunctionLoader(read),
+        loader=jinja2.FunctionLoader(_template),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(
+    return environment.get_template(name).render(
         **context,
-        script=Markup(script),
-        style=Markup(read("report.css")),
-        policy=(
-            f"default-src 'none'; script-src 'sha256-{digest}'; "
-            "style-src 'unsafe-inline'; img-src data:"
-        ),
+        style=Markup(_template("report.css")),
         markup=lambda figure: Markup(figure.markup),
     )
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: AnyPath, content: bytes) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(content)

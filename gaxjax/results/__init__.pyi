@@ -16,11 +16,15 @@ from .display import (
 from .evaluation import Evaluation
 from .heatmap_array import HeatmapArray, heatmap_sha256, read_heatmap_rows
 from .image_list import Changes, changes_since, keep_image_list
+from .indicator import SCORERS, TITLES, Indicator, read_indicator
+from .indicator_fit import fit_indicator
+from .indicator_judgement import Judgement, apply_indicator
 from .inspection import Inspection, inspect_run
 from .method_statistics import Effect, Gap, MethodStatistics, ScoreSummary, Statistics
 from .part_writer import PartWriter, Result
 from .reading import read_heatmaps, read_parts, read_scores
 from .run_header import read_header
+from .selective import MEASURES, Difference, Measure, risk_coverage, roc
 from .snapshots import (
     SNAPSHOT_ARRAY,
     SNAPSHOT_SCHEMA,
@@ -44,19 +48,26 @@ __all__ = [
     "CURVE",
     "DIVERGING",
     "LABEL",
+    "MEASURES",
     "NOW",
     "QUIET",
+    "SCORERS",
     "SKY",
     "SNAPSHOT_ARRAY",
     "SNAPSHOT_SCHEMA",
     "TARGET",
+    "TITLES",
     "VERMILION",
     "Changes",
+    "Difference",
     "Effect",
     "Evaluation",
     "Gap",
     "HeatmapArray",
+    "Indicator",
     "Inspection",
+    "Judgement",
+    "Measure",
     "MethodStatistics",
     "Outcome",
     "PartWriter",
@@ -71,10 +82,12 @@ __all__ = [
     "Statistics",
     "Store",
     "abs_max",
+    "apply_indicator",
     "bare",
     "changes_since",
     "draw_channels",
     "drop_snapshots",
+    "fit_indicator",
     "has_snapshots",
     "heatmap_sha256",
     "images_of",
@@ -88,11 +101,14 @@ __all__ = [
     "read_header",
     "read_heatmap_rows",
     "read_heatmaps",
+    "read_indicator",
     "read_parts",
     "read_scores",
     "read_snapshot_about",
     "read_snapshot_heatmaps",
     "read_snapshots",
+    "risk_coverage",
+    "roc",
     "run_statistics",
     "summarise_snapshots",
     "texts",

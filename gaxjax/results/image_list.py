@@ -16,7 +16,7 @@ from gaxjax.common import RESUME, AnyPath, cannot_write, counted
 from gaxjax.data import HostImage, ImageRecord, ImageSet, UnreadableImageError
 from gaxjax.results.sealed import open_sealed, write_sealed
 
-__all__ = ["Changes", "changes_since", "image_list_fault", "keep_image_list"]
+__all__ = ["Changes", "changes_since", "image_list_fault", "keep_image_list", "listed_sizes"]
 
 _SCHEMA = pa.schema(
     [
@@ -127,6 +127,15 @@ def image_list_fault(run: AnyPath) -> str:
     except ValueError as error:
         return str(error) if _file(run) is not None else ""
     return ""
+
+
+def listed_sizes(run: AnyPath) -> dict[str, int]:
+    """Return the bytes of each listed image by its id; nothing where there is no list."""
+    try:
+        table = _read(run)
+    except ValueError:
+        return {}
+    return dict(zip(table["image_id"].to_pylist(), table["bytes"].to_pylist(), strict=True))
 
 
 def _file(run: AnyPath) -> AnyPath | None:
