@@ -18,7 +18,7 @@ from benchmarks.measure.measurement import (
 )
 from benchmarks.measure.problem import Problem
 from gaxjax.common import compiler_options
-from gaxjax.gax import Objective, adam, initial_weights
+from gaxjax.gax import Objective, initial_weights, optimizer
 from gaxjax.models import as_unit_range
 
 
@@ -49,7 +49,7 @@ class BareStep:
         pixels = jnp.asarray(images)
         baseline = classify(weights, as_unit_range(pixels), labels).weighted_logits
         trained = start(as_unit_range(pixels))
-        self._state = trained, jax.vmap(adam(objective.config).init)(trained)
+        self._state = trained, jax.vmap(optimizer(objective.config).init)(trained)
         self._constant = pixels, labels, baseline
         lowered = jax.jit(self._one_step, donate_argnums=1).lower(
             self._network, self._state, *self._constant
@@ -88,5 +88,5 @@ class BareStep:
         score, gradients = objective.scores_and_gradients(
             weights, network, as_unit_range(image), label, baseline
         )
-        updates, moments = jax.vmap(adam(objective.config).update)(gradients, moments)
+        updates, moments = jax.vmap(optimizer(objective.config).update)(gradients, moments)
         return (jax.tree.map(jnp.add, weights, updates), moments), score

@@ -25,6 +25,7 @@ from .inputs import (
     require_normalization,
 )
 from .methods import AX_PRESETS, GAX_PRESETS, AxConfig, GaxConfig
+from .optimizers import OPTIMIZERS, Optimizer
 from .runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, SnapshotConfig, StoreConfig
 from .spread import SpreadConfig
 
@@ -35,6 +36,7 @@ __all__ = [
     "IMAGENET_STD",
     "METHODS",
     "MOST_PIXELS",
+    "OPTIMIZERS",
     "PAPERS",
     "AxConfig",
     "AxRunConfig",
@@ -50,6 +52,7 @@ __all__ = [
     "Method",
     "ModelConfig",
     "Operation",
+    "Optimizer",
     "Pooling",
     "Precision",
     "Preset",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gaxjax.config.base import (
     METHODS,
@@ -16,13 +16,14 @@ from gaxjax.config.base import (
     require,
     require_types,
 )
+from gaxjax.config.optimizers import Optimizer, parse_arguments
 
 _MOST_STEPS = 1_000_000  # every slot keeps a curve of that length on the device
 
 
 @dataclass(frozen=True, kw_only=True)
 class GaxConfig:
-    """What is optimised: the score, the heatmap, the loss and Adam (paper §3, eqs. 5 and 6).
+    """What is optimised: the score, the heatmap, the loss, and how (paper §3, eqs. 5 and 6).
 
     Attributes:
         score_space: Where the classifier sees its pixels. normalized: f(x) = net((x - mean) / std).
@@ -32,7 +33,10 @@ class GaxConfig:
         bias: Use h = tanh(w * x + b), so that black pixels can move (the paper's X-ray setting).
         target: Stop an image as soon as its CO score is at least this.
         max_steps: Give an image up after this many updates and keep its best heatmap.
-        learning_rate: Adam's learning rate.
+        optimizer: What updates w, each image by itself: one of optax's. The paper's is Adam.
+        optimizer_arguments: Arguments of the optimizer beside the learning rate by optax's names,
+            such as momentum=0.9 nesterov=true for sgd. Adam's first three are the next settings.
+        learning_rate: The optimizer's learning rate.
         beta1: Adam's decay of the first moment.
         beta2: Adam's decay of the second moment.
         adam_eps: Adam's term against division by zero.
@@ -49,6 +53,8 @@ class GaxConfig:
     bias: bool = False
     target: float = 48.0
     max_steps: int = 1000
+    optimizer: Optimizer = "adam"
+    optimizer_arguments: tuple[str, ...] = ()
     learning_rate: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.999
@@ -88,6 +94,23 @@ class GaxConfig:
             value = getattr(self, name)
             require(abs(value) < endless, name, value, "a finite number")
         require(0 < self.similarity_eps < endless, "similarity_eps", self.similarity_eps, "above 0")
+        if self.optimizer != "adam":
+            for name in ("beta1", "beta2", "adam_eps"):
+                usual = type(self).__dataclass_fields__[name].default
+                expected = (
+                    f"left out with --optimizer {self.optimizer}, whose arguments are given by "
+                    "--optimizer-arguments"
+                )
+                require(getattr(self, name) == usual, name, getattr(self, name), expected)
+        parse_arguments(self.optimizer, self.optimizer_arguments)
+
+    @property
+    def optimizer_keywords(self) -> dict[str, Any]:
+        """Arguments of optax's function of that name, beside the learning rate."""
+        given = parse_arguments(self.optimizer, self.optimizer_arguments)
+        if self.optimizer != "adam":
+            return given
+        return {"b1": self.beta1, "b2": self.beta2, "eps": self.adam_eps, **given}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 from .engine import GaxEngine, make_objective
 from .heatmap import initial_weights
-from .lane import adam
+from .lane import optimizer
 from .objective import Objective
 from .program import Program
 from .replay import Replay, Replayed, Watched
@@ -17,8 +17,8 @@ __all__ = [
     "Replay",
     "Replayed",
     "Watched",
-    "adam",
     "figure_table",
     "initial_weights",
     "make_objective",
+    "optimizer",
 ]

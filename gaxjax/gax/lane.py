@@ -1,7 +1,7 @@
 """A lane: one image's optimisation, from its first `w` to its end.
 
-Pure functions of one lane; the slots vmap them, so that every image has its own Adam and its own
-step count.
+Pure functions of one lane; the slots vmap them, so that every image has its own optimiser and its
+own step count.
 """
 
 from typing import NamedTuple, TypeVar
@@ -28,7 +28,8 @@ class Lane(NamedTuple):
         image: pixels as given, uint8 or float32.
         image_index: which image it is, as the engine counts.
         label, baseline: the groundtruth class and κ·f(x).
-        weights, adam: `w` (and `b`) after `step` updates, and optax's state with its own count.
+        weights: `w` (and `b`) after `step` updates.
+        optimizer: optax's state, with its own count.
         step: updates so far.
         earliest: the first step at which the target counts: past one that failed verification.
         status: one of EMPTY ... NOT_FINITE.
@@ -41,7 +42,7 @@ class Lane(NamedTuple):
     label: Int[Array, "*slots"]
     baseline: Float[Array, "*slots"]
     weights: Weights
-    adam: PyTree
+    optimizer: PyTree
     step: Int[Array, "*slots"]
     earliest: Int[Array, "*slots"]
     status: Int[Array, "*slots"]
@@ -51,15 +52,17 @@ class Lane(NamedTuple):
     best_score: Float[Array, "*slots"]
 
 
-def adam(config: GaxConfig) -> optax.GradientTransformation:
+def optimizer(config: GaxConfig) -> optax.GradientTransformation:
     """Return the optimiser of one image (paper §3: Adam, 0.1, (0.9, 0.999))."""
-    return optax.adam(config.learning_rate, b1=config.beta1, b2=config.beta2, eps=config.adam_eps)
+    make = getattr(optax, config.optimizer)
+    made: optax.GradientTransformation = make(config.learning_rate, **config.optimizer_keywords)
+    return made
 
 
 def new_lane(
     config: GaxConfig, image: Array, image_index: Array, label: Array, baseline: Array
 ) -> Lane:
-    """Start an image: `w` = 1, a fresh Adam state, an unmeasured curve."""
+    """Start an image: `w` = 1, a fresh optimiser, an unmeasured curve."""
     weights = initial_weights(as_unit_range(image), config)
     return Lane(
         image=image,
@@ -67,7 +70,7 @@ def new_lane(
         label=label,
         baseline=baseline,
         weights=weights,
-        adam=adam(config).init(weights),
+        optimizer=optimizer(config).init(weights),
         step=jnp.int32(0),
         earliest=jnp.int32(0),
         status=jnp.int32(RUNNING),
@@ -79,7 +82,7 @@ def new_lane(
 
 
 def advance(config: GaxConfig, lane: Lane, score: Array, gradients: Weights) -> Lane:
-    """Book one lane's score, decide whether it ends at these weights, else update them by Adam."""
+    """Book one lane's score, decide whether it ends at these weights, else update them."""
     running = lane.status == RUNNING
     finite = jnp.isfinite(score)
     reached = (score >= config.target) & (lane.step >= lane.earliest)
@@ -92,12 +95,12 @@ def advance(config: GaxConfig, lane: Lane, score: Array, gradients: Weights) -> 
 
     keep = running & finite & (score > lane.best_score)
     goes_on = status == RUNNING
-    updates, adam_state = adam(config).update(gradients, lane.adam)
+    updates, optimizer_state = optimizer(config).update(gradients, lane.optimizer, lane.weights)
     weights = optax.apply_updates(lane.weights, updates)
     here = (jnp.arange(lane.curve.shape[0]) == lane.step) & running
     return lane._replace(
         weights=where(goes_on, weights, lane.weights),
-        adam=where(goes_on, adam_state, lane.adam),
+        optimizer=where(goes_on, optimizer_state, lane.optimizer),
         step=lane.step + goes_on.astype(jnp.int32),
         status=status,
         curve=jnp.where(here, score, lane.curve),

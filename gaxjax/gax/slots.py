@@ -3,7 +3,7 @@
 A slot has a *lane*, where an image is optimised, and a *parked* place beside it. A lane that ends
 moves to its parked place and takes up the next image in the refill before the next step, so that
 no slot waits for the host. The host empties parked places later: it re-evaluates each score in
-float32, and an image that misses the target goes back to its slot with its Adam state untouched.
+float32, and an image that misses the target goes back to its slot with its optimiser untouched.
 
 All functions here are about one device; arrays of a `State` lead with its slots.
 """

@@ -10,7 +10,7 @@ from gaxjax.common import Timed
 class EngineStats(Timed):
     """Counts and times of an engine's work.
 
-    An image-step is one forward pass, one input gradient and one Adam update of one image.
+    An image-step is one forward pass, one input gradient and one update of one image's `w`.
 
     Attributes:
         slots: per device. devices: how many. verify_size: images verified together, per device.

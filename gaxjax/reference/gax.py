@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from gaxjax.common import UserError
 from gaxjax.config import GaxConfig
 
 
@@ -45,7 +46,7 @@ def reference_gax(
     weight_gradients: bool = False,
     only_correct: bool = False,
 ) -> ReferenceResult:
-    """Optimise one heatmap by torch's own Adam (paper §3, eqs. 5 and 6).
+    """Optimise one heatmap by torch's own optimiser (paper §3, eqs. 5 and 6: Adam).
 
     Args:
         network: classifier in eval mode; [1, 3, H, W] → logits [1, C]. All is computed in the
@@ -61,6 +62,9 @@ def reference_gax(
         weight_gradients: the released code leaves the network's own gradients on: slower, same
             numbers.
         only_correct: turn away an image that the network gets wrong, with an empty curve.
+
+    Raises:
+        UserError: torch has no such optimiser: see `torch_optimizer`.
     """
     weight = next(network.parameters())
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(weight)
@@ -84,12 +88,7 @@ def reference_gax(
 
     w = torch.full_like(pixels, config.initial_weight, requires_grad=True)
     b = torch.full_like(pixels, config.initial_bias, requires_grad=True) if config.bias else None
-    adam = torch.optim.Adam(
-        [w] if b is None else [w, b],
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        eps=config.adam_eps,
-    )
+    optimizer = torch_optimizer(config, [w] if b is None else [w, b])
 
     def heatmap() -> torch.Tensor:
         return torch.tanh(w * pixels if b is None else w * pixels + b)
@@ -106,9 +105,9 @@ def reference_gax(
         loss = -score + config.similarity_factor / distance
         # The last score is followed by an update too, as in the released code. Read before the
         # backward pass, each score would have a GPU wait for the host.
-        adam.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        adam.step()
+        optimizer.step()
         curve.append(score.item())
         steps = len(curve) - 1
         best = max(best, (curve[-1], steps, h.detach()), key=lambda entry: entry[0])
@@ -125,6 +124,60 @@ def reference_gax(
         heatmap=h.detach().cpu().numpy()[0].transpose(1, 2, 0),
         steps=steps,
         reached=reached,
+    )
+
+
+def torch_optimizer(config: GaxConfig, trained: list[torch.Tensor]) -> torch.optim.Optimizer:
+    """Return torch's optimiser that does the same: of adam, adamw, sgd and rmsprop.
+
+    Args:
+        config: names it, with optax's arguments.
+        trained: what it updates.
+
+    Raises:
+        UserError: torch has none that does the same. Of rmsprop only eps_in_sqrt=false does: torch
+            adds eps to the root, and optax by default under it.
+    """
+    given = dict(config.optimizer_keywords)
+    if config.optimizer == "rmsprop":
+        given.setdefault("eps_in_sqrt", True)
+    same = {
+        "adam": {"eps_root": 0.0, "nesterov": False},
+        "adamw": {"eps_root": 0.0, "nesterov": False},
+        "sgd": {},
+        "rmsprop": {
+            "eps_in_sqrt": False,
+            "initial_scale": 0.0,
+            "nesterov": False,
+            "bias_correction": False,
+        },
+    }.get(config.optimizer)
+    others = {} if same is None else {k: v for k, v in same.items() if given.pop(k, v) != v}
+    if same is None or others:
+        needed = ", ".join(f"{name}={str(value).lower()}" for name, value in others.items())
+        raise UserError(
+            f"torch has no optimiser that does what optax's {config.optimizer} does"
+            + (f" but with {needed}" if needed else "")
+        )
+    defaults = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 1e-4, "decay": 0.9}
+    known = {name: given.get(name, value) for name, value in defaults.items()}
+    rate, betas, eps = config.learning_rate, (known["b1"], known["b2"]), known["eps"]
+    if config.optimizer == "adam":
+        return torch.optim.Adam(trained, lr=rate, betas=betas, eps=eps)
+    if config.optimizer == "adamw":
+        decay = known["weight_decay"]
+        return torch.optim.AdamW(trained, lr=rate, betas=betas, eps=eps, weight_decay=decay)
+    momentum = given.get("momentum", 0.0)
+    if config.optimizer == "sgd":
+        nesterov = given.get("nesterov", False)
+        return torch.optim.SGD(trained, lr=rate, momentum=momentum, nesterov=nesterov)
+    return torch.optim.RMSprop(
+        trained,
+        lr=rate,
+        alpha=known["decay"],
+        eps=eps,
+        momentum=momentum,
+        centered=given.get("centered", False),
     )
 
 

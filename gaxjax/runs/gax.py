@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gaxjax.common import AnyPath, UserError, is_url, own_numbers
-from gaxjax.config import GaxRunConfig, require_config, to_dict
+from gaxjax.config import GaxConfig, GaxRunConfig, require_config, to_dict
 from gaxjax.data import find_image
 from gaxjax.gax import GaxEngine
 from gaxjax.models import Classifier, check_classifier
@@ -101,8 +101,21 @@ def planned_gax(
         heatmap_dtype=heatmap_dtype(config),
         num_images=len(images.records),
     )
-    method = to_dict(config.gax) | {"precision": engine.objective.precision}
+    method = _told(config.gax) | {"precision": engine.objective.precision}
     return Plan("gax", config, classifier, images, method), engine
+
+
+_LATER = ("optimizer", "optimizer_arguments")
+"""Settings that runs of earlier versions do not tell of: at their defaults those resume."""
+
+
+def _told(gax: GaxConfig) -> dict[str, Any]:
+    usual = to_dict(GaxConfig())
+    return {
+        name: value
+        for name, value in to_dict(gax).items()
+        if name not in _LATER or value != usual[name]
+    }
 
 
 def explain_nothing_correct(summary: RunSummary) -> str | None:

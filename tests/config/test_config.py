@@ -83,6 +83,44 @@ def test_an_unknown_setting_suggests_the_nearest():
             lambda: DataConfig(data="d", size=224, resize="crop", resize_size=200),
             r"at least --size \(224\), or the crop would leave the image; got 200",
         ),
+        (
+            lambda: GaxConfig(optimizer="sgd", beta1=0.5),
+            "--beta1 must be left out with --optimizer sgd, whose arguments .*; got 0.5",
+        ),
+        (
+            lambda: GaxConfig(optimizer_arguments=("b1=0.5",)),
+            "--optimizer-arguments b1=0.5: give it as --beta1 0.5",
+        ),
+        (
+            lambda: GaxConfig(optimizer="lion", optimizer_arguments=("momentm=0.9",)),
+            "lion has no argument 'momentm'.* \\(it has: b1, b2, weight_decay\\)",
+        ),
+        (
+            lambda: GaxConfig(optimizer="sgd", optimizer_arguments=("momentum",)),
+            "--optimizer-arguments must be name=value, such as momentum=0.9; got momentum",
+        ),
+        (
+            lambda: GaxConfig(optimizer="sgd", optimizer_arguments=("momentum=1.5",)),
+            r"--optimizer-arguments momentum must be a number in \[0, 1\); got 1.5",
+        ),
+        (
+            lambda: GaxConfig(optimizer="sgd", optimizer_arguments=("momentum=nan",)),
+            r"--optimizer-arguments momentum must be a number in \[0, 1\); got nan",
+        ),
+        (
+            lambda: GaxConfig(optimizer="sgd", optimizer_arguments=("nesterov=maybe",)),
+            "--optimizer-arguments nesterov must be true or false; got maybe",
+        ),
+        (
+            lambda: GaxConfig(optimizer="sgd", optimizer_arguments=("nesterov=true",)),
+            "nesterov=true: sgd needs momentum",
+        ),
+        (
+            lambda: GaxConfig(
+                optimizer="sgd", optimizer_arguments=("momentum=0.9", "momentum=0.8")
+            ),
+            "without repetition; got momentum=0.9 momentum=0.8",
+        ),
         (lambda: EngineConfig(slots=0), "--slots must be at least 1, or auto; got 0"),
         (lambda: StoreConfig(part_seconds=0.0), "--part-seconds must be above 0 seconds; got 0.0"),
     ],
@@ -121,6 +159,7 @@ def test_numbers_of_other_libraries_become_pythons(as_outside_tests):
         (lambda: GaxConfig(target=None), "--target must be a number; got None"),
         (lambda: GaxConfig(target=10**400), "a number; got a number of more than 40 digits"),
         (lambda: GaxConfig(bias="yes"), r"--bias must be True or False; got 'yes' \(str\)"),
+        (lambda: GaxConfig(optimizer="adm"), "--optimizer must be one of adam, adamw, sgd"),
         (lambda: GaxConfig(operation="add"), "--operation must be one of sum, mult; got add"),
         (lambda: AxConfig(methods="saliency"), r"got 'saliency' \(str\): write \('saliency',\)"),
         (lambda: AxConfig(methods=("lime",)), r"each is one of saliency, .*got \('lime',\)"),

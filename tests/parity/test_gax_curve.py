@@ -24,7 +24,7 @@ from gaxjax.data.batching import Batch
 from gaxjax.data.sources import open_images
 from gaxjax.gax.engine import GaxEngine
 from gaxjax.gax.heatmap import initial_weights
-from gaxjax.gax.lane import adam
+from gaxjax.gax.lane import optimizer
 from gaxjax.gax.objective import Objective
 from gaxjax.models.classifier import as_classifier
 from gaxjax.models.rewriting import fold_batch_norm
@@ -97,7 +97,7 @@ def curve_in_float64(classifier, image, label, config):
     image, label = image[None], label[None]
     baseline = objective.baseline(network, image, label).weighted_logits
     weights = initial_weights(image, config)
-    state = adam(config).init(weights)
+    state = optimizer(config).init(weights)
     gradient = jax.jit(objective.scores_and_gradients)
     curve = []
     while True:
@@ -105,7 +105,7 @@ def curve_in_float64(classifier, image, label, config):
         curve.append(float(score[0]))
         if curve[-1] >= config.target or len(curve) > config.max_steps:
             return np.array(curve)
-        updates, state = adam(config).update(gradients, state)
+        updates, state = optimizer(config).update(gradients, state, weights)
         weights = optax.apply_updates(weights, updates)
 
 

@@ -125,7 +125,7 @@ def draw_curves(runs: Sequence[Curves]) -> Drawing:
         highest = max(r.target for r in runs)
         highest = max(highest, *(float(np.quantile(r.high, 0.99)) for r in runs))
         axis.set_ylim(lowest - 0.05 * (highest - lowest), highest + 0.12 * (highest - lowest))
-        axis.set_xlabel("Adam updates")
+        axis.set_xlabel("updates")
         axis.set_ylabel("CO score")
         low, high = (f"{100 * q:g}" for q in _BAND)
         figure.legend(

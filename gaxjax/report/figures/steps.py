@@ -91,7 +91,7 @@ def draw_steps(runs: Sequence[Steps]) -> Drawing:
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
             axis.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
             axis.legend(fontsize=8)
-        panels[-1].set_xlabel("Adam updates")
+        panels[-1].set_xlabel("updates")
         return finish(figure)
 
 
@@ -104,7 +104,7 @@ def step_figures(runs: Sequence[Run]) -> list[Figure]:
         Figure(
             "steps",
             "Updates behind the heatmaps",
-            "How many Adam updates the stored heatmaps took, "
+            "How many updates the stored heatmaps took, "
             + ", ".join(f"{part.edges[1] - part.edges[0]:g}" for part in steps)
             + " to a bar.",
             draw_steps(steps),
