@@ -199,6 +199,7 @@ def filled_state(program: Program, images: np.ndarray, labels: np.ndarray) -> la
         deal(program, np.arange(devices * slots, dtype=np.int32)),
         block[1],
         baseline.weighted_logits,
+        {},
         program.put(np.full(devices, slots, np.int32)),
     )
     filled: lanes.State = program.refill[slots][slots](state)

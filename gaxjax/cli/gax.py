@@ -45,7 +45,9 @@ class Gax(Command):
         summary = run_gax(self.run, self.output, note=note)
         if summary.resumed:
             say(f"{summary.resumed:,} images were done before")
-        print_outcomes(summary.outcomes, "images")
+        settings = self.run.sweep.settings
+        each = f"optimisations, {len(settings)} settings an image"
+        print_outcomes(summary.outcomes, each if settings else "images")
         stats = summary.stats
         if isinstance(stats, EngineStats) and stats.image_steps:
             say(
@@ -62,6 +64,8 @@ class Gax(Command):
         heatmaps = self.run.store.heatmaps
         files = [(summary.output, what_is_stored(heatmaps))]
         next_command = check_or_report(summary, heatmaps)
+        if settings:
+            next_command = shlex.join(["gaxjax", "statistics", str(summary.output)])
         if summary.snapshots is not None:
             files += _tell_snapshots(summary.snapshots, summary.output)
             if summary.snapshots.image_ids:

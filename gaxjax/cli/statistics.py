@@ -1,10 +1,12 @@
 """`gaxjax statistics`: how far correct and wrong predictions lie apart."""
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -18,6 +20,8 @@ __all__ = ["Statistics"]
 @dataclass(frozen=True, kw_only=True)
 class Statistics(Command):
     """Tell how far correct and wrong predictions lie apart in a run, per method.
+
+    Of a sweep also what each setting came to, and which to take.
 
     Attributes:
         run: Folder of a GAX or AX run.
@@ -37,10 +41,11 @@ class Statistics(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Print the tables and write their figures."""
-        from gaxjax.report import statistics_tables
-        from gaxjax.results import read_header, read_scores, run_statistics
+        from gaxjax.report import statistics_tables, sweep_table
+        from gaxjax.results import open_run, run_statistics
 
-        header, scores = read_header(self.run), read_scores(self.run)
+        run = open_run(self.run)
+        header, scores = run.header, run.scores
         output = checked_output(self.output or self.run / "statistics.json", (".json", ".csv"))
         found, wanted = len(set(scores["image_id"].to_pylist())), header["data"]["num_images"]
         statistics = run_statistics(
@@ -52,12 +57,19 @@ class Statistics(Command):
         if not statistics.methods:
             raise UserError(f"{self.run} holds no scores yet: resume the run first")
         if output.suffix == ".json":
-            known = {"num_images_found": found, "num_images": wanted}
+            known: dict[str, Any] = {"num_images_found": found, "num_images": wanted}
+            if run.sweep is not None:
+                known["sweep"] = dataclasses.asdict(run.sweep)
             text = json.dumps(known | statistics.to_dict(), indent=2) + "\n"
         else:
-            text = to_csv(columns_of(statistics.rows()))
+            rows = statistics.rows()
+            if run.sweep is not None:
+                swept = {one.setting: one.row() for one in run.sweep.settings}
+                rows = [row | swept.get(row["setting"], {}) for row in rows]
+            text = to_csv(columns_of(rows))
         write_text(output, text)
-        tables.print(*statistics_tables(statistics))
+        swept = [] if run.sweep is None else [sweep_table(run.sweep)]
+        tables.print(*statistics_tables(statistics), *swept)
         if found < wanted:
             note(
                 f"these are {found:,} of the run's {wanted:,} images; give the run's command "

@@ -28,6 +28,7 @@ from .methods import AX_PRESETS, GAX_PRESETS, AxConfig, GaxConfig
 from .optimizers import OPTIMIZERS, Optimizer
 from .runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, SnapshotConfig, StoreConfig
 from .spread import SpreadConfig
+from .sweep import SWEPT, Setting, SweepConfig, as_text, from_text, with_setting
 
 __all__ = [
     "AX_PRESETS",
@@ -38,6 +39,7 @@ __all__ = [
     "MOST_PIXELS",
     "OPTIMIZERS",
     "PAPERS",
+    "SWEPT",
     "AxConfig",
     "AxRunConfig",
     "BatchConfig",
@@ -58,14 +60,19 @@ __all__ = [
     "Preset",
     "Resize",
     "ScoreSpace",
+    "Setting",
     "SnapshotConfig",
     "SpreadConfig",
     "StoreConfig",
+    "SweepConfig",
     "Triple",
     "Wanted",
+    "as_text",
     "from_dict",
+    "from_text",
     "require_config",
     "require_normalization",
     "require_types",
     "to_dict",
+    "with_setting",
 ]

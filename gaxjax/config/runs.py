@@ -1,6 +1,6 @@
 """A bulk run, whole: inputs, method, how it computes, what it stores."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gaxjax.common import UserError
@@ -8,6 +8,7 @@ from gaxjax.config.base import Precision, Preset, require, require_types
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.spread import SpreadConfig
+from gaxjax.config.sweep import SweepConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ class SnapshotConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GaxRunConfig:
-    """One bulk GAX run: model, images, method, engine, store, snapshots, spread.
+    """One bulk GAX run: model, images, method, settings to sweep, engine, store, snapshots, spread.
 
     Attributes:
         preset: Whole settings by name; flags given besides override them. default: as documented
@@ -130,6 +131,7 @@ class GaxRunConfig:
     model: ModelConfig
     data: DataConfig
     gax: GaxConfig = field(default_factory=GaxConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
@@ -141,6 +143,17 @@ class GaxRunConfig:
         require_types(self)
         wanted = self.first_correct
         require(wanted is None or wanted >= 1, "first_correct", wanted, "at least 1")
+        self.sweep.check(self.gax)
+        if self.sweep.sweep and self.snapshots.most_images:
+            raise UserError(
+                "--snapshots are taken of a run with one setting: leave out either them or --sweep"
+            )
+        drawn = self.sweep.sweep_images
+        if drawn is not None:
+            asked = self.data.num_images
+            if asked not in (None, drawn):
+                raise UserError(f"--num-images {asked} and --sweep-images {drawn}: give one")
+            object.__setattr__(self, "data", replace(self.data, num_images=drawn))
         spread = self.spread.shard or self.spread.ray
         if spread is not None and self.snapshots.most_images:
             raise UserError(

@@ -31,6 +31,7 @@ from gaxjax.gax.heatmap import initial_weights
 from gaxjax.gax.lane import Lane, new_lane
 from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import Plan
+from gaxjax.gax.setting import blank
 from gaxjax.models import as_unit_range
 
 __all__ = ["bytes_per_slot", "choose_slots", "compiled_bytes", "swept_slots"]
@@ -244,15 +245,16 @@ def bytes_per_slot(objective: Objective, image: jax.ShapeDtypeStruct) -> int:
     network = jax.eval_shape(objective.fast_weights)
     number = jax.ShapeDtypeStruct((), jnp.int32)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    setting = jax.eval_shape(lambda: blank(objective.swept))
     lane = jax.eval_shape(
-        lambda *args: new_lane(objective.config, *args), image, number, number, scalar
+        lambda *args: new_lane(objective.config, *args), image, number, number, scalar, setting
     )
 
     def residuals(network: Any, lanes: Lane) -> Any:
         images = as_unit_range(lanes.image)
         return jax.vjp(
             lambda weights: objective.losses_and_scores(
-                weights, network, images, lanes.label, lanes.baseline
+                weights, network, images, lanes.label, lanes.baseline, lanes.setting
             )[0],
             lanes.weights,
         )[1]

@@ -6,7 +6,8 @@ side. Here they are put together, and begun again with fewer slots where memory 
 """
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -21,17 +22,20 @@ from gaxjax.common import (
     own_numbers,
     yielding_own_numbers,
 )
-from gaxjax.config import EngineConfig, GaxConfig, Precision, require_config
+from gaxjax.config import EngineConfig, GaxConfig, Precision, Setting, require_config
 from gaxjax.data import Batch, Prefetch
 from gaxjax.gax.capacity import choose_slots
 from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import Program
 from gaxjax.gax.scheduler import Owed, Scheduler
+from gaxjax.gax.setting import Settings
 from gaxjax.gax.stats import EngineStats
 from gaxjax.models import Classifier, check_engine, checked_first, fast_form
 from gaxjax.results import Solution
 
 __all__ = ["GaxEngine", "make_objective", "resolve_precision"]
+
+_MOST = 2**31 - 1  # numbers of optimisations are int32 on the device
 
 
 def resolve_precision(
@@ -78,6 +82,7 @@ class GaxEngine:
         image_dtype: uint8, or float32 for pixels already in [0, 1].
         heatmap_dtype: type of the heatmaps handed out; scores are verified after that rounding.
         num_images: how many will come, where known; slots past it would stay empty.
+        sweep: settings that each image is optimised with, side by side: all of the same fields.
 
     Raises:
         UserError: arguments of another kind; a function that is no classifier; too little memory.
@@ -99,12 +104,22 @@ class GaxEngine:
         image_dtype: Any = np.uint8,
         heatmap_dtype: Any = np.float32,
         num_images: int | None = None,
+        sweep: Sequence[Setting] = (),
     ) -> None:
         require_config(gax, GaxConfig, "gax")
         require_config(config, EngineConfig, "config")
         check_engine(classifier, image_shape, image_dtype)
         self.devices = local_devices(config.devices)
-        self.objective = make_objective(classifier, gax, config.precision, self.devices[0])
+        self.settings = Settings(gax, sweep)
+        objective = make_objective(classifier, gax, config.precision, self.devices[0])
+        self.objective = replace(objective, swept=self.settings.swept)
+        if num_images is not None:
+            num_images *= len(self.settings)
+            if num_images > _MOST:
+                raise UserError(
+                    f"{num_images:,} optimisations are more than one run can count: sweep over "
+                    "fewer images (--sweep-images)"
+                )
         self._image = jax.ShapeDtypeStruct(image_shape, image_dtype)
         self.heatmap_dtype = jnp.dtype(heatmap_dtype)
         self._drain = config.drain
@@ -117,7 +132,10 @@ class GaxEngine:
         """Images per batch that `run` works on best."""
         return self.slots * len(self.devices)
 
-    heatmaps_per_image = 1
+    @property
+    def heatmaps_per_image(self) -> int:
+        """The most heatmaps that one image's solutions hold: one a setting."""
+        return len(self.settings)
 
     @property
     def hardware(self) -> dict[str, str]:
@@ -153,6 +171,8 @@ class GaxEngine:
     def run(self, batches: Iterable[Batch]) -> Generator[list[Solution], None, None]:
         """Yield each image's one solution, in a list, as they settle, in no particular order.
 
+        With a sweep one solution a setting, in the order of the settings.
+
         An image that is classified wrongly, or could not be read, gets its outcome without being
         optimised. `batches` is read in a thread and must not wait for solutions.
 
@@ -161,13 +181,19 @@ class GaxEngine:
         """
         arrived: deque[Batch] = deque()
         owed: dict[int, Owed] = {}
+        settled: dict[int, list[Solution]] = {}
         with Prefetch(checked_first(self.objective.classifier, batches)) as source:
             while True:
                 program = self.warm_up()
                 try:
-                    scheduler = Scheduler(program, self.stats, source, arrived, owed)
+                    settings = self.settings
+                    scheduler = Scheduler(program, self.stats, source, arrived, owed, settings)
                     for solution in scheduler.solutions():
-                        yield [solution]
+                        found = settled.setdefault(solution.index, [])
+                        found.append(solution)
+                        if len(found) == len(settings):
+                            del settled[solution.index]
+                            yield sorted(found, key=lambda one: settings.texts.index(one.setting))
                     return
                 except jax.errors.JaxRuntimeError as error:
                     if error is source.error:  # the images' own trouble, not the engine's

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from gaxjax.config import GaxConfig
 from gaxjax.gax.heatmap import Weights, initial_weights
+from gaxjax.gax.setting import UNSWEPT, LaneSetting, for_lane
 from gaxjax.models import as_unit_range
 
 EMPTY, RUNNING, REACHED, STEP_LIMIT, NOT_FINITE = range(5)
@@ -28,6 +29,7 @@ class Lane(NamedTuple):
         image: pixels as given, uint8 or float32.
         image_index: which image it is, as the engine counts.
         label, baseline: the groundtruth class and κ·f(x).
+        setting: its own values of what is swept; empty where nothing is.
         weights: `w` (and `b`) after `step` updates.
         optimizer: optax's state, with its own count.
         step: updates so far.
@@ -41,6 +43,7 @@ class Lane(NamedTuple):
     image_index: Int[Array, "*slots"]
     label: Int[Array, "*slots"]
     baseline: Float[Array, "*slots"]
+    setting: LaneSetting
     weights: Weights
     optimizer: PyTree
     step: Int[Array, "*slots"]
@@ -60,15 +63,22 @@ def optimizer(config: GaxConfig) -> optax.GradientTransformation:
 
 
 def new_lane(
-    config: GaxConfig, image: Array, image_index: Array, label: Array, baseline: Array
+    config: GaxConfig,
+    image: Array,
+    image_index: Array,
+    label: Array,
+    baseline: Array,
+    setting: LaneSetting = UNSWEPT,
 ) -> Lane:
     """Start an image: `w` = 1, a fresh optimiser, an unmeasured curve."""
+    config = for_lane(config, setting)
     weights = initial_weights(as_unit_range(image), config)
     return Lane(
         image=image,
         image_index=image_index,
         label=label,
         baseline=baseline,
+        setting=setting,
         weights=weights,
         optimizer=optimizer(config).init(weights),
         step=jnp.int32(0),
@@ -83,6 +93,7 @@ def new_lane(
 
 def advance(config: GaxConfig, lane: Lane, score: Array, gradients: Weights) -> Lane:
     """Book one lane's score, decide whether it ends at these weights, else update them."""
+    config = for_lane(config, lane.setting)
     running = lane.status == RUNNING
     finite = jnp.isfinite(score)
     reached = (score >= config.target) & (lane.step >= lane.earliest)

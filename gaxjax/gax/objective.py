@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from gaxjax.common import Images, Logits, Scalar, matmul_precision
+from gaxjax.common import Image, Images, Logits, Scalar, matmul_precision
 from gaxjax.config import GaxConfig, Precision
 from gaxjax.gax.heatmap import Weights, heatmap, similarity_loss
+from gaxjax.gax.setting import UNSWEPT, LaneSetting, for_lane
 from gaxjax.models import Classifier
 from gaxjax.score import (
     GAX_SPACES,
@@ -44,12 +45,14 @@ class Objective:
         precision: arithmetic of the network in `losses_and_scores`; never `auto`.
         fast: the classifier as `losses_and_scores` computes it, where that differs: the same
             function in a form that is faster or less exact.
+        swept: fields of the config that each lane has a value of its own of: its `setting`.
     """
 
     classifier: Classifier
     config: GaxConfig
     precision: Precision
     fast: Classifier | None = None
+    swept: tuple[str, ...] = ()
 
     @property
     def space(self) -> ScoreSpace:
@@ -79,13 +82,13 @@ class Objective:
         images: Images,
         labels: Int[Array, " B"],
         baselines: Float[Array, " B"],
+        setting: LaneSetting = UNSWEPT,
     ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
         """Return the GAX losses (paper eq. 6), and the CO scores."""
         h = jax.vmap(heatmap)(weights, images)
-        logits = self._augmented_logits(network, images, h, self.fast or self.classifier)
+        logits = self._augmented_logits(network, images, h, setting, self.fast or self.classifier)
         scores = jax.vmap(weighted_logits)(logits, labels) - baselines
-        similarity = jax.vmap(similarity_loss, in_axes=(0, 0, None))(h, images, self.config)
-        return similarity - scores, scores
+        return self._similarity(h, images, setting) - scores, scores
 
     def scores_and_gradients(
         self,
@@ -94,6 +97,7 @@ class Objective:
         images: Images,
         labels: Int[Array, " B"],
         baselines: Float[Array, " B"],
+        setting: LaneSetting = UNSWEPT,
     ) -> tuple[Float[Array, " B"], Weights]:
         """Return the CO scores, and each loss's gradient by its own `weights`: what a step needs.
 
@@ -101,7 +105,9 @@ class Objective:
         """
 
         def total(weights: Weights) -> tuple[Scalar, Float[Array, " B"]]:
-            losses, scores = self.losses_and_scores(weights, network, images, labels, baselines)
+            losses, scores = self.losses_and_scores(
+                weights, network, images, labels, baselines, setting
+            )
             return jnp.sum(losses), scores
 
         with matmul_precision(self.precision):  # of the backward pass as well
@@ -115,22 +121,39 @@ class Objective:
         heatmaps: Images,
         labels: Int[Array, " B"],
         baselines: Float[Array, " B"],
+        setting: LaneSetting = UNSWEPT,
     ) -> Verified:
         """Score finished heatmaps, as they are stored, in float32 at the highest precision."""
-        logits = self.verified_logits(network, images, heatmaps)
-        similarity = jax.vmap(similarity_loss, in_axes=(0, 0, None))
+        logits = self.verified_logits(network, images, heatmaps, setting)
         return Verified(
             scored=jax.vmap(score)(logits, labels, baselines),
-            similarity_loss=similarity(heatmaps, images, self.config),
+            similarity_loss=self._similarity(heatmaps, images, setting),
         )
 
-    def verified_logits(self, network: PyTree, images: Images, heatmaps: Images) -> Logits:
+    def verified_logits(
+        self, network: PyTree, images: Images, heatmaps: Images, setting: LaneSetting = UNSWEPT
+    ) -> Logits:
         """Return the augmented images' logits, in float32 at the highest precision."""
         with jax.default_matmul_precision("highest"):
-            return self._augmented_logits(network, images, heatmaps, self.classifier)
+            return self._augmented_logits(network, images, heatmaps, setting, self.classifier)
+
+    def _similarity(self, h: Images, images: Images, setting: LaneSetting) -> Float[Array, " B"]:
+        def one(h: Image, image: Image, setting: LaneSetting) -> Scalar:
+            return similarity_loss(h, image, for_lane(self.config, setting))
+
+        return jax.vmap(one)(h, images, setting)
 
     def _augmented_logits(
-        self, network: PyTree, images: Images, h: Images, classifier: Classifier
+        self,
+        network: PyTree,
+        images: Images,
+        h: Images,
+        setting: LaneSetting,
+        classifier: Classifier,
     ) -> Logits:
-        augmented = augment(images, h, self.config.operation)
+        if "operation" in setting:
+            adds = setting["operation"][:, None, None, None]
+            augmented = jnp.where(adds, augment(images, h, "sum"), augment(images, h, "mult"))
+        else:
+            augmented = augment(images, h, self.config.operation)
         return self.space.augmented_logits(classifier, network, augmented)

@@ -30,6 +30,7 @@ from gaxjax.common import (
 from gaxjax.gax import slots as device
 from gaxjax.gax.heatmap import initial_weights
 from gaxjax.gax.objective import Objective
+from gaxjax.gax.setting import blank
 from gaxjax.models import as_unit_range
 
 QUEUE_BLOCKS = 4  # a queue holds this many blocks of as many images as there are slots
@@ -82,6 +83,7 @@ class Plan:
         self._weights = self._whole(objective.classifier.weights)
         self._settings: Hashable = (
             *(objective.config, objective.precision, objective.fast is None, str(heatmap_dtype)),
+            objective.swept,
             *(slots, image.shape, str(image.dtype), self.mesh),
         )
         self._network: Hashable | None = same_network(objective, image)
@@ -104,8 +106,14 @@ class Plan:
             case "enqueue":
                 # What the queue has of an image: itself, its index, label and baseline.
                 block = self._rows(size, self._image, jnp.int32, jnp.int32, jnp.float32)
+                setting = jax.tree.map(
+                    lambda leaf: self._rows(size, leaf)[0],
+                    jax.eval_shape(lambda: blank(self.objective.swept)),
+                )
                 count = self._shapes(jax.ShapeDtypeStruct((), jnp.int32))
-                return self._compile(device.enqueue, None, state, *block, count, donate=True)
+                return self._compile(
+                    device.enqueue, None, state, *block, setting, count, donate=True
+                )
             case "baseline":
                 images, labels = self._rows(size, self._image, jnp.int32)
                 baseline = partial(_baseline, self.objective)
@@ -137,7 +145,12 @@ class Plan:
     def _empty(self, slots: int) -> partial[device.State]:
         config, capacity = self.objective.config, QUEUE_BLOCKS * self.slots[0]
         return partial(
-            device.empty_state, config, slots=slots, capacity=capacity, image=self._image
+            device.empty_state,
+            config,
+            slots=slots,
+            capacity=capacity,
+            image=self._image,
+            swept=self.objective.swept,
         )
 
     @property

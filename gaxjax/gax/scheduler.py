@@ -24,6 +24,7 @@ from gaxjax.data import Batch, Prefetch
 from gaxjax.gax.lane import NOT_FINITE, REACHED, STEP_LIMIT
 from gaxjax.gax.objective import Verified
 from gaxjax.gax.program import QUEUE_BLOCKS, Program
+from gaxjax.gax.setting import Settings
 from gaxjax.gax.slots import Report
 from gaxjax.gax.stats import EngineStats
 from gaxjax.results import Outcome, Solution
@@ -34,7 +35,10 @@ _PATIENCE = 8  # steps an ended image may wait for a full verification batch
 
 
 class Owed(NamedTuple):
-    """An image that the engine owes a solution; kept on the host until it is settled."""
+    """An image that the engine owes a solution; kept on the host until it is settled.
+
+    By number: of the image, times how many settings there are, plus the setting's.
+    """
 
     image: np.ndarray
     label: int
@@ -72,6 +76,7 @@ class Scheduler:
         source: batches of images, read ahead.
         arrived: batches that an earlier pass had not yet sorted out.
         owed: images that an earlier pass had not settled.
+        settings: those that each image is optimised with.
     """
 
     def __init__(
@@ -81,8 +86,10 @@ class Scheduler:
         source: Prefetch[Batch],
         arrived: deque[Batch],
         owed: dict[int, Owed],
+        settings: Settings,
     ) -> None:
         self.program, self.stats, self.source = program, stats, source
+        self.settings = settings
         self.config = program.objective.config
         self.num_devices = program.num_devices
         self.slots = self.block = program.slots[0]  # per device; only `slots` shrinks in the drain
@@ -133,13 +140,10 @@ class Scheduler:
             if batch is None:
                 break
             for index, reason in batch.unreadable:
-                yield Solution(
-                    index,
-                    Outcome.UNREADABLE,
-                    label=-1,
-                    operation=self.config.operation,
-                    reason=reason,
-                )
+                for number in self._numbers(index):
+                    yield Solution(
+                        **self._named(number), outcome=Outcome.UNREADABLE, label=-1, reason=reason
+                    )
             self._arrive([batch])
         program = self.program
         for batch in islice(self.arrived, len(self.classified), 2):
@@ -173,19 +177,34 @@ class Scheduler:
             elif prediction != label and not self.config.include_misclassified:
                 outcome = Outcome.MISCLASSIFIED
             else:
-                self.owed[index] = Owed(
-                    batch.images[row].copy(), label, weighted_logits, prediction, probability
-                )
-                self.ready.append(index)
+                image = batch.images[row].copy()
+                owed = Owed(image, label, weighted_logits, prediction, probability)
+                for number in self._numbers(index):
+                    self.owed[number] = owed
+                    self.ready.append(number)
                 continue
-            yield Solution(
-                index,
-                outcome,
-                label,
-                operation=self.config.operation,
-                prediction=prediction,
-                probability_before=probability,
-            )
+            for number in self._numbers(index):
+                yield Solution(
+                    **self._named(number),
+                    outcome=outcome,
+                    label=label,
+                    prediction=prediction,
+                    probability_before=probability,
+                )
+
+    def _numbers(self, index: int) -> range:
+        """Return the numbers of an image's optimisations, one a setting."""
+        count = len(self.settings)
+        return range(index * count, (index + 1) * count)
+
+    def _named(self, number: int) -> dict[str, Any]:
+        """Return what a solution says of which optimisation it is of."""
+        index, setting = divmod(number, len(self.settings))
+        return {
+            "index": index,
+            "operation": self.settings.operations[setting],
+            "setting": self.settings.texts[setting],
+        }
 
     # -- 2 · enqueue: owed images → the devices' queues ----------------------------------------
 
@@ -196,18 +215,20 @@ class Scheduler:
         while self.ready and np.all(self.enqueued + self.block <= self.seen.admitted + capacity):
             if len(self.ready) < size and not (self.source.exhausted and not self.arrived):
                 break
-            indices = [self.ready.popleft() for _ in range(min(size, len(self.ready)))]
-            images = [self.owed[index] for index in indices]
+            numbers = [self.ready.popleft() for _ in range(min(size, len(self.ready)))]
+            images = [self.owed[number] for number in numbers]
             program = self.program
             counts = [
-                len(indices[device :: self.num_devices]) for device in range(self.num_devices)
+                len(numbers[device :: self.num_devices]) for device in range(self.num_devices)
             ]
+            settings = self.settings.rows(np.array(numbers) % len(self.settings))
             self.state = program.enqueue(
                 self.state,
                 self._spread([image.image for image in images]),
-                self._spread(np.array(indices, np.int32)),
+                self._spread(np.array(numbers, np.int32)),
                 self._spread(np.array([image.label for image in images], np.int32)),
                 self._spread(np.array([image.weighted_logits for image in images], np.float32)),
+                jax.tree.map(self._spread, settings),
                 program.put(np.array(counts, np.int32)),
             )
             self.enqueued += counts
@@ -311,9 +332,8 @@ class Scheduler:
         self.stats.settled += 1
         curve = ended.curve[: int(ended.step) + 1].copy()
         start: dict[str, Any] = {
-            "index": int(ended.image_index),
+            **self._named(int(ended.image_index)),
             "label": known.label,
-            "operation": self.config.operation,
             "prediction": known.prediction,
             "probability_before": known.probability,
             "co_score_start": float(curve[0]),

@@ -19,6 +19,7 @@ from gaxjax.config import GaxConfig
 from gaxjax.gax.heatmap import heatmap
 from gaxjax.gax.lane import EMPTY, REACHED, RUNNING, STEP_LIMIT, Lane, advance, new_lane, where
 from gaxjax.gax.objective import Objective, Verified
+from gaxjax.gax.setting import LaneSetting, blank
 from gaxjax.models import as_unit_range
 
 _CHUNK = 8  # slots refilled in one turn on a CPU
@@ -33,6 +34,7 @@ class Queue(NamedTuple):
     image_index: Int[Array, " Q"]
     label: Int[Array, " Q"]
     baseline: Float[Array, " Q"]
+    setting: LaneSetting
     head: Int[Array, ""]
     tail: Int[Array, ""]
 
@@ -78,6 +80,7 @@ class Finished(NamedTuple):
     image_index: Int[Array, " V"]
     label: Int[Array, " V"]
     baseline: Float[Array, " V"]
+    setting: LaneSetting
     status: Int[Array, " V"]
     step: Int[Array, " V"]
     heatmap_step: Int[Array, " V"]
@@ -85,12 +88,17 @@ class Finished(NamedTuple):
 
 
 def empty_state(
-    config: GaxConfig, *, slots: int, capacity: int, image: jax.ShapeDtypeStruct
+    config: GaxConfig,
+    *,
+    slots: int,
+    capacity: int,
+    image: jax.ShapeDtypeStruct,
+    swept: tuple[str, ...] = (),
 ) -> State:
     """Return a state without images: `slots` lanes and a queue of `capacity`."""
-    zero = jnp.int32(0)
+    zero, setting = jnp.int32(0), blank(swept)
     lane = new_lane(
-        config, jnp.zeros(image.shape, image.dtype), jnp.int32(-1), zero, jnp.float32(0)
+        config, jnp.zeros(image.shape, image.dtype), jnp.int32(-1), zero, jnp.float32(0), setting
     )._replace(status=jnp.int32(EMPTY))
     lanes = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], slots, axis=0), lane)
     queue = Queue(
@@ -98,6 +106,7 @@ def empty_state(
         image_index=jnp.full((capacity,), -1, jnp.int32),
         label=jnp.zeros((capacity,), jnp.int32),
         baseline=jnp.zeros((capacity,), jnp.float32),
+        setting=jax.tree.map(lambda leaf: jnp.repeat(leaf[None], capacity, axis=0), setting),
         head=zero,
         tail=zero,
     )
@@ -105,7 +114,13 @@ def empty_state(
 
 
 def enqueue(
-    state: State, image: Array, image_index: Array, label: Array, baseline: Array, count: Array
+    state: State,
+    image: Array,
+    image_index: Array,
+    label: Array,
+    baseline: Array,
+    setting: LaneSetting,
+    count: Array,
 ) -> State:
     """Append a block of images of which the first `count` are real.
 
@@ -124,6 +139,7 @@ def enqueue(
             image_index=write(queue.image_index, image_index),
             label=write(queue.label, label),
             baseline=write(queue.baseline, baseline),
+            setting=jax.tree.map(write, queue.setting, setting),
             head=queue.head,
             tail=queue.tail + count,
         )
@@ -158,7 +174,7 @@ def image_steps(objective: Objective, network: PyTree, lanes: Lane) -> Lane:
     """Do one image-step in every running lane; arguments as for `step`."""
     images = as_unit_range(lanes.image)
     scores, gradients = objective.scores_and_gradients(
-        lanes.weights, network, images, lanes.label, lanes.baseline
+        lanes.weights, network, images, lanes.label, lanes.baseline, lanes.setting
     )
     return jax.vmap(partial(advance, objective.config))(lanes, scores, gradients)
 
@@ -202,7 +218,11 @@ def refill(config: GaxConfig, state: State, *, most: int) -> State:
     admits = wants & (position < queue.tail)
     entry = position % queue.image_index.shape[0]
     fresh = jax.vmap(partial(new_lane, config))(
-        queue.image[entry], queue.image_index[entry], queue.label[entry], queue.baseline[entry]
+        queue.image[entry],
+        queue.image_index[entry],
+        queue.label[entry],
+        queue.baseline[entry],
+        jax.tree.map(lambda ring: ring[entry], queue.setting),
     )
     fresh = fresh._replace(status=jnp.where(admits, RUNNING, EMPTY).astype(jnp.int32))
     vacated = parked._replace(status=jnp.where(comes_back, EMPTY, parked.status))
@@ -271,6 +291,7 @@ def collect(state: State, *, size: int, dtype: jnp.dtype) -> Finished:
         image_index=jnp.where(chosen < slots, rows.image_index, -1),
         label=rows.label,
         baseline=rows.baseline,
+        setting=rows.setting,
         status=rows.status,
         step=rows.step,
         heatmap_step=jnp.where(reached, rows.step, rows.best_step),
@@ -291,8 +312,10 @@ def rescore(
         finished.heatmap.astype(jnp.float32),
         finished.label,
         finished.baseline,
+        finished.setting,
     )
-    reaches = verified.scored.co_score >= objective.config.target
+    target = finished.setting.get("target", objective.config.target)
+    reaches = verified.scored.co_score >= target
     return verified, (finished.status != REACHED) | reaches
 
 

@@ -4,7 +4,7 @@ Tolerances follow from the logits, since that is where rounding happens; see `RE
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import NamedTuple
@@ -87,7 +87,7 @@ class Comparison:
     """Stored numbers of one method, layer and operation against torch's.
 
     Attributes:
-        method, layer, operation: as in the rows.
+        method, layer, operation, setting: as in the rows.
         scores: how many were compared.
         worst, median: absolute differences of scores; None without scores, or not finite.
         worst_image: id of the image of the worst.
@@ -111,6 +111,7 @@ class Comparison:
     predictions: int
     differing: int
     ties: int
+    setting: str | None = None
 
 
 @dataclass
@@ -130,13 +131,14 @@ class Tally:
 
     Args:
         rows: all rows of the run, for the order of the comparisons.
-        target: what a score must be for the outcome `reached`; None in AX.
+        target: what a row's score must be for the outcome `reached`; None in AX.
         faults: takes what differs by more than rounding.
     """
 
-    def __init__(self, rows: Iterable[Row], target: float | None, faults: Faults) -> None:
-        keys = ((row["method"], row["layer"], row["operation"]) for row in rows)
-        self._differences = {key: _Differences() for key in keys}
+    def __init__(
+        self, rows: Iterable[Row], target: Callable[[Row], float | None], faults: Faults
+    ) -> None:
+        self._differences = {_key(row): _Differences() for row in rows}
         self._target = target
         self._faults = faults
 
@@ -158,10 +160,11 @@ class Tally:
         score = after.weighted_logits - before.weighted_logits
         self._compare_score(row, score, tolerance, largest)
         self._compare_predicted(row, before, after, tolerance)
+        target = self._target(row)
         if (
             row["outcome"] == Outcome.REACHED
-            and self._target is not None
-            and not score >= self._target - tolerance
+            and target is not None
+            and not score >= target - tolerance
         ):
             self._faults.add("reached, but not in torch", row, f"{score} in torch")
 
@@ -170,7 +173,7 @@ class Tally:
         return tuple(_comparison(key, found) for key, found in self._differences.items())
 
     def _of(self, row: Row) -> _Differences:
-        return self._differences[row["method"], row["layer"], row["operation"]]
+        return self._differences[_key(row)]
 
     def _compare_score(self, row: Row, score: float, tolerance: float, largest: float) -> None:
         stored = row["co_score"]
@@ -245,10 +248,18 @@ class Tally:
         self._faults.add(f"{name} that is not torch's", row, f"{stored}, {prediction} in torch")
 
 
-def _comparison(key: tuple[str, str | None, str], found: _Differences) -> Comparison:
+_Key = tuple[str, str | None, str, str | None]
+
+
+def _key(row: Row) -> _Key:
+    return row["method"], row["layer"], row["operation"], row["setting"]
+
+
+def _comparison(key: _Key, found: _Differences) -> Comparison:
     worst_of = max(found.scores, key=lambda entry: _or_infinity(entry[0]), default=None)
     return Comparison(
-        *key,
+        *key[:3],
+        setting=key[3],
         scores=len(found.scores),
         worst=_finite(worst_of[0]) if worst_of else None,
         median=_finite(median(entry[0] for entry in found.scores)) if worst_of else None,

@@ -13,16 +13,18 @@ import numpy as np
 from jaxtyping import Float
 
 from gaxjax.common import UserError
-from gaxjax.config import GaxConfig
+from gaxjax.config import GaxConfig, as_text
 from gaxjax.data import ImageSet
-from gaxjax.results import Outcome, Run, heatmap_sha256, read_heatmap_rows
+from gaxjax.results import KEYS, Outcome, Run, heatmap_sha256, read_heatmap_rows
 
 __all__ = ["Fault", "Faults", "Row", "StoredHeatmaps", "check_rows"]
 
 Row = dict[str, Any]
 """One row of the scores, by column."""
 
-_Key = tuple[str, str | None, str]  # method, layer, operation
+_Key = tuple[str, str | None, str, str | None]  # method, layer, operation, setting
+
+_KINDS = "method, layer or operation"  # or setting, which a sweep alone has
 
 _WITH_HEATMAP = {Outcome.REACHED, Outcome.STEP_LIMIT, Outcome.SCORED}
 _WITHOUT_HEATMAP = {Outcome.MISCLASSIFIED, Outcome.UNREADABLE, Outcome.ZERO_HEATMAP}
@@ -63,7 +65,7 @@ class Faults:
     def add(self, what: str, row: Row, figures: str = "") -> None:
         """Note a fault of a row."""
         self._counts[what] += 1
-        key = filter(None, (row["image_id"], row["method"], row["layer"], row["operation"]))
+        key = filter(None, (row[name] for name in ("image_id", *KEYS)))
         self._first.setdefault(what, " ".join(key) + (f": {figures}" if figures else ""))
 
     def found(self) -> tuple[Fault, ...]:
@@ -154,10 +156,10 @@ def check_rows(
     """
     expected = _expected_keys(run)
     records = {record.image_id: record for record in images.records}
-    owners: dict[int, tuple[str, str, str | None]] = {}
+    owners: dict[int, tuple[str, tuple[str, str | None], str | None]] = {}
     seen: set[tuple[str, _Key]] = set()
     for row in rows:
-        image_id, key = row["image_id"], (row["method"], row["layer"], row["operation"])
+        image_id, key = row["image_id"], _key(row)
         if image_id not in records:
             faults.add("row of an image that is not in the set", row)
         else:
@@ -167,7 +169,7 @@ def check_rows(
                     figures = f"{row[name]}, not {expected_value}"
                     faults.add(f"{name} that is not the image's", row, figures)
         if key not in expected:
-            faults.add("row of a method, layer or operation that the run does not have", row)
+            faults.add(f"row of a {_KINDS} that the run does not have", row)
         if (image_id, key) in seen:
             faults.add("second row of the same image, method, layer and operation", row)
         seen.add((image_id, key))
@@ -180,7 +182,7 @@ def check_rows(
             figures = f"{number} of {heatmaps.places}"
             faults.add("heatmap_row beyond the stored heatmaps", row, figures)
         # Only the operations on one heatmap share it.
-        elif owners.setdefault(number, (image_id, *key[:2])) != (image_id, *key[:2]):
+        elif owners.setdefault(number, (image_id, key[:2], key[3])) != (image_id, key[:2], key[3]):
             faults.add("heatmap_row of another image, method or layer", row, str(number))
     _check_completeness(seen, expected, images, run.header["status"] == "complete", faults)
 
@@ -197,17 +199,28 @@ def _check_completeness(
     for record in images.records:
         if not complete and record.image_id not in begun:
             continue
-        for method, layer, operation in expected:
-            if (record.image_id, (method, layer, operation)) not in seen:
-                names = {"method": method, "layer": layer, "operation": operation}
+        for key in expected:
+            if (record.image_id, key) not in seen:
+                names = dict(zip(KEYS, key, strict=True))
                 faults.add("row missing", {"image_id": record.image_id, **names})
 
 
 def _expected_keys(run: Run) -> list[_Key]:
     if isinstance(run.method, GaxConfig):
-        return [("gax", None, run.method.operation)]
+        usual = run.method.operation
+        if not run.settings:
+            return [("gax", None, usual, None)]
+        return [
+            ("gax", None, str(setting.get("operation", usual)), as_text(setting))
+            for setting in run.settings
+        ]
     wanted = run.method.wanted(run.header["identity"]["layers"])
-    return [(*key, operation) for key in wanted for operation in run.method.operations]
+    return [(*key, operation, None) for key in wanted for operation in run.method.operations]
+
+
+def _key(row: Row) -> _Key:
+    method, layer, operation, setting = (row[name] for name in KEYS)
+    return method, layer, operation, setting
 
 
 def _contradictions(row: Row, run: Run) -> Iterator[str]:
@@ -231,10 +244,9 @@ def _contradictions(row: Row, run: Run) -> Iterator[str]:
         yield "confidence that the outcome does not allow, or lacks"
     if all(told) and (row["co_score_predicted"] is None) != (row["co_score"] is None):
         yield "co_score without the one for the prediction, or the other way round"
-    if outcome == Outcome.REACHED and row["co_score"] is not None:
-        target = float(np.float32(run.target))  # the run compares in float32
-        if not row["co_score"] >= target:
-            yield "reached with a co_score below the target"
+    scored = row["co_score"] is not None
+    if outcome == Outcome.REACHED and scored and not row["co_score"] >= _target(row, run):
+        yield "reached with a co_score below the target"
     if outcome == Outcome.MISCLASSIFIED and row["correct"]:
         yield "misclassified although correct"
     if run.is_gax and present:
@@ -252,10 +264,14 @@ def _contradictions_of_curve(row: Row, run: Run) -> Iterator[str]:
     if row["outcome"] == Outcome.REACHED:
         if steps != len(curve) - 1:
             yield "reached before its curve ends"
-        elif not curve[steps] >= float(np.float32(run.target)):
+        elif not curve[steps] >= _target(row, run):
             yield "reached with a curve that ends below the target"
     if isinstance(run.method, GaxConfig) and len(curve) > run.method.max_steps + 1:
         yield "more steps than the run allows"
+
+
+def _target(row: Row, run: Run) -> float:
+    return float(np.float32(run.target_of(row["setting"])))  # the run compares in float32
 
 
 def _figures(row: Row) -> str:

@@ -17,7 +17,7 @@ import torch
 
 from converters import is_published
 from gaxjax.common import AnyPath, UserError, interruption, own_numbers, path_to_read
-from gaxjax.config import DataConfig, GaxConfig, ModelConfig
+from gaxjax.config import DataConfig, ModelConfig
 from gaxjax.data import (
     Batch,
     ImageSet,
@@ -39,12 +39,12 @@ from gaxjax.reference.torch_classifier import (
     to_space,
     to_torch,
 )
-from gaxjax.results import Outcome, Run, changes_since, open_run, read_parts
+from gaxjax.results import KEYS, Outcome, Run, changes_since, open_run, read_parts
 
 __all__ = ["Verification", "verify_run"]
 
 _COLUMNS = (
-    *("image_id", "label", "method", "layer", "operation", "outcome", "co_score"),
+    *("image_id", "label", *KEYS, "outcome", "co_score"),
     *("prediction", "correct", "probability_before"),
     *("prediction_after", "correct_after", "probability_after"),
     *("co_score_predicted", "max_probability", "entropy", "logit_margin", "logsumexp"),
@@ -109,7 +109,7 @@ class Verification:
             f"torch {self.torch_version}, {self.dtype} ({self.provenance})"
         ]
         for found in self.comparisons:
-            name = " ".join(filter(None, (found.method, found.layer, found.operation)))
+            name = " ".join(filter(None, (getattr(found, key) for key in KEYS)))
             scores = f"{found.scores:,} scores"
             if found.worst is not None:
                 scores += f" differ by at most {found.worst:.1e}, median {found.median:.1e}"
@@ -188,7 +188,7 @@ def verify_run(
     faults = Faults()
     heatmaps = StoredHeatmaps(stored, faults)
     for part, reason in damaged_parts.items():
-        named: Row = dict.fromkeys(("method", "layer", "operation"))
+        named: Row = dict.fromkeys(KEYS)
         faults.add("part that is damaged", named | {"image_id": part.name}, reason)
     check_rows(rows, images, stored, heatmaps, faults)
 
@@ -199,7 +199,7 @@ def verify_run(
     chosen = _draw(present, num_images, seed)
     if dtype == "float64":
         classifier.network.double()
-    tally = Tally(rows, stored.target, faults)
+    tally = Tally(rows, lambda row: stored.target_of(row["setting"]), faults)
     wanted = set(chosen)
     source = batches(
         images,
@@ -285,8 +285,9 @@ def _recompute(
         each = zip(z[list(places)].split(1), h.split(1), rows, strict=True)
         augmented = torch.cat([augment(x, h, row["operation"]) for x, h, row in each])
         after = see(augmented_logits(augmented), labels[list(places)])
-        if isinstance(run.method, GaxConfig):
-            losses = _similarity_losses(z[list(places)], h, run.method)
+        if run.is_gax:
+            methods = [run.methods.get(row["setting"], run.method) for row in rows]
+            losses = _similarity_losses(z[list(places)], h, methods)
             after = [
                 seen._replace(similarity_loss=loss)
                 for seen, loss in zip(after, losses, strict=True)
@@ -296,12 +297,16 @@ def _recompute(
 
 
 def _similarity_losses(
-    pixels: TorchImages, heatmaps: TorchImages, config: GaxConfig
+    pixels: TorchImages, heatmaps: TorchImages, methods: Sequence[Any]
 ) -> list[float]:
     """Return l_s / mean((h - x + eps)^2 / (x + eps)) of each image."""
-    shifted = pixels + config.similarity_eps
-    distances = ((heatmaps - pixels + config.similarity_eps) ** 2 / shifted).mean(dim=(1, 2, 3))
-    return (config.similarity_factor / distances).tolist()
+    eps, factor = (
+        pixels.new_tensor([getattr(method, name) for method in methods])
+        for name in ("similarity_eps", "similarity_factor")
+    )
+    eps = eps[:, None, None, None]
+    distances = ((heatmaps - pixels + eps) ** 2 / (pixels + eps)).mean(dim=(1, 2, 3))
+    return (factor / distances).tolist()
 
 
 # --- What the run was made with ------------------------------------------------------------------

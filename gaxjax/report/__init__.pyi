@@ -3,7 +3,14 @@ from .figures.toy import draw_figure
 from .film import read_film
 from .judgement import fit_tables, judgement_tables, judgement_words
 from .page import write_judgement, write_report
-from .tables import TABLE_1_FORMATS, evaluation_tables, statistics_tables, table_1, table_1_text
+from .tables import (
+    TABLE_1_FORMATS,
+    evaluation_tables,
+    statistics_tables,
+    sweep_table,
+    table_1,
+    table_1_text,
+)
 from .viewer import FILM_SUFFIXES, save_film, show_film
 
 __all__ = [
@@ -19,6 +26,7 @@ __all__ = [
     "save_film",
     "show_film",
     "statistics_tables",
+    "sweep_table",
     "table_1",
     "table_1_text",
     "write_judgement",

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float
 
 from gaxjax.common import AnyPath, UserError
-from gaxjax.config import GaxRunConfig, Operation
+from gaxjax.config import GaxRunConfig, Operation, as_text, from_text
 from gaxjax.data import HostImage, find_image
 from gaxjax.report.pictures import heatmap_picture, image_picture, robust_limit
 from gaxjax.report.sampling import rounded, spread, thinned
@@ -153,24 +153,34 @@ def read_frames(run: Run, snapshots: Sequence[dict[str, Any]]) -> tuple[Frame, .
     )
 
 
-def read_film(path: AnyPath, image: str, *, data: str | None = None) -> Film:
+def read_film(
+    path: AnyPath, image: str, *, data: str | None = None, setting: str | None = None
+) -> Film:
     """Read one image's snapshots, or its final heatmap where it has none.
 
     Args:
         path: folder of a GAX run.
         image: the image's id, or an ending that only one image has.
         data: where the run's images are now, if they were moved.
+        setting: of a sweep, as in the rows: `learning-rate=0.1`.
 
     Raises:
-        UserError: no such image, or several; it has no heatmap; the run is not of `gaxjax gax`;
-            something is missing or damaged.
+        UserError: no such image or setting, or several; it has no heatmap; the run is not of
+            `gaxjax gax`; something is missing or damaged.
     """
     run = open_run(path, data=data)
     run.require_scores()
     if not isinstance(run.config, GaxRunConfig):
         raise UserError(f"{path} is a run of gaxjax ax: view shows GAX runs")
-    image_id = find_image(image, run.scores["image_id"].to_pylist(), path)
-    (row,) = run.scores.filter(pc.equal(run.scores["image_id"], image_id)).to_pylist()
+    if setting is not None:
+        setting = as_text(from_text(setting))
+    if setting not in run.methods:
+        given = "several settings" if setting is None else f"no setting {setting}"
+        known = "; ".join(filter(None, run.methods)) or "one alone, without a sweep"
+        raise UserError(f"{path} has {given}: choose one by --setting ({known})")
+    scores = run.scores if setting is None else run.scores.filter(pc.field("setting") == setting)
+    image_id = find_image(image, scores["image_id"].to_pylist(), path)
+    (row,) = scores.filter(pc.equal(scores["image_id"], image_id)).to_pylist()
     snapshots = snapshots_of(run).get(image_id, [])
     if not snapshots and row["heatmap_row"] is None:
         raise UserError(_no_heatmap(run, row))
@@ -201,14 +211,15 @@ def _film(
         (heatmap,) = run.heatmaps([row["heatmap_row"]])
         top = (row["label"], run.class_name(row["label"]), row["probability_after"])
         frames = (Frame(row["steps"], row["co_score"], heatmap, (top,)),)
-    assert run.target is not None, "only GAX has films"
+    target = run.target_of(row["setting"])
+    assert target is not None, "only GAX has films"
     return Film(
         row["image_id"],
         row["label"],
         run.class_name(row["label"]),
         pixels,
         row["operation"],
-        run.target,
+        target,
         row["probability_before"],
         np.array(row["curve"], np.float32),
         frames,
@@ -227,6 +238,8 @@ def _no_heatmap(run: Run, row: dict[str, Any]) -> str:
 
 
 def _why_none(run: Run, image_id: str) -> str:
+    if run.settings:
+        return f"a sweep keeps no snapshots, so this is the final heatmap of {image_id}"
     reason = (
         None
         if run.snapshots is None

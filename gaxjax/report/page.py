@@ -37,7 +37,7 @@ from gaxjax.report.gallery import gallery
 from gaxjax.report.judgement import judgement_tables, judgement_words
 from gaxjax.report.pictures import color_table
 from gaxjax.report.sections import confounding, facts, headline
-from gaxjax.report.tables import statistics_tables
+from gaxjax.report.tables import statistics_tables, sweep_table
 from gaxjax.results import Judgement, Run, images_of, open_runs
 
 __all__ = ["Written", "write_judgement", "write_report"]
@@ -185,6 +185,8 @@ def _contents(runs: list[Run], num_pictures: int) -> tuple[list[Figure], dict[st
                 "gax": run.is_gax,
                 "figures": figures,
                 "tables": [replace(gap, notes=gap.notes[:1]), *more],  # headline has the verdict
+                "sweep": run.sweep
+                and replace(swept := sweep_table(run.sweep), notes=swept.notes[:1]),
                 "headline": headline(run),
             }
         )

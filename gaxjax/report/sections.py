@@ -23,6 +23,9 @@ def headline(run: Run) -> str:
     """Say in a sentence or two what came out."""
     if run.target is None:
         return verdict(run.statistics)
+    if run.sweep is not None:
+        count = counted(len(run.sweep.settings), "setting")
+        return f"{count}, each tried on {counted(run.num_found, 'image')}. {run.sweep.why}"
     optimised = run.scores.filter(pc.is_valid(run.scores["steps"]))
     if not len(optimised):
         return "No image was optimised."

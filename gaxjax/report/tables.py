@@ -3,12 +3,21 @@
 from collections.abc import Iterable, Sequence
 
 from gaxjax.common import Column, Strong, Table, to_csv
-from gaxjax.results import Effect, Evaluation, Gap, MethodStatistics, ScoreSummary, Statistics
+from gaxjax.results import (
+    Effect,
+    Evaluation,
+    Gap,
+    MethodStatistics,
+    ScoreSummary,
+    Statistics,
+    SweepSummary,
+)
 
 __all__ = [
     "TABLE_1_FORMATS",
     "evaluation_tables",
     "statistics_tables",
+    "sweep_table",
     "table_1",
     "table_1_text",
     "verdict",
@@ -156,6 +165,45 @@ def statistics_tables(statistics: Statistics) -> list[Table]:
         (_COMPLETENESS_LEGEND,),
     )
     return [gaps, scores, effects, counts, *(t for t in (steps, completeness) if t.rows)]
+
+
+_SWEEP_LEGEND = (
+    "Reached: of the images that were optimised. Updates: of those that reached the target; all: "
+    "the mean over all, however they ended. Gained: probability of the right class after, less "
+    "before, in the mean. Distance: mean((h - x + ε)² / (x + ε)) between heatmap and image, the "
+    "median. Seconds: an image, of the time of all, which ran side by side, shared by image-steps."
+)
+_QUANTILES = ("lower_quartile", "median", "upper_quartile", "maximum")
+
+
+def sweep_table(sweep: SweepSummary) -> Table:
+    """Return the settings of a sweep with what each came to; the recommended ones are strong."""
+    fields = tuple(sweep.settings[0].values)
+    names = ("images", "reached", "updates\n25%", "\nmedian", "\n75%", "\nmax", "\nall")
+    columns = (
+        *(Column(name.replace("_", "\n")) for name in fields),
+        *map(Column, (*names, "gained", "distance", "seconds")),
+    )
+    rows = []
+    for one in sweep.settings:
+        words = [str(value).removesuffix(".0") for value in one.values.values()]
+        if one.setting in sweep.recommended:
+            words = [Strong(word) for word in words]
+        known = [getattr(one.steps, name, None) for name in _QUANTILES]
+        updates = [_number(None if each is None else float(each), ",g") for each in known]
+        rows.append(
+            (
+                *words,
+                f"{one.num_optimised:,}",
+                _number(one.share_reached, ".1%"),
+                *updates,
+                _number(one.mean_updates, ",.1f"),
+                _number(one.probability_gained),
+                _number(one.distance),
+                _number(one.seconds, ",.2f"),
+            )
+        )
+    return Table(columns, tuple(rows), "Settings of the sweep", (_SWEEP_LEGEND, sweep.why))
 
 
 def _table(

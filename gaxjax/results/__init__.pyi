@@ -20,7 +20,7 @@ from .indicator import SCORERS, TITLES, Indicator, read_indicator
 from .indicator_fit import fit_indicator
 from .indicator_judgement import Judgement, apply_indicator
 from .inspection import Inspection, inspect_run
-from .method_statistics import Effect, Gap, MethodStatistics, ScoreSummary, Statistics
+from .method_statistics import KEYS, Effect, Gap, MethodStatistics, ScoreSummary, Statistics
 from .part_writer import PartWriter, Result
 from .reading import read_heatmaps, read_parts, read_scores
 from .run_header import read_header
@@ -42,11 +42,13 @@ from .solution import Outcome, Solution, Solutions
 from .statistics import run_statistics
 from .store import Store, joined_run
 from .stored_run import Run, RunImages, images_of, open_run, open_runs
+from .sweep import SettingSummary, SweepSummary, run_sweep
 
 __all__ = [
     "BLUE",
     "CURVE",
     "DIVERGING",
+    "KEYS",
     "LABEL",
     "MEASURES",
     "NOW",
@@ -75,12 +77,14 @@ __all__ = [
     "Run",
     "RunImages",
     "ScoreSummary",
+    "SettingSummary",
     "SnapshotAbout",
     "SnapshotSummary",
     "Solution",
     "Solutions",
     "Statistics",
     "Store",
+    "SweepSummary",
     "abs_max",
     "apply_indicator",
     "bare",
@@ -110,6 +114,7 @@ __all__ = [
     "risk_coverage",
     "roc",
     "run_statistics",
+    "run_sweep",
     "summarise_snapshots",
     "texts",
     "write_snapshots",

@@ -21,7 +21,7 @@ __all__ = [
     "StepSummary",
 ]
 
-KEYS = ("method", "layer", "operation")
+KEYS = ("method", "layer", "operation", "setting")
 """Columns that tell one method's rows from another's."""
 
 
@@ -138,7 +138,7 @@ class Completeness:
 
 @dataclass(frozen=True)
 class MethodStatistics:
-    """One method at one layer under one operation.
+    """One method at one layer under one operation, of a sweep with one setting.
 
     Attributes:
         num_images: rows. num_scored: rows with a finite score and a baseline prediction.
@@ -161,11 +161,13 @@ class MethodStatistics:
     effect: Effect
     steps: StepSummary | None
     completeness: Completeness | None = None
+    setting: str | None = None
 
     @property
     def name(self) -> str:
-        """As in `layer_grad_cam conv1 [sum]`."""
-        return " ".join(filter(None, [self.method, self.layer, f"[{self.operation}]"]))
+        """As in `layer_grad_cam conv1 [sum]`, or `gax [sum] learning-rate=0.1`."""
+        words = [self.method, self.layer, f"[{self.operation}]", self.setting]
+        return " ".join(filter(None, words))
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,12 @@ SCHEMA = pa.schema(
         pa.field("heatmap_row", pa.int64()),
         pa.field("heatmap_sha256", pa.string()),
         pa.field("reason", pa.string()),
+        pa.field("setting", pa.string()),
     ]
 )
-"""One row per image, in AX per image, method, layer and operation; what an outcome does not have
-is null. `heatmap_sha256` is of the stored heatmap's bytes, in C order."""
+"""One row per image, in AX per image, method, layer and operation, in a sweep per image and
+setting; what an outcome does not have is null. `heatmap_sha256` is of the stored heatmap's bytes,
+in C order."""
 
 DONE_COLUMNS = ("image_id", "outcome")
 """Of which images there are rows, and how they ended."""
@@ -92,6 +94,7 @@ _ADDED = frozenset(
         "entropy",
         "logit_margin",
         "logsumexp",
+        "setting",
     }
 )
 """Columns that older runs lack; there they are null."""

@@ -87,6 +87,7 @@ class Solution:
         max_probability, entropy, logit_margin, logsumexp: of AX: how sure the classifier is of the
             plain image, see `gaxjax.score.Confidence`.
         reason: why an image is unreadable.
+        setting: of a sweep, as in `learning-rate=0.01 operation=sum`; None without one.
     """
 
     index: int
@@ -114,6 +115,7 @@ class Solution:
     logit_margin: float | None = None
     logsumexp: float | None = None
     reason: str | None = None
+    setting: str | None = None
 
     def _repr_png_(self) -> bytes | None:
         """Show itself in a notebook: heatmap, curve and scores."""

@@ -16,7 +16,7 @@ import scipy.stats
 from jaxtyping import Float
 
 from gaxjax.common import UserError
-from gaxjax.config import METHODS
+from gaxjax.config import METHODS, from_text
 from gaxjax.results.columns import numbers, texts
 from gaxjax.results.method_statistics import (
     KEYS,
@@ -42,7 +42,7 @@ from gaxjax.results.separation import (
 
 __all__ = ["run_statistics"]
 
-_Key = tuple[str, str | None, str]  # method, layer, operation
+_Key = tuple[str, str | None, str, str | None]  # method, layer, operation, setting
 _Columns = Mapping[str, np.ndarray]  # of one key, ordered by image_id
 
 _METHODS = (*METHODS, "gax")
@@ -58,7 +58,8 @@ _NUMBERS = (
     "probability_after",
     "steps",
 )
-_GAP = "completeness_gap"  # a column that older runs lack
+_GAP = "completeness_gap"
+_LATER = {_GAP: pa.float32(), "setting": pa.string()}  # columns that older runs lack
 _EXACT_PAIRS = 10_000  # below this product of sample sizes R's ks.test counts every path, too
 
 
@@ -104,6 +105,9 @@ def run_statistics(
 def _split(scores: pa.Table) -> dict[_Key, _Columns]:
     """Return the columns of each method, ordered by image; a null number becomes NaN."""
     wanted = (*KEYS, *_TEXTS, *_NUMBERS)
+    for name, kind in _LATER.items():
+        if name not in scores.column_names:
+            scores = scores.append_column(name, pa.nulls(len(scores), kind))
     missing = [name for name in wanted if name not in scores.column_names]
     if missing:
         raise UserError(
@@ -111,8 +115,6 @@ def _split(scores: pa.Table) -> dict[_Key, _Columns]:
             "gaxjax.Run.scores"
         )
     # In the images' order, so that the order of the rows cannot reach the resampling.
-    if _GAP not in scores.column_names:
-        scores = scores.append_column(_GAP, pa.nulls(len(scores), pa.float32()))
     table = scores.select((*wanted, _GAP)).sort_by("image_id")
     columns = {name: numbers(table, name) for name in (*_NUMBERS, _GAP)}
     columns |= {name: texts(table, name) for name in _TEXTS}
@@ -133,20 +135,24 @@ def _split(scores: pa.Table) -> dict[_Key, _Columns]:
 
 
 def _order(key: _Key) -> tuple[Any, ...]:
-    method, layer, operation = key
+    method, layer, operation, setting = key
     rank = _METHODS.index(method) if method in _METHODS else len(_METHODS)
     # Every other part is a number: layer10 comes after layer2.
     parts = re.split(r"(\d+)", layer or "")
     counted = [int(part) if odd % 2 else part for odd, part in enumerate(parts)]
-    return rank, method, counted, operation != "sum", operation
+    values = list(from_text(setting or "").values())
+    return rank, method, counted, operation != "sum", operation, values
 
 
 def _method(key: _Key, columns: _Columns, resampling: Resampling) -> MethodStatistics:
     score, outcomes = columns["co_score"], columns["outcome"]
     correct, wrong = _by_kind(score, columns["correct"])
     steps = columns["steps"][(outcomes == "reached") & np.isfinite(columns["steps"])]
+    method, layer, operation, setting = key
     return MethodStatistics(
-        *key,
+        method,
+        layer,
+        operation,
         num_images=len(score),
         num_scored=len(correct) + len(wrong),
         outcomes=dict(sorted(Counter(outcomes).items())),
@@ -156,6 +162,7 @@ def _method(key: _Key, columns: _Columns, resampling: Resampling) -> MethodStati
         effect=_effect(columns),
         steps=_step_summary(steps) if len(steps) else None,
         completeness=_completeness(columns[_GAP]),
+        setting=setting,
     )
 
 

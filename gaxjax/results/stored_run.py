@@ -5,12 +5,10 @@ Report, verification, statistics and notebooks read a run's folder through this 
 
 import dataclasses
 import functools
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,17 @@ import pyarrow.compute as pc
 from jaxtyping import Float
 
 from gaxjax.common import AnyPath, UserError, path_to_read, spelt_out
-from gaxjax.config import AxConfig, AxRunConfig, GaxConfig, GaxRunConfig, SnapshotConfig, from_dict
+from gaxjax.config import (
+    AxConfig,
+    AxRunConfig,
+    GaxConfig,
+    GaxRunConfig,
+    Setting,
+    SnapshotConfig,
+    as_text,
+    from_dict,
+    with_setting,
+)
 from gaxjax.data import (
     HostImage,
     SourceGoneError,
@@ -27,12 +35,14 @@ from gaxjax.data import (
     find_image,
     reopen_images,
 )
+from gaxjax.results.class_names import class_names
 from gaxjax.results.image_list import changes_since
 from gaxjax.results.method_statistics import Statistics
 from gaxjax.results.reading import heatmaps_of, mend, read_scores
 from gaxjax.results.run_header import read_header
 from gaxjax.results.snapshots import has_snapshots, read_snapshot_about, read_snapshots
 from gaxjax.results.statistics import run_statistics
+from gaxjax.results.sweep import SweepSummary, run_sweep
 
 __all__ = ["Run", "RunImages", "images_of", "open_run", "open_runs"]
 
@@ -121,6 +131,24 @@ class Run:
         """The score that GAX aimed at; None for AX."""
         return self.config.gax.target if isinstance(self.config, GaxRunConfig) else None
 
+    @functools.cached_property
+    def settings(self) -> tuple[Setting, ...]:
+        """The settings of a sweep, in their order; () without one."""
+        return self.config.sweep.settings if isinstance(self.config, GaxRunConfig) else ()
+
+    @functools.cached_property
+    def methods(self) -> dict[str | None, GaxConfig | AxConfig]:
+        """How the heatmaps of each setting were made, by its text in the rows; by None without."""
+        method = self.method
+        if not isinstance(method, GaxConfig) or not self.settings:
+            return {None: method}
+        return {as_text(one): with_setting(method, one) for one in self.settings}
+
+    def target_of(self, setting: str | None) -> float | None:
+        """Return the score that GAX aimed at with a row's setting; None for AX."""
+        method = self.methods.get(setting, self.method)
+        return method.target if isinstance(method, GaxConfig) else None
+
     @property
     def keeps_heatmaps(self) -> bool:
         """Whether the run was to store heatmaps."""
@@ -153,6 +181,15 @@ class Run:
         """How far correct and wrong predictions' scores lie apart, per method."""
         return run_statistics(self.scores)
 
+    @functools.cached_property
+    def sweep(self) -> SweepSummary | None:
+        """What each setting came to, and which to take; None without a sweep."""
+        if not self.settings or not isinstance(self.config, GaxRunConfig):
+            return None
+        known = [session.get("seconds") for session in self.header["sessions"]]
+        seconds = sum(filter(None, known)) if known and all(known) else None
+        return run_sweep(self.scores, self.config.gax, self.settings, seconds)
+
     @property
     def num_found(self) -> int:
         """Images that have their rows."""
@@ -184,7 +221,11 @@ class Run:
         return heatmaps_of(self.path, rows, self.scores).astype(np.float32)
 
     def heatmap(
-        self, image: str, method: str | None = None, layer: str | None = None
+        self,
+        image: str,
+        method: str | None = None,
+        layer: str | None = None,
+        setting: str | None = None,
     ) -> Float[np.ndarray, "H W 3"]:
         """Read one image's heatmap, in float32.
 
@@ -192,6 +233,7 @@ class Run:
             image: the image's id, or an ending that only one image has.
             method: whose heatmap, where an AX run has several; operations share theirs.
             layer: of layer_grad_cam.
+            setting: of a sweep, as in the rows: `learning-rate=0.1`.
 
         Raises:
             UserError: there is no such image, none or more than one such heatmap, or it is damaged.
@@ -201,21 +243,24 @@ class Run:
         """
         image_id = find_image(image, self.scores["image_id"].unique().to_pylist(), self.path)
         mine = self.scores.filter(pc.equal(self.scores["image_id"], image_id))
+        names = ["heatmap_row", "method", "layer", "setting"]
         found = {
-            row["heatmap_row"]: " ".join(filter(None, (row["method"], row["layer"])))
-            for row in mine.select(["heatmap_row", "method", "layer"]).to_pylist()
+            row["heatmap_row"]: " ".join(filter(None, (row[name] for name in names[1:])))
+            for row in mine.select(names).to_pylist()
             if row["heatmap_row"] is not None
             and method in (None, row["method"])
             and layer in (None, row["layer"])
+            and setting in (None, row["setting"])
         }
         if not found:
-            wanted = "".join(f" of {word}" for word in (method, layer) if word)
+            wanted = "".join(f" of {word}" for word in (method, layer, setting) if word)
             outcomes = ", ".join(mine["outcome"].unique().to_pylist())
             raise UserError(f"{image_id} has no heatmap{wanted} in {self.path} ({outcomes})")
         if len(found) > 1:
             raise UserError(
-                f"{image_id} has {len(found)} heatmaps in {self.path}: choose one by method and "
-                f"layer ({', '.join(found.values())})"
+                f"{image_id} has {len(found)} heatmaps in {self.path}: choose one by "
+                f"{'setting' if self.settings else 'method and layer'} "
+                f"({', '.join(found.values())})"
             )
         heatmap: np.ndarray = self.heatmaps(list(found))[0]
         return heatmap
@@ -243,23 +288,8 @@ class Run:
 
     @functools.cached_property
     def _class_names(self) -> dict[int, str]:
-        """The best name of each class that has one: by images' labels, snapshots, checkpoint."""
-        labels = self.scores.select(["label", "label_name"]).group_by(["label", "label_name"])
-        found = {
-            row["label"]: row["label_name"]
-            for row in labels.aggregate([]).to_pylist()
-            if row["label_name"]
-        }
-        if self.snapshots is not None:
-            names = read_snapshot_about(self.snapshots)["class_names"]
-            found |= {int(index): name for index, name in names.items()}
-        model = self.config.model.model
-        found |= _checkpoint_names(model, self.header["model"].get("num_classes"))
-        counts = Counter(found.values())  # ImageNet has two cranes
-        return {
-            index: name if counts[name] == 1 else f"{name} ({index})"
-            for index, name in found.items()
-        }
+        model = self.config.model.model, self.header["model"].get("num_classes")
+        return class_names(self.scores, self.snapshots, *model)
 
     def class_name(self, index: int | None) -> str:
         """Name a class: by the classifier, else by its images' label, else by its number."""
@@ -329,16 +359,6 @@ def open_runs(paths: Sequence[AnyPath], *, data: str | None = None) -> list[Run]
 def _open(path: AnyPath, data: str | None, name: str, key: str) -> Run:
     data = data and spelt_out(data, "--data")
     return Run(path, read_header(path), data, name, key)
-
-
-def _checkpoint_names(model: str, num_classes: int | None) -> dict[int, str]:
-    """Read the class names beside a checkpoint's weights, where they are; they only decorate."""
-    try:
-        names = json.loads((Path(model) / "gaxjax.json").read_text())["metadata"]["class_names"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    fits = isinstance(names, list) and len(names) == num_classes
-    return dict(enumerate(map(str, names))) if fits else {}
 
 
 # --- The images, for small pictures only ---------------------------------------------------------

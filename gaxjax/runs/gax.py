@@ -100,8 +100,11 @@ def planned_gax(
         image_shape=(images.size, images.size, 3),
         heatmap_dtype=heatmap_dtype(config),
         num_images=len(images.records),
+        sweep=config.sweep.settings,
     )
     method = _told(config.gax) | {"precision": engine.objective.precision}
+    if config.sweep.sweep:
+        method["sweep"] = list(config.sweep.sweep)
     return Plan("gax", config, classifier, images, method), engine
 
 

@@ -13,6 +13,7 @@ ROW = {
     "method": "gax",
     "layer": None,
     "operation": "sum",
+    "setting": None,
     "outcome": "step_limit",
     "prediction": 0,
     "probability_before": 0.5,
@@ -28,7 +29,7 @@ def seen(*logits, weighted=0.0) -> Seen:
 
 def tallied(row, before, after):
     faults = Faults()
-    tally = Tally([row], 10.0, faults)
+    tally = Tally([row], lambda _: 10.0, faults)
     tally.add(row, before, after)
     return [fault.what for fault in faults.found()], tally.comparisons()[0]
 

@@ -18,6 +18,7 @@ from gaxjax.common.errors import UserError
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, StoreConfig
+from gaxjax.config.sweep import SweepConfig, as_text
 from gaxjax.models import checkpoint
 from gaxjax.reference.verify import verify_run
 from gaxjax.results.reading import read_scores
@@ -536,3 +537,23 @@ def test_a_run_whose_images_changed_since_is_verified_for_the_rest(model, tmp_pa
         "image unreadable here, but not in the run": 1
     }
     assert verification.notes[-1] == "images are not as the run had them: 1 image gone (0/0.png)"
+
+
+def test_every_row_of_a_sweep_is_verified_by_its_setting(model, tmp_path):
+    sweep = SweepConfig(sweep=("target=2,5", "operation=sum,mult", "similarity-factor=10,1000"))
+    config = dataclasses.replace(gax_config(model, num_images=4), sweep=sweep)
+    run = run_gax(config, tmp_path / "run").output
+    verification = verify_run(run)
+    assert verification.passed, verification.faults
+    assert [found.setting for found in verification.comparisons] == [
+        as_text(setting) for setting in sweep.settings
+    ]
+    change_rows(
+        run,
+        lambda row: (
+            [row | {"similarity_loss": 100 * row["similarity_loss"]}]
+            if row["setting"].endswith("factor=10") and row["similarity_loss"] is not None
+            else [row]
+        ),
+    )
+    assert "similarity_loss that is not torch's" in faults_of(run)

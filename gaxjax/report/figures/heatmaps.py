@@ -1,5 +1,6 @@
 """Some of a run's heatmaps, channel by channel beside their images: the paper's Fig. 5."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +12,12 @@ from gaxjax.report.figures.figure import Drawing, Figure, all_rows, finish, new_
 from gaxjax.report.figures.style import cut, styled, title_of
 from gaxjax.report.pictures import augmented, robust_limit
 from gaxjax.report.sampling import spread
-from gaxjax.results import DIVERGING, Run, RunImages
+from gaxjax.results import DIVERGING, KEYS, Run, RunImages
 
 __all__ = ["Panel", "draw_panels", "heatmap_figures"]
 
 _PANELS = 5
+_MOST_SETTINGS = 12
 _P_MEANS = "p is the probability of the right class."
 
 
@@ -101,8 +103,9 @@ def _show(axis: Any, image: np.ndarray | None) -> None:
 def heatmap_figures(run: Run, load: RunImages) -> list[Figure]:
     """Draw some heatmaps of a run, where it keeps any.
 
-    Of GAX those of several images, from the fewest updates to the most. Of AX all heatmaps of two
-    images: those of the median score by the first method, one predicted correctly, one wrongly.
+    Of GAX those of several images, from the fewest updates to the most; of a sweep those of one
+    image. Of AX all heatmaps of two images: those of the median score by the first method, one
+    predicted correctly, one wrongly.
 
     Raises:
         UserError: stored heatmaps are damaged.
@@ -114,6 +117,8 @@ def heatmap_figures(run: Run, load: RunImages) -> list[Figure]:
     ]
     if not rows:
         return []
+    if run.settings:
+        return [_sweep_figure(run, load, rows)]
     if run.is_gax:
         rows.sort(key=lambda row: (row["steps"], row["image_id"]))
         return [_gax_figure(run, load, spread(rows, _PANELS))]
@@ -143,6 +148,25 @@ def _gax_figure(run: Run, load: RunImages, rows: list[dict[str, Any]]) -> Figure
         f"{run.key}-heatmaps",
         f"Heatmaps from the fewest updates on, {run.name}",
         f"{_signs(rows)}; all panels share one colour scale. {_P_MEANS}",
+        draw_panels(panels),
+        all_rows(panels),
+    )
+
+
+def _sweep_figure(run: Run, load: RunImages, rows: list[dict[str, Any]]) -> Figure:
+    counts = Counter(row["image_id"] for row in rows)
+    image = min(counts, key=lambda image: (-counts[image], image))
+    order = list(run.methods)
+    mine = [row for row in rows if row["image_id"] == image]
+    chosen = spread(sorted(mine, key=lambda row: order.index(row["setting"])), _MOST_SETTINGS)
+    heatmaps = run.heatmaps([row["heatmap_row"] for row in chosen])
+    common = float(np.abs(heatmaps).max()) or 1.0
+    panels = _panels_of(run, load, chosen, heatmaps, [common] * len(chosen))
+    return Figure(
+        f"{run.key}-heatmaps",
+        f"Heatmaps of one image by setting, {run.name}",
+        f"{_signs(chosen)}; all panels share one colour scale. {_P_MEANS} Groundtruth: "
+        f"{run.class_name(chosen[0]['label'])}.",
         draw_panels(panels),
         all_rows(panels),
     )
@@ -180,7 +204,7 @@ def _panels_of(
     panels = []
     for row, heatmap, limit in zip(rows, heatmaps, limits, strict=True):
         if run.is_gax:
-            title = run.class_name(row["label"])
+            title = (row["setting"] or run.class_name(row["label"])).replace(" ", "\n")
             how = f"\nafter {counted(row['steps'], 'update')}"
         else:
             title = title_of(row["method"], row["layer"], "\n")
@@ -196,7 +220,7 @@ def _panels_of(
         numbers = {
             "image_id": row["image_id"],
             "label": run.class_name(row["label"]),
-            **{key: row[key] for key in ("method", "layer", "operation", "steps", "co_score")},
+            **{key: row[key] for key in (*KEYS, "steps", "co_score")},
             **{key: row[key] for key in ("probability_before", "probability_after")},
             "abs_max": float(np.abs(heatmap).max()),
         }
