@@ -59,10 +59,10 @@ def row(folder: Path) -> dict[str, Any]:
     if judgement.exists():
         stored = json.loads(judgement.read_text())
         here = ("run", "fitted_on")  # which name places of one machine
-        kept = {name: value for name, value in stored.items() if name not in here}
+        told = {name: value for name, value in stored.items() if name not in here}
         fitted = {name: value for name, value in stored["fitted_on"].items() if name != "run"}
         name = folder.parent.name if folder.name == "indicator" else folder.name
-        return {"bench": "indicator", "name": name, "fitted_on": fitted, **kept}
+        return {"bench": "indicator", "name": name, "fitted_on": fitted, **told}
     header, scores = read_header(folder), read_scores(folder)
     found: dict[str, Any] = {
         "bench": header["command"],

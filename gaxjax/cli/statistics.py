@@ -64,8 +64,8 @@ class Statistics(Command):
         else:
             rows = statistics.rows()
             if run.sweep is not None:
-                swept = {one.setting: one.row() for one in run.sweep.settings}
-                rows = [row | swept.get(row["setting"], {}) for row in rows]
+                of_setting = {one.setting: one.row() for one in run.sweep.settings}
+                rows = [row | of_setting.get(row["setting"], {}) for row in rows]
             text = to_csv(columns_of(rows))
         write_text(output, text)
         swept = [] if run.sweep is None else [sweep_table(run.sweep)]

@@ -158,13 +158,14 @@ class CaptumEngine:
             for operation in self.config.operations:
                 logits = self._augmented_logits(z, heatmaps[key], operation)
                 after = _reading(logits, labels)
-                scored = AxScored(
-                    co_score=after.weighted_logits - before.weighted_logits,
-                    prediction=after.prediction,
-                    probability=after.probability,
-                    co_score_predicted=weighted_logits(logits, before.prediction) - at_prediction,
+                scores[key, operation] = AxScored(
+                    co_score=_to_host(after.weighted_logits - before.weighted_logits),
+                    prediction=_to_host(after.prediction),
+                    probability=_to_host(after.probability),
+                    co_score_predicted=_to_host(
+                        weighted_logits(logits, before.prediction) - at_prediction
+                    ),
                 )
-                scores[key, operation] = AxScored(*map(_to_host, scored))
         explained = Explained(
             reading=Reading(*map(_to_host, before)),
             confidence=Confidence(*map(_to_host, _confidence(plain))),
