@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 from flax import nnx
 
 from gaxjax.common import UserError, nearest
@@ -77,8 +78,15 @@ def build(name: str, *, num_classes: int, rngs: nnx.Rngs, head_bias: bool = True
 def abstract(name: str, *, num_classes: int, head_bias: bool = True) -> Any:
     """Return `build`'s model with shapes in place of weights: nothing is drawn or allocated."""
     return nnx.eval_shape(
-        lambda: build(name, num_classes=num_classes, head_bias=head_bias, rngs=nnx.Rngs(0))
+        lambda: build(name, num_classes=num_classes, head_bias=head_bias, rngs=_OneKey(0))
     )
+
+
+class _OneKey(nnx.Rngs):
+    """One key for all layers: shapes need no other, and Flax is slow to count keys in a trace."""
+
+    def params(self) -> jax.Array:
+        return self.default.key[...]
 
 
 def head_name(name: str) -> str:
