@@ -33,6 +33,24 @@ def tree(root: Path, **classes: int) -> Path:
     return root
 
 
+def xrays(root: Path, **splits: dict[str, int]) -> Path:
+    """Write split folders of class folders with so many images each, all different."""
+    for value, (split, classes) in enumerate(splits.items()):
+        for name, count in classes.items():
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                paint(root / split / name / f"{i:03d}.png", 40 * value + i)
+    return root
+
+
+def manifest(folder: Path, text: str) -> Path:
+    """Write a CSV file of images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "images.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 def opened(data: object, num_classes: int | None = None, **settings: object) -> ImageSet:
     settings = {"size": 8, **settings}
     return open_images(DataConfig(data=str(data), **settings), num_classes=num_classes)
