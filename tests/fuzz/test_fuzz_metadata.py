@@ -72,7 +72,7 @@ def stored(tmp_path_factory):
     return folder, json.dumps(about)
 
 
-@fuzz(80, alteration=alterations(), cut=st.none() | st.floats(0, 1))
+@fuzz(80, ordinarily=12, alteration=alterations(), cut=st.none() | st.floats(0, 1))
 def test_a_checkpoint_with_an_altered_description_loads_or_says_so(stored, alteration, cut):
     folder, text = stored
     new = json.dumps(altered(json.loads(text), alteration))

@@ -114,7 +114,7 @@ def calls(draw):
     return given
 
 
-@fuzz(100, given=calls())
+@fuzz(100, ordinarily=10, given=calls())
 def test_explain_explains_every_image_or_says_what_is_wrong(given):
     rooms = {"engine": given.pop("rooms")} if "rooms" in given else {}
     config = given.pop("config", GaxConfig(max_steps=1))
@@ -123,7 +123,7 @@ def test_explain_explains_every_image_or_says_what_is_wrong(given):
         assert len(found) == len(given["images"])
 
 
-@fuzz(200, given=calls())
+@fuzz(200, ordinarily=20, given=calls())
 def test_attribute_scores_every_image_or_says_what_is_wrong(given):
     rooms = {"batch": given.pop("rooms")} if "rooms" in given else {}
     config = given.pop("config", AxConfig(methods=("saliency",), operation="sum"))

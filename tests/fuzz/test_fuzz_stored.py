@@ -38,7 +38,7 @@ def network(tmp_path_factory):
     return folder
 
 
-@fuzz(100, damage=DAMAGES)
+@fuzz(100, ordinarily=10, damage=DAMAGES)
 def test_a_checkpoint_with_a_damaged_description_is_as_it_was_or_refused(network, damage):
     written, parity = checkpoint.load(network)[1], checkpoint.read_parity(network)
     with damaged(network / "gaxjax.json", damage), user_errors():
@@ -58,7 +58,7 @@ def earlier(network):
     file.write_text(text)
 
 
-@fuzz(200, damage=DAMAGES)
+@fuzz(200, ordinarily=20, damage=DAMAGES)
 def test_an_earlier_checkpoint_with_a_damaged_description_is_a_possible_one_or_refused(
     earlier, damage
 ):

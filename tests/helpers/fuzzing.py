@@ -64,8 +64,13 @@ def _in_time():
         signal.signal(signal.SIGALRM, before)
 
 
-def fuzz(examples: int, **strategies):
-    """Decorate a test that is run with so many drawn cases; none may hang."""
+def fuzz(examples: int, *, ordinarily: int | None = None, **strategies):
+    """Decorate a test that is run with so many drawn cases, times `FACTOR`; none may hang.
+
+    Where a case is dear, `ordinarily` is their number where `GAXJAX_FUZZ` asks for no other.
+    """
+    if ordinarily is None or "GAXJAX_FUZZ" in os.environ:
+        ordinarily = max(1, int(examples * FACTOR))
 
     def decorate(test):
         @functools.wraps(test)
@@ -75,7 +80,7 @@ def fuzz(examples: int, **strategies):
                 return test(*args, **drawn)
 
         return settings(
-            max_examples=max(1, int(examples * FACTOR)),
+            max_examples=ordinarily,
             deadline=None,
             database=None,
             derandomize="GAXJAX_FUZZ" not in os.environ,  # the same cases in every ordinary run

@@ -248,14 +248,15 @@ def test_a_damaged_part_is_one_clear_line_and_stops_the_run(tmp_path):
         open_store(tmp_path / "run")
 
 
-def test_every_flipped_bit_of_a_part_and_of_a_shard_is_found(tmp_path):
+@pytest.mark.parametrize("flips", [20, pytest.param(150, marks=pytest.mark.slow)])
+def test_every_flipped_bit_of_a_part_and_of_a_shard_is_found(tmp_path, flips):
     run = tmp_path / "run"
     with open_store(run) as store:
         store.commit([reached(0), reached(1)])
     hashes = read_scores(run)["heatmap_sha256"].to_pylist()
     for path in (*part_paths(run), run / "heatmaps.zarr" / "c.0.0.0.0"):
         whole = path.read_bytes()
-        for place in range(0, len(whole), max(1, len(whole) // 150)):
+        for place in range(0, len(whole), max(1, len(whole) // flips)):
             flipped = bytearray(whole)
             flipped[place] ^= 1 << place % 8
             path.write_bytes(flipped)
