@@ -91,12 +91,21 @@ def test_an_images_result_depends_on_no_neighbour_and_no_batch_size(scored):
             assert solution.co_score == same.co_score
 
 
-def test_methods_alone_give_what_they_give_together(scored):
-    for method in ("saliency", "layer_grad_cam", "deconvolution", "deep_lift"):
-        alone, _ = ax(methods=(method,), operation="sum")
-        for index, [solution] in alone.items():
-            [same] = [s for s in scored[index] if (s.method, s.operation) == (method, "sum")]
-            np.testing.assert_allclose(solution.heatmap, same.heatmap, atol=2e-6)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "deep_lift",
+        *(
+            pytest.param(method, marks=pytest.mark.slow)
+            for method in ("saliency", "layer_grad_cam", "deconvolution")
+        ),
+    ],
+)
+def test_methods_alone_give_what_they_give_together(scored, method):
+    alone, _ = ax(methods=(method,), operation="sum")
+    for index, [solution] in alone.items():
+        [same] = [s for s in scored[index] if (s.method, s.operation) == (method, "sum")]
+        np.testing.assert_allclose(solution.heatmap, same.heatmap, atol=2e-6)
 
 
 def test_several_layers_are_several_heatmaps():
@@ -149,7 +158,7 @@ def test_out_of_memory_halves_the_batch_and_loses_no_image(scored, monkeypatch):
             assert abs(solution.co_score - same.co_score) < 1e-4
 
 
-@pytest.mark.parametrize("where", ["_start", "device_get"])
+@pytest.mark.parametrize("where", ["device_get", pytest.param("_start", marks=pytest.mark.slow)])
 def test_running_out_of_memory_while_computing_loses_no_image(scored, monkeypatch, where):
     """The batch is halved twice, while further batches wait and one is in flight."""
     images = np.concatenate([IMAGES] * 6)

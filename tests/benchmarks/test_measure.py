@@ -217,7 +217,7 @@ def test_batches_hold_all_numbers_in_order_and_images_begin_again(problem):
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("contender", ["ours", "bare"])
+@pytest.mark.parametrize("contender", [pytest.param("ours", marks=pytest.mark.slow), "bare"])
 def test_ours_and_the_bare_step_reach_torchs_scores_before_they_are_timed(
     problem, contender, precision
 ):
@@ -260,6 +260,7 @@ def small(monkeypatch):
     monkeypatch.setattr("benchmarks.measure.run.suite_stages", lambda *_: suite_of_two())
 
 
+@pytest.mark.slow
 def test_rows_are_whole_failures_are_rows_and_the_same_command_resumes(
     small, problem, tmp_path, capsys
 ):

@@ -68,10 +68,10 @@ def rows(output):
 @pytest.mark.parametrize(
     ("name", "status"),
     [
-        *(("SIGTERM", 143), ("SIGUSR1", 138)),
+        ("SIGTERM", 143),
         *(
             pytest.param(*each, marks=pytest.mark.slow)
-            for each in (("SIGINT", 130), ("SIGHUP", 129), ("SIGUSR2", 140))
+            for each in (("SIGINT", 130), ("SIGHUP", 129), ("SIGUSR1", 138), ("SIGUSR2", 140))
         ),
     ],
 )
@@ -86,6 +86,7 @@ def test_each_signal_keeps_what_is_finished_and_has_its_own_status(command, name
     assert read_header(command[0])["sessions"][-1]["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_further_signals_do_not_spoil_the_last_part(command):
     process = started(command)
     process.send_signal(signal.SIGINT)
@@ -98,6 +99,7 @@ def test_further_signals_do_not_spoil_the_last_part(command):
     assert f"{rows(command[0])} of 449 images" in said
 
 
+@pytest.mark.slow
 def test_a_run_under_nohup_outlives_its_terminal(command):
     process = started((command[0], ["nohup", *command[1]]))
     process.send_signal(signal.SIGHUP)

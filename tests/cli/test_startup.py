@@ -43,7 +43,13 @@ def test_a_users_other_tunables_stay():
     assert found == f"['gax', '--model=a b'] glibc.malloc.tcache_count=2:{ALLOCATOR} 1\n"
 
 
-@pytest.mark.parametrize("chosen", ["glibc.malloc.hugetlb=0", ALLOCATOR.replace("=1", "=2")])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        "glibc.malloc.hugetlb=0",
+        pytest.param(ALLOCATOR.replace("=1", "=2"), marks=pytest.mark.slow),
+    ],
+)
 def test_a_user_who_chose_is_left_alone(chosen):
     assert started(chosen) == f"['gax', '--model=a b'] {chosen} 1\n"
 

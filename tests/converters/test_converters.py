@@ -8,6 +8,7 @@ import pytest
 import torch
 from flax import nnx
 from safetensors.torch import save_file
+from unproven import spare_parity_report
 
 import converters
 from converters import bijection, family_conversion, torchvision_weights
@@ -230,7 +231,16 @@ def test_only_num_batches_tracked_may_go_unused(weights):
     assert "bn1.momentum (16,) has no place" in message
 
 
-@pytest.mark.parametrize("name", sorted(set(bijection.models.architectures())))
+ONE_OF_EACH_FAMILY = {"alexnet", "resnet50", "small_resnet", "squeezenet1_1", "vgg11_bn"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ONE_OF_EACH_FAMILY else pytest.mark.slow)
+        for name in bijection.models.architectures()
+    ],
+)
 def test_an_architecture_is_known_by_its_names_and_shapes_alone(name):
     with torch.device("meta"):
         from converters.torch_models import SmallResNet
@@ -258,18 +268,18 @@ def test_a_state_dict_of_no_known_architecture_is_refused():
     ("name", "family"),
     [
         ("densenet121", "DenseNet"),
-        ("efficientnet_b0", "EfficientNet"),
+        pytest.param("efficientnet_b0", "EfficientNet", marks=pytest.mark.slow),
         ("mobilenet_v2", "MobileNet"),
-        ("mobilenet_v3_small", "MobileNet"),
+        pytest.param("mobilenet_v3_small", "MobileNet", marks=pytest.mark.slow),
         ("vit_b_16", "ViT"),
-        ("swin_t", "Swin Transformer"),
-        ("convnext_tiny", "ConvNeXt"),
-        ("googlenet", "GoogLeNet"),
-        ("inception_v3", "Inception"),
-        ("mnasnet0_5", "MNASNet"),
-        ("shufflenet_v2_x0_5", "ShuffleNet"),
-        ("regnet_y_400mf", "RegNet"),
-        ("maxvit_t", "MaxViT"),
+        pytest.param("swin_t", "Swin Transformer", marks=pytest.mark.slow),
+        pytest.param("convnext_tiny", "ConvNeXt", marks=pytest.mark.slow),
+        pytest.param("googlenet", "GoogLeNet", marks=pytest.mark.slow),
+        pytest.param("inception_v3", "Inception", marks=pytest.mark.slow),
+        pytest.param("mnasnet0_5", "MNASNet", marks=pytest.mark.slow),
+        pytest.param("shufflenet_v2_x0_5", "ShuffleNet", marks=pytest.mark.slow),
+        pytest.param("regnet_y_400mf", "RegNet", marks=pytest.mark.slow),
+        pytest.param("maxvit_t", "MaxViT", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
@@ -335,7 +345,8 @@ def offline(tmp_path, monkeypatch, squeezenet):
     return file
 
 
-def test_a_torchvision_name_is_converted_once_and_kept(offline, tmp_path, squeezenet):
+def test_a_torchvision_name_is_converted_once_and_kept(offline, tmp_path, squeezenet, monkeypatch):
+    spare_parity_report(monkeypatch)
     path = converters.pretrained("squeezenet1_1")
     assert path == tmp_path / "gaxjax" / "squeezenet1_1-IMAGENET1K_V1"
     model, metadata = checkpoint.load(path)

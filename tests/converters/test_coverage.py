@@ -13,6 +13,8 @@ from benchmarks.show.coverage import reason
 
 SIZE = 32
 IN_ALL_TYPES = ("efficientnet",)
+QUICK = {"efficientnet", "mixer", "shufflenet", "vit"}
+"""Of the operations that they are made of, each is in one of these or has a test of its own."""
 FLOAT32 = 1e-4
 """Relative; measured 1e-7 to 2e-5, the most in the gradients of deep networks."""
 
@@ -89,7 +91,7 @@ def timm_networks() -> dict[str, Callable[[], nn.Module]]:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name in ("resnext", "swin_v2") else name
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
         for name in torchvision_networks()
     ],
 )
@@ -98,7 +100,11 @@ def test_torchvisions_networks_agree_with_torch(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["mixer", "cait", pytest.param("bit", marks=pytest.mark.slow), "convmixer"]
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in ("mixer", "cait", "bit", "convmixer")
+    ],
 )
 def test_timms_networks_agree_with_torch(name):
     pytest.importorskip("timm")

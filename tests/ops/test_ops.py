@@ -37,7 +37,9 @@ def max_pool(x, window, stride, padding, ceil_mode):
     )
 
 
-@pytest.mark.parametrize("size", [7, 8, 9, 10, 55])
+@pytest.mark.parametrize(
+    "size", [7, 10, *(pytest.param(size, marks=pytest.mark.slow) for size in (8, 9, 55))]
+)
 @pytest.mark.parametrize(
     ("window", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 2, 0), (2, 3, 1), (3, 1, 1)]
 )
@@ -66,7 +68,13 @@ def test_the_first_of_equal_maxima_gets_the_gradient_as_in_torch():
     np.testing.assert_array_equal(gradient, nhwc(torchs.grad))
 
 
-@pytest.mark.parametrize("size", [(6, 6), (7, 7), (12, 18), (13, 6), (1, 1), (3, 4), (6, 1)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        *((7, 7), (12, 18), (3, 4)),
+        *(pytest.param(size, marks=pytest.mark.slow) for size in ((6, 6), (13, 6), (1, 1), (6, 1))),
+    ],
+)
 @pytest.mark.parametrize("target", [(6, 6), (7, 7), (1, 1), (3, 2)])
 def test_adaptive_average_pool_equals_torchs_also_when_it_enlarges(size, target):
     x = features(*size)
@@ -102,7 +110,11 @@ def test_convolution_equals_torchs(window, stride, padding, groups):
 
 @pytest.mark.parametrize(
     ("size", "window", "stride", "padding"),
-    [((1, 1), 3, 1, 1), ((2, 2), 3, 2, 1), ((2, 5), 3, 1, 1), ((4, 1), 5, 2, 2)],
+    [
+        *(((1, 1), 3, 1, 1), ((4, 1), 5, 2, 2)),
+        pytest.param((2, 2), 3, 2, 1, marks=pytest.mark.slow),
+        pytest.param((2, 5), 3, 1, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_convolutions_of_features_smaller_than_the_window_equal_torchs(
     size, window, stride, padding
@@ -129,7 +141,14 @@ def test_convolutions_of_features_smaller_than_the_window_equal_torchs(
 
 @pytest.mark.parametrize("size", [(33, 35), pytest.param((34, 31), marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("window", "stride", "padding"), [(7, 2, 3), (7, 2, 0), (3, 2, 0), (11, 4, 2), (3, 3, 1)]
+    ("window", "stride", "padding"),
+    [
+        *((7, 2, 3), (3, 2, 0)),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in ((7, 2, 0), (11, 4, 2), (3, 3, 1))
+        ),
+    ],
 )
 def test_a_strided_convolution_of_an_image_keeps_value_and_gradients(size, window, stride, padding):
     x = jax.random.uniform(jax.random.key(0), (2, *size, 3))
@@ -161,7 +180,7 @@ def test_a_strided_convolution_of_an_image_keeps_value_and_gradients(size, windo
 @pytest.mark.parametrize(
     ("window", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 2, 0), (2, 3, 1), (3, 1, 1)]
 )
-@pytest.mark.parametrize("size", [(12, 12), (13, 15)])
+@pytest.mark.parametrize("size", [pytest.param((12, 12), marks=pytest.mark.slow), (13, 15)])
 def test_max_pools_gradient_equals_torchs_ties_included(size, window, stride, padding, ceil_mode):
     x = jnp.maximum(jnp.round(features(*size) * 2), 0)  # many equal maxima, as after a ReLU
     y, pullback = jax.vjp(lambda x: max_pool(x, window, stride, padding, ceil_mode), x)
@@ -240,7 +259,10 @@ def test_features_too_small_for_a_window_are_an_error(strides):
         ops.convolution(small, jnp.ones((3, 3, 3, 4)), strides=strides)
 
 
-@pytest.mark.parametrize(("side", "channels"), [(7, 960), (8, 1024), (14, 576)])
+@pytest.mark.parametrize(
+    ("side", "channels"),
+    [(7, 960), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((8, 1024), (14, 576)))],
+)
 def test_a_pointwise_convolution_gives_an_image_the_same_bits_in_any_batch(side, channels):
     x = jax.random.normal(jax.random.key(0), (8, side, side, channels))
     kernel = jax.random.normal(jax.random.key(1), (1, 1, channels, 160))

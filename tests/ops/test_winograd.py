@@ -61,7 +61,10 @@ def net():
     return Net(nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 6), (8, 16), (13, 10)])
+@pytest.mark.parametrize(
+    "size",
+    [(13, 10), *(pytest.param(size, marks=pytest.mark.slow) for size in ((1, 1), (3, 6), (8, 16)))],
+)
 def test_value_and_gradient_are_the_direct_ones(size):
     with jax.enable_x64(True):
         x, kernel = drawn(2, *size, 5, dtype=np.float64), drawn(3, 3, 5, 7, dtype=np.float64)
@@ -91,7 +94,7 @@ def test_images_and_kernels_may_both_be_mapped():
 
 @pytest.mark.parametrize(
     ("channels", "size"),
-    [(64, 16), (256, 16), pytest.param(512, 8, marks=pytest.mark.slow)],
+    [(64, 16), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((256, 16), (512, 8)))],
 )
 def test_a_float32_result_is_five_millionths_off(channels, size):
     """Measured: 1.9e-6 to 3.3e-6 of the largest; direct convolution 0.4e-6 to 0.9e-6."""

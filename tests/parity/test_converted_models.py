@@ -35,6 +35,7 @@ FLOAT64 = 1e-12  # measured 1.9e-14 and 7.0e-15 (resnet152, the worst of seven p
 
 
 SLOW = {
+    "alexnet",
     "vgg11_bn",
     "resnet34",
     "resnet50",
@@ -54,7 +55,7 @@ SLOW = {
     "wide_resnet50_2",
     "wide_resnet101_2",
 }
-"""Larger or further members of a family, with no code that the others lack."""
+"""Larger or further members of a family, and what takes seconds without a branch of its own."""
 
 
 @pytest.fixture(
@@ -94,6 +95,7 @@ def test_logits_and_input_gradients_equal_torchs_in_float32(parity):
     assert report["unfolded"]["input_gradient"]["rel_l2"] < GRADIENT_NORM_FLOAT32
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_squeezenet_weights_equal_torchs():
     folder = os.environ.get("GAXJAX_TEST_DATA")

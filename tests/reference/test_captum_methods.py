@@ -99,8 +99,8 @@ ROUNDING = 1e-13
 @pytest.mark.parametrize(
     ("architecture", "size"),
     [
-        ("alexnet", 67),
-        ("resnet18", 64),
+        pytest.param("alexnet", 67, marks=pytest.mark.slow),
+        pytest.param("resnet18", 64, marks=pytest.mark.slow),
         ("small_resnet", 33),
         ("squeezenet1_0", 64),
         pytest.param("vgg11", 32, marks=pytest.mark.slow),
@@ -186,7 +186,14 @@ def test_a_method_is_captums_bit_for_bit(method):
 
 
 @hushed
-@pytest.mark.parametrize("method", [method for method in CAPTUM if method != "deep_lift"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, marks=() if method == "guided_backprop" else pytest.mark.slow)
+        for method in CAPTUM
+        if method != "deep_lift"
+    ],
+)
 def test_separation_does_not_change_what_needs_none(method):
     model = registry_model("resnet18")
     x, targets = images(64), predicted(model, images(64))
@@ -199,15 +206,16 @@ def test_separation_does_not_change_what_needs_none(method):
 @pytest.mark.parametrize(
     ("architecture", "name"),
     [
-        ("resnet18", "conv1"),
-        ("resnet18", "bn1"),
-        ("resnet18", "maxpool"),
-        ("resnet18", "layer1"),
         ("resnet18", "layer2.0"),
-        ("resnet18", "layer4"),
-        ("squeezenet1_0", "features.3"),
         ("squeezenet1_0", "features.3.expand3x3_activation"),
-        ("squeezenet1_0", "features"),
+        *(
+            pytest.param("resnet18", name, marks=pytest.mark.slow)
+            for name in ("conv1", "bn1", "maxpool", "layer1", "layer4")
+        ),
+        *(
+            pytest.param("squeezenet1_0", name, marks=pytest.mark.slow)
+            for name in ("features.3", "features")
+        ),
     ],
 )
 def test_grad_cam_at_a_layer_is_captums_on_the_model(architecture, name):
@@ -269,6 +277,7 @@ def test_captum_is_wrong_without_a_word_where_a_pool_follows_a_relu(in_place):
     assert (found - expected).abs().max() > 0.1 * expected.abs().max()  # measured 0.44
 
 
+@pytest.mark.slow
 @hushed
 def test_captum_is_wrong_without_a_word_where_relus_are_functions_and_inputs_shared():
     model, x = googlenet(), images(64)

@@ -38,6 +38,7 @@ VARIED = [
     "vgg11",
 ]
 """Of each family one, where it takes small images."""
+QUICK = {"mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", "small_resnet"}
 
 
 def classifier(name):
@@ -85,7 +86,10 @@ def assert_separate(network):
 # --- Logits --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", VARIED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in VARIED],
+)
 def test_logits_keep_every_bit(name):
     model = classifier(name)
     x = images(80)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from unproven import spare_parity_report
 
 import converters
-from converters import family_conversion, torchvision_weights
+from converters import torchvision_weights
 from converters.random_weights import random_state_dict
 from converters.rules import IGNORED, rules
 from converters.torch_models import SmallResNet
@@ -50,12 +51,6 @@ def save(path, state_dict):
     return path
 
 
-def spare_parity_report(monkeypatch):
-    """The proof of a conversion has its own tests, and takes seconds."""
-    perfect = {form: {"logits": {"max_rel": 0.0}} for form in ("unfolded", "folded")}
-    monkeypatch.setattr(family_conversion, "parity_report", lambda *_, **__: perfect)
-
-
 def torch_shapes(architecture) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         if architecture == "small_resnet":
@@ -70,13 +65,13 @@ def torch_shapes(architecture) -> dict[str, torch.Tensor]:
     ("architecture", "head_bias"),
     [
         ("alexnet", True),
-        ("resnet18", True),
+        pytest.param("resnet18", True, marks=pytest.mark.slow),
         ("resnet18", False),
-        ("resnext50_32x4d", True),
+        pytest.param("resnext50_32x4d", True, marks=pytest.mark.slow),
         ("small_resnet", True),
-        ("small_resnet", False),
+        pytest.param("small_resnet", False, marks=pytest.mark.slow),
         ("squeezenet1_0", True),
-        ("squeezenet1_0", False),
+        pytest.param("squeezenet1_0", False, marks=pytest.mark.slow),
         pytest.param("vgg11_bn", False, marks=pytest.mark.slow),
     ],
 )
@@ -279,8 +274,18 @@ def test_the_network_sees_what_the_score_space_says(command, space, declared):
         np.testing.assert_allclose(given, expected, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("space", ["normalized", "raw", "released"])
-@pytest.mark.parametrize("operation", ["sum", "mult"])
+@pytest.mark.parametrize(
+    ("operation", "space"),
+    [
+        ("sum", "normalized"),
+        ("mult", "released"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (("sum", "raw"), ("sum", "released"), ("mult", "normalized"))
+        ),
+        ("mult", "raw"),
+    ],
+)
 def test_gax_scores_equal_those_of_the_jax_objective(converted, space, operation):
     config = ModelConfig(model=str(converted))
     ours, theirs = open_classifier(config), open_torch_classifier(config)

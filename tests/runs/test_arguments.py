@@ -195,7 +195,9 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("call", [gaxjax.explain, gaxjax.attribute])
+@pytest.mark.parametrize(
+    "call", [gaxjax.explain, pytest.param(gaxjax.attribute, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_no_classifier_is_one_clear_line(call, name):
     model, said = MODELS[name]

@@ -241,7 +241,13 @@ def test_every_spatial_operation_is_tested():
     assert CASES.keys() == set().union(*(entered(file) for file in files))
 
 
-@pytest.mark.parametrize("name", sorted(CONVOLUTIONS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("conv2d", "conv_transpose2d") else pytest.mark.slow)
+        for name in sorted(CONVOLUTIONS)
+    ],
+)
 def test_no_convolution_of_bfloat16_has_a_product_in_float32(name):
     stays_bfloat16(name, CASES[name](Sizes(name)))
 
