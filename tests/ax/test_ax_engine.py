@@ -158,7 +158,7 @@ def test_out_of_memory_halves_the_batch_and_loses_no_image(scored, monkeypatch):
             assert abs(solution.co_score - same.co_score) < 1e-4
 
 
-@pytest.mark.parametrize("where", ["device_get", pytest.param("_start", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("where", ["_start", "device_get"])
 def test_running_out_of_memory_while_computing_loses_no_image(scored, monkeypatch, where):
     """The batch is halved twice, while further batches wait and one is in flight."""
     images = np.concatenate([IMAGES] * 6)

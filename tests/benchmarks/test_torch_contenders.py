@@ -128,7 +128,6 @@ def test_the_compiled_step_reaches_the_same_scores_and_steps(climbing, form):
 # --- Turns ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_static_batches_refilled_slots_and_the_released_loop_end_alike(climbing):
     found = {}
     for contender in (*BATCHED, "released", "released-input-only"):

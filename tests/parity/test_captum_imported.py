@@ -185,7 +185,6 @@ def transformer(image_size=32):
     )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_tokens_are_folded_to_their_grid_without_the_class_token():
     module = as_if_trained(transformer())
     layers = ("conv_proj", "encoder.layers.encoder_layer_1.ln_1")

@@ -230,7 +230,6 @@ print(len(gaxjax.attribute(sys.argv[1], pixels, np.zeros(2, int), ax)))
 """
 
 
-@pytest.mark.slow
 def test_an_imported_checkpoint_runs_where_torch_is_missing(tmp_path):
     checkpoint.save(tmp_path / "m.ckpt", network(channels=8), metadata())
     command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "m.ckpt")]

@@ -212,10 +212,10 @@ def test_every_product_and_norm_is_tested():
     assert CASES.keys() == set().union(*(entered(file) for file in files))
 
 
-RECURRENT = [pytest.param(name, marks=pytest.mark.slow) for name in ("lstm", "gru")]
-
-
-@pytest.mark.parametrize("name", ["linear", "matmul", "addmm", "einsum", *RECURRENT])
+@pytest.mark.parametrize(
+    "name",
+    ["linear", "matmul", "addmm", "einsum", pytest.param("lstm", marks=pytest.mark.slow), "gru"],
+)
 def test_products_of_bfloat16_stay_in_it(name):
     stays_bfloat16(name, CASES[name](Draws(name)))
 

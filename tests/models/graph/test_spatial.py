@@ -244,7 +244,7 @@ def test_every_spatial_operation_is_tested():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in ("conv2d", "conv_transpose2d") else pytest.mark.slow)
+        pytest.param(name, marks=() if name in ("conv2d", "convolution") else pytest.mark.slow)
         for name in sorted(CONVOLUTIONS)
     ],
 )
