@@ -10,7 +10,7 @@ from looking import look
 
 from gaxjax.cli.main import main
 from gaxjax.common import UserError
-from gaxjax.config import SnapshotConfig, StoreConfig
+from gaxjax.config import EngineConfig, SnapshotConfig, StoreConfig
 from gaxjax.results import inspect_run, open_run, read_header, read_heatmaps, read_scores
 from gaxjax.runs.gax import run_gax
 
@@ -51,7 +51,8 @@ def local(data, tmp_path_factory):
 
 def run(data, output, **settings):
     config = tiny_runs.run_config(data, **settings)
-    config = replace(config, store=StoreConfig(part_size=4))
+    # Few slots, as many to the end: with AVX2 bits depend on the count.
+    config = replace(config, engine=EngineConfig(slots=2), store=StoreConfig(part_size=4))
     return run_gax(config, output, classifier=tiny_runs.CLASSIFIER, note=lambda _: None)
 
 
