@@ -1,4 +1,4 @@
-"""Folding batch norm into the convolution before it: the same function with fewer operations."""
+"""Networks rewritten: batch norm folded into convolutions, and the layers of the fast form."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +11,10 @@ from jaxtyping import Array, Float
 from gaxjax.models.classifier import Classifier, as_classifier
 from gaxjax.models.graph import rewriting as graph_rewriting
 from gaxjax.models.graph.network import GraphNetwork
-from gaxjax.models.layers import BatchNorm, Conv, Identity
-from gaxjax.ops import WINDOW, transformed_kernel, winograd_convolution
+from gaxjax.models.layers import BatchNorm, Conv, Identity, Linear
+from gaxjax.ops import WINDOW, transformed_kernel, two_way_product, winograd_convolution
 
-__all__ = ["WinogradConv", "fast_form", "fold_batch_norm", "use_winograd"]
+__all__ = ["TwoWayLinear", "WinogradConv", "fast_form", "fold_batch_norm", "use_fast_layers"]
 
 
 def fold_batch_norm(model: nnx.Module) -> nnx.Module:
@@ -88,29 +88,35 @@ def _get(holder: Any, name: str | int) -> Any:
 _FEWEST_CHANNELS = 48  # with fewer, transforming takes longer than the multiplications it saves
 
 
-def use_winograd(model: nnx.Module) -> nnx.Module:
-    """Return a copy of ``model`` whose 3 × 3 convolutions of stride 1 are `WinogradConv`.
+def use_fast_layers(model: nnx.Module) -> nnx.Module:
+    """Return a copy of ``model`` whose layers are those of the fastest input gradients.
 
-    It is for input gradients of frozen weights: every such kernel is kept twice, transformed, at
+    3 × 3 convolutions of stride 1 become `WinogradConv`, and linear layers `TwoWayLinear`. It is
+    for frozen weights: every such kernel is kept twice, those of the convolutions transformed, at
     eight times the memory. Layer names stay.
 
     Example:
         >>> from gaxjax.models.checkpoint import load
-        >>> fast = use_winograd(fold_batch_norm(load("model.ckpt")[0]))
+        >>> fast = use_fast_layers(fold_batch_norm(load("model.ckpt")[0]))
     """
     if isinstance(model, GraphNetwork):
-        return GraphNetwork(*graph_rewriting.use_winograd(model.graph, _host(model)))
+        return GraphNetwork(*graph_rewriting.use_fast_operations(model.graph, _host(model)))
     copy = nnx.clone(model)
     for _, holder in list(nnx.iter_modules(copy)):
         if isinstance(holder, nnx.List):
             for position, layer in enumerate(holder):
-                if _pays(layer):
-                    holder[position] = WinogradConv(layer)
+                holder[position] = _fast(layer)
         else:
             for name, layer in list(vars(holder).items()):
-                if _pays(layer):
-                    setattr(holder, name, WinogradConv(layer))
+                if (fast := _fast(layer)) is not layer:
+                    setattr(holder, name, fast)
     return copy
+
+
+def _fast(layer: Any) -> Any:
+    if isinstance(layer, Linear):
+        return TwoWayLinear(layer)
+    return WinogradConv(layer) if _pays(layer) else layer
 
 
 def _pays(layer: Any) -> bool:
@@ -143,6 +149,26 @@ class WinogradConv(nnx.Module):
         return y if self.bias is None else y + self.bias[...]
 
 
+class TwoWayLinear(nnx.Module):
+    """The same function as a linear layer, with frozen weights.
+
+    Attributes:
+        kernel: [I, O].
+        turned: its transpose.
+        bias: [O], or None.
+    """
+
+    def __init__(self, linear: Linear):
+        self.kernel = linear.kernel
+        self.turned = nnx.Param(jnp.asarray(np.asarray(linear.kernel[...]).T.copy()))
+        self.bias = linear.bias
+
+    def __call__(self, x: Float[Array, "B I"]) -> Float[Array, "B O"]:
+        """Multiply ``x`` and add the bias, where there is one."""
+        y = two_way_product(x, self.kernel[...], self.turned[...])
+        return y if self.bias is None else y + self.bias[...]
+
+
 def fast_form(classifier: Classifier, precision: str, platform: str) -> Classifier | None:
     """Return a form of the classifier that a platform computes faster, None where there is none.
 
@@ -152,7 +178,7 @@ def fast_form(classifier: Classifier, precision: str, platform: str) -> Classifi
     """
     if platform != "cpu" or precision != "float32" or classifier.module is None:
         return None
-    network = use_winograd(classifier.module(classifier.weights))
+    network = use_fast_layers(classifier.module(classifier.weights))
     return as_classifier(
         network,
         num_classes=classifier.num_classes,

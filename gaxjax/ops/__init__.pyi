@@ -11,6 +11,7 @@ from .operations import (
     relu,
 )
 from .pooling import pool_winners, unpool
+from .products import two_way_product
 from .winograd import WINDOW, transformed_kernel, winograd_convolution
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "pool_winners",
     "relu",
     "transformed_kernel",
+    "two_way_product",
     "unpool",
     "winograd_convolution",
 ]

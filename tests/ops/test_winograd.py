@@ -14,7 +14,13 @@ from gaxjax.common.devices import compiler_options, same_bits_at_any_count
 from gaxjax.config.methods import GaxConfig
 from gaxjax.models.classifier import as_classifier
 from gaxjax.models.layers import Conv, Linear, run
-from gaxjax.models.rewriting import _FEWEST_CHANNELS, WinogradConv, fast_form, use_winograd
+from gaxjax.models.rewriting import (
+    _FEWEST_CHANNELS,
+    TwoWayLinear,
+    WinogradConv,
+    fast_form,
+    use_fast_layers,
+)
 from gaxjax.ops import winograd
 from gaxjax.ops.operations import global_average_pool
 from gaxjax.ops.winograd import transformed_kernel
@@ -127,10 +133,11 @@ def test_neighbours_change_no_bit_of_an_image(channels, size):
         np.testing.assert_allclose(compiled(count), together[:count], rtol=0, atol=error)
 
 
-def test_only_wide_convolutions_of_stride_1_are_replaced(net):
-    fast = use_winograd(net)
+def test_wide_convolutions_of_stride_1_and_linear_layers_are_replaced(net):
+    fast = use_fast_layers(net)
     assert isinstance(fast.blocks[0], WinogradConv)
     assert isinstance(fast.last, WinogradConv)
+    assert isinstance(fast.head, TwoWayLinear)
     assert isinstance(fast.first, Conv), "stride 2"
     assert isinstance(fast.projection, Conv), "1 × 1"
     assert isinstance(net.last, Conv), "the given network stays as it is"
@@ -140,7 +147,7 @@ def test_only_wide_convolutions_of_stride_1_are_replaced(net):
 
 def test_narrow_layers_stay_direct():
     narrow = nnx.List([Conv(CHANNELS - 1, CHANNELS, 3, padding=1, rngs=nnx.Rngs(0))])
-    assert isinstance(use_winograd(narrow)[0], Conv)
+    assert isinstance(use_fast_layers(narrow)[0], Conv)
 
 
 def test_it_is_chosen_for_float32_on_a_cpu_alone(net):

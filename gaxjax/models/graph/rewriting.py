@@ -1,18 +1,19 @@
-"""Faster graphs of the same function: channels flattened last, batch norm folded, Winograd."""
+"""Faster graphs of the same function: features flattened channels last, norms folded, gradients."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from gaxjax import ops
 from gaxjax.models.graph.form import Graph, Node, Value, Weight, replaced
 from gaxjax.models.graph.table import OPERATIONS, operation
-from gaxjax.models.graph.tensor import Tensor, of_last
+from gaxjax.models.graph.tensor import Tensor, of_last, without
 
-__all__ = ["flatten_channels_last", "fold_batch_norm", "use_winograd"]
+__all__ = ["flatten_channels_last", "fold_batch_norm", "use_fast_operations"]
 
 Weights = dict[str, Any]
 """Arrays by name."""
@@ -147,11 +148,12 @@ def _convolution_before(graph: Graph, norm: Node) -> Node | None:
 _FEWEST_CHANNELS = 48  # with fewer, transforming takes longer than the multiplications it saves
 
 
-def use_winograd(graph: Graph, weights: Mapping[str, Any]) -> tuple[Graph, Weights]:
-    """Compute wide 3 × 3 convolutions of stride 1 by `gaxjax.ops.winograd_convolution`.
+def use_fast_operations(graph: Graph, weights: Mapping[str, Any]) -> tuple[Graph, Weights]:
+    """Compute by the operations of the fastest input gradients.
 
-    It is for input gradients of frozen weights: every such kernel is kept twice, transformed, at
-    eight times the memory.
+    Wide 3 × 3 convolutions of stride 1 become `gaxjax.ops.winograd_convolution`, linear layers
+    `two_way_product`. It is for frozen weights: every such kernel is kept twice, those of the
+    convolutions transformed, at eight times the memory.
 
     Args:
         graph: as it was imported, or folded.
@@ -160,16 +162,34 @@ def use_winograd(graph: Graph, weights: Mapping[str, Any]) -> tuple[Graph, Weigh
     rewritten = dict(weights)
     changed: dict[str, Node] = {}
     for node in graph.nodes:
-        if not _pays(node, weights):
+        if _is_linear(node, weights):
+            operation, two = "two_way_linear", _two_ways
+        elif _pays(node, weights):
+            operation, two = "winograd", _two_transformed
+        else:
             continue
+        names = f"{node.name}.{operation}", f"{node.name}.{operation}_back"
         kernel = np.asarray(weights[node.arguments[1].name])
+        rewritten |= zip(names, two(kernel), strict=True)
         bias = node.arguments[2] if len(node.arguments) > 2 else None
-        names = f"{node.name}.winograd", f"{node.name}.winograd_flipped"
-        rewritten[names[0]] = ops.transformed_kernel(kernel)
-        rewritten[names[1]] = ops.transformed_kernel(kernel[::-1, ::-1].swapaxes(2, 3))
         taken = (node.arguments[0], *map(Weight, names), bias)
-        changed[node.name] = dataclasses.replace(node, operation="winograd", arguments=taken)
+        changed[node.name] = dataclasses.replace(node, operation=operation, arguments=taken)
     return _rewritten(graph, rewritten, changed, {})
+
+
+def _two_transformed(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    return ops.transformed_kernel(kernel), ops.transformed_kernel(flipped)
+
+
+def _two_ways(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.ascontiguousarray(kernel.T), kernel
+
+
+def _is_linear(node: Node, weights: Mapping[str, Any]) -> bool:
+    if node.operation != "linear" or node.keywords or not isinstance(node.arguments[1], Weight):
+        return False
+    return weights[node.arguments[1].name].ndim == 2
 
 
 def _pays(node: Node, weights: Mapping[str, Any]) -> bool:
@@ -190,9 +210,18 @@ def _pair(value: Any) -> tuple[Any, Any]:
 
 @operation("winograd")
 def _winograd(x: Tensor, kernel: Tensor, flipped: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve by kernels that `use_winograd` transformed; an operation of gaxjax's own."""
+    """Convolve by kernels that were transformed; an operation of gaxjax's own."""
     y = ops.winograd_convolution(x.last(), kernel.array, flipped.array)
     return of_last(y if bias is None else y + bias.array)
+
+
+@operation("two_way_linear")
+def _two_way_linear(x: Tensor, matrix: Tensor, turned: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply by a matrix that is kept both ways round; an operation of gaxjax's own."""
+    axis = x.axis(-1)
+    y = ops.two_way_product(jnp.moveaxis(x.array, axis, -1), matrix.array, turned.array)
+    y = y if bias is None else y + bias.array
+    return Tensor(y, (*without(x.order, (axis,)), y.ndim - 1))
 
 
 @operation("softmax_module")

@@ -19,7 +19,7 @@ from gaxjax.models.graph.network import GraphNetwork
 from gaxjax.models.graph.rewriting import (
     flatten_channels_last,
     fold_batch_norm,
-    use_winograd,
+    use_fast_operations,
 )
 
 SIZE = 12
@@ -127,12 +127,32 @@ def test_a_batch_norm_whose_input_others_read_is_not_folded():
     assert [n.name for n in folded.nodes if n.operation == "batch_norm"] == ["norm_1"]
 
 
-def test_winograd_leaves_the_logits():
+def test_fast_operations_leave_logits_and_gradients():
     model, pixels = network(), images(2)
-    fast = GraphNetwork(*use_winograd(*fold_batch_norm(model.graph, arrays(model))))
+    fast = GraphNetwork(*use_fast_operations(*fold_batch_norm(model.graph, arrays(model))))
     found = [node.operation for node in fast.graph.nodes]
     assert found.count("winograd") == 1  # the other convolution has 3 input channels
+    assert found.count("two_way_linear") == 1
     np.testing.assert_allclose(fast(pixels), model(pixels), rtol=1e-4, atol=1e-5)
+    ours, theirs = (jax.grad(lambda x, net=net: net(x).sum())(pixels) for net in (fast, model))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_linear_layers_of_tokens_are_kept_both_ways_round():
+    nodes = (
+        Node("tokens", "view", (Value("image"), (1, 3 * SIZE, SIZE))),
+        Node("fc", "linear", (Value("tokens"), Weight("fc.weight"), Weight("fc.bias"))),
+        Node("mean", "mean", (Value("fc"), (1,))),
+    )
+    draw = np.random.default_rng(2)
+    given = {"fc.weight": draw.normal(size=(4, SIZE)), "fc.bias": draw.normal(size=4)}
+    graph = Graph((3, SIZE, SIZE), nodes, "mean")
+    fast, weights = use_fast_operations(graph, given)
+    assert fast.nodes[1].operation == "two_way_linear"
+    with jax.enable_x64():
+        pixels = images(2).astype(jnp.float64)
+        found = GraphNetwork(fast, weights)(pixels)
+        np.testing.assert_allclose(found, GraphNetwork(graph, given)(pixels), rtol=1e-12)
 
 
 def test_features_are_flattened_as_they_lie_in_memory():
