@@ -232,6 +232,7 @@ class Program:
         slots: per device, the full count first.
         verify_size: images verified together, per device.
         weights, fast_weights: on the devices, as they are and as the step wants them.
+        on_cpu: where the host computes the steps itself.
         compile_seconds: how long compiling took.
         refill: per slot count executables by the slots that they fill (`slots.refill_sizes`).
         step, collect, resolve: one executable per slot count; shrink: likewise, but the first.
@@ -260,6 +261,7 @@ class Program:
         )
         self.slots, self.verify_size, self.num_devices = plan.slots, plan.verify_size, len(devices)
         self.per_device = plan.per_device
+        self.on_cpu = devices[0].platform == "cpu"
         fast, exact = objective.fast_weights(), objective.classifier.weights
         self.fast_weights = jax.device_put(fast, plan.places(fast))
         self.weights = (

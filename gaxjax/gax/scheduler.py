@@ -6,7 +6,7 @@ One turn of `Scheduler.solutions`, in the order in which it happens:
    or is classified wrongly, has its outcome at once; the others are owed a solution.
 2. Enqueue: send owed images to the devices' queues, in blocks of as many as there are slots.
 3. Step: launch a refill of free slots from the queue and one image-step of all, and read the
-   report of the step before.
+   report of the step before; in a CPU's drain, of this one.
 4. Verify: where enough images have ended, copy their heatmaps out and score them again in float32.
 5. Settle: hand out what verification has settled; the others are on their way back to their slot.
 6. Drain: when no image waits any more, go on with fewer slots.
@@ -117,11 +117,11 @@ class Scheduler:
         while True:
             yield from self._take_in()
             self._enqueue()
-            if self._device_has_work():
+            if self._have_all_ended():
+                self._park()
+            elif self._device_has_work():
                 self._step()
-                self._read_reports(behind=1)
-            else:
-                self._read_reports(behind=0)
+            self._read_reports(behind=1 if self._may_run_ahead() else 0)
             while self._verification_is_due():
                 self._verify()
             yield from self._settle(wait=not self._device_has_work())
@@ -248,6 +248,28 @@ class Scheduler:
         seen = self.seen
         lanes = seen.running + seen.stalled + seen.wanting + (self.enqueued - seen.admitted)
         return bool(lanes.any()) or self.returning > 0
+
+    def _may_run_ahead(self) -> bool:
+        """Whether to launch the next step before a report is read.
+
+        On a CPU not in the drain, where that step would find all lanes ended and cost as much as
+        any.
+        """
+        return self._device_has_work() and not (self.program.on_cpu and self._is_draining())
+
+    def _have_all_ended(self) -> bool:
+        """Whether a step would work for nothing: its lanes have ended, and no image can follow."""
+        seen = self.seen
+        ended = seen.running.any() and np.array_equal(seen.wanting, seen.running)
+        waits = self.reports or self.returning or seen.stalled.any()
+        return bool(ended and not waits and self._is_draining())
+
+    def _park(self) -> None:
+        """Move the lanes to their parked places without a step, and book what it would report."""
+        self.state = self.program.refill[self.slots][self.slots](self.state)
+        none, pending = np.zeros_like(self.seen.running), self._num_pending() + self.seen.wanting
+        self.seen = self.seen._replace(running=none, wanting=none, pending=pending)
+        self.verified_at.clear()
 
     def _is_idle(self) -> bool:
         """Whether nothing is under way on the devices, nor on its way back."""

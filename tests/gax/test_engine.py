@@ -423,3 +423,12 @@ np.savez(sys.argv[1], **{f"{i}": s.heatmap for i, s in found.items()},
         for index, solution in solved.items():
             assert_bits(four[f"curve{index}"], solution.curve, "curve")
             assert_bits(four[str(index)], solution.heatmap, "heatmap")
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="of a CPU alone")
+@pytest.mark.parametrize("count", [8, 11])
+def test_a_cpu_takes_no_step_for_lanes_that_have_all_ended(count):
+    gax = dataclasses.replace(GAX, target=1e9, max_steps=4)
+    found, worker = tiny.solve(PIXELS[:count], LABELS[:count], gax, drain=False)
+    assert {solution.outcome for solution in found.values()} == {Outcome.STEP_LIMIT}
+    assert worker.stats.steps == 5 * -(-count // 8)
