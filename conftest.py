@@ -1,7 +1,6 @@
 """Shapes and types are checked at run time under test; warnings are errors (pyproject.toml)."""
 
 import atexit
-import gc
 import os
 import shutil
 import tempfile
@@ -23,12 +22,6 @@ import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook(["gaxjax", "converters"], "beartype.beartype")
-
-
-def pytest_collection_finish():
-    """Look for garbage less often: most objects are those of the imported modules."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
-"""A model by its name or its file, converted once: its checkpoint in the cache folder."""
+"""A model by its name or its file, converted once: its checkpoint in the cache folder.
+
+Torch, seconds of importing, is only loaded where something is converted.
+"""
 
 import hashlib
 from pathlib import Path
 
-from converters.conversion import convert, pretrained
 from converters.digest import weights_sha256
 from converters.source_names import is_python_source, is_timm_name
-from converters.torchvision_weights import is_torchvision_name
 from gaxjax.common import UserError, cache_folder, path_to_read, place_in_cache
 from gaxjax.config import ModelConfig
 from gaxjax.models import checkpoint
@@ -19,6 +20,8 @@ _CACHED = "conversion 3"
 
 def is_published(model: str) -> bool:
     """Tell whether a model is named by its library: ``resnet34``, ``timm:convnext_tiny``."""
+    from converters.torchvision_weights import is_torchvision_name
+
     return is_timm_name(model) or is_torchvision_name(model)
 
 
@@ -50,6 +53,8 @@ def kept_conversion(config: ModelConfig) -> Path:
                 f"--model {model}: no such file or checkpoint folder, and no torchvision "
                 "model either"
             )
+        from converters.conversion import pretrained
+
         return pretrained(model)
     settings = (
         _CACHED,
@@ -59,6 +64,8 @@ def kept_conversion(config: ModelConfig) -> Path:
     key = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     kept = cache_folder() / f"{path.stem}-{key}"
     if not checkpoint.is_checkpoint(kept):
+        from converters.conversion import convert
+
         place_in_cache(kept.name)
         convert(
             model,

@@ -25,7 +25,7 @@ from converters import (
     torch_model,
     way_of,
 )
-from gaxjax.common import HostImages, UserError, path_to_read
+from gaxjax.common import HostImages, UserError, file_sha256, path_to_read
 from gaxjax.config import ModelConfig, Operation, ScoreSpace
 from gaxjax.models import (
     CheckpointMetadata,
@@ -128,7 +128,7 @@ def open_torch_classifier(config: ModelConfig, weights: Path | None = None) -> T
         return _imported(kept, model, metadata, own, file, original=True)
     if path.exists():
         if weights is not None:
-            _refuse_another(weights, converters.file_sha256(path), config.model)
+            _refuse_another(weights, file_sha256(path), config.model)
         return _from_file(weights or path, config)
     published = find_weights(config.model)
     config.refuse_file_flags(f"torchvision's {config.model}")
@@ -261,7 +261,7 @@ def _refuse_another(weights: Path, sha256: str, model: str) -> None:
         raise UserError(
             f"{model} does not record which file its weights came from: leave --weights out"
         )
-    given = converters.file_sha256(weights)
+    given = file_sha256(weights)
     if not given.startswith(sha256):
         raise UserError(
             f"--weights {weights} (sha256 {given[:12]}…) is not the file that {model} was made "
@@ -270,7 +270,7 @@ def _refuse_another(weights: Path, sha256: str, model: str) -> None:
 
 
 def _provenance(path: Path) -> str:
-    return f"{path}, sha256 {converters.file_sha256(path)[:12]}…"
+    return f"{path}, sha256 {file_sha256(path)[:12]}…"
 
 
 # --- Logits and scores ---------------------------------------------------------------------------

@@ -56,16 +56,17 @@ def open_classifier(config: ModelConfig, *, fold: bool = True) -> Classifier:
         config.refuse_file_flags(f"{path} is a checkpoint and")
         return load_classifier(path, fold=fold, mean=config.mean, std=config.std)
     refuse_foreign_converters()
+    named = not path.exists()  # else a mean and std are part of the conversion
+    given: dict[str, Any] = {"mean": config.mean, "std": config.std} if named else {}
     try:
         from converters import kept_conversion
+
+        return _load_or_rebuild(lambda: kept_conversion(config), fold, **given)
     except ModuleNotFoundError as error:
         raise UserError(
             f"{config.model} is no checkpoint folder, and converting torch weights needs "
             f"{error.name}: install the torch extra, or run `gaxjax convert` where it is"
         ) from None
-    named = not path.exists()  # else a mean and std are part of the conversion
-    given: dict[str, Any] = {"mean": config.mean, "std": config.std} if named else {}
-    return _load_or_rebuild(lambda: kept_conversion(config), fold, **given)
 
 
 def place_for(output: AnyPath | str, config: GaxRunConfig | AxRunConfig) -> AnyPath:

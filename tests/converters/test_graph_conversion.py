@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import converters
-from converters import graph_conversion
+from converters import conversion, graph_conversion
 from converters.random_weights import random_state_dict
 from converters.torch_models import torch_model
-from gaxjax.common import UserError
+from gaxjax.common import UserError, file_sha256
 from gaxjax.models import checkpoint
 
 
@@ -168,7 +168,7 @@ def test_a_file_for_ones_own_code_and_what_was_run(tmp_path, net):
     )
     assert metadata.architecture == "mynet.py:build"
     assert metadata.source == "ckpt.pth"
-    assert metadata.source_sha256 == converters.file_sha256(tmp_path / "ckpt.pth")
+    assert metadata.source_sha256 == file_sha256(tmp_path / "ckpt.pth")
     assert "was run, which builds the network" in said[0]
     assert agrees(tmp_path, trained)
     again = converters.rebuild(metadata.origin, tmp_path / "ckpt.pth")
@@ -230,7 +230,7 @@ def test_a_name_with_weights_is_the_file_under_that_name(tmp_path, monkeypatch):
         calls.append((source, settings["architecture"]))
         raise UserError("stop")
 
-    monkeypatch.setattr(converters.conversion, "convert_family", stop)
+    monkeypatch.setattr(conversion, "convert_family", stop)
     refusal("resnet18:IMAGENET1K_V1", tmp_path, weights=tmp_path / "w.pth")
     assert calls == [(str(tmp_path / "w.pth"), "resnet18")]
 

@@ -10,6 +10,7 @@ import torchvision
 from torch import nn
 
 import converters
+from converters import family_conversion
 from converters.random_weights import random_state_dict
 from converters.torch_models import torch_model
 from converters.variants import variants, what_shares_keys
@@ -33,8 +34,7 @@ def quick(monkeypatch):
     """Leave the comparison with torchvision's network out: it has its own tests."""
     alike = {"logits": {"max_rel": 0.0}}
     report = {"unfolded": alike, "folded": alike}
-    family = converters.family_conversion
-    monkeypatch.setattr(family, "parity_report", lambda *_, **__: dict(report))
+    monkeypatch.setattr(family_conversion, "parity_report", lambda *_, **__: dict(report))
 
 
 def saved(path, network):

@@ -14,6 +14,7 @@ from converters.blueprint import Preset, scaled_decoding
 from converters.timm_modules import timm_blueprint
 from converters.torch_module import open_source
 from converters.torchvision_modules import torchvision_blueprint
+from gaxjax.common import file_sha256
 
 # --- which way ---------------------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ def test_a_torchvision_name_and_its_file_by_its_name_are_the_same(published):
     for opened in (by_name, by_file):
         assert agree(opened.module, network)
         assert opened.preset.mean == (0.485, 0.456, 0.406)
-        assert opened.sha256 == converters.file_sha256(path)
+        assert opened.sha256 == file_sha256(path)
         assert not opened.assumptions
         assert agree(rebuild(opened.origin, path), network)
     assert by_name.source == "MobileNet_V3_Small_Weights.IMAGENET1K_V1"

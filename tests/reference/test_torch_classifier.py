@@ -16,7 +16,7 @@ from converters.random_weights import random_state_dict
 from converters.rules import IGNORED, rules
 from converters.torch_models import SmallResNet
 from gaxjax import models
-from gaxjax.common.errors import UserError
+from gaxjax.common import UserError, file_sha256
 from gaxjax.config.inputs import ModelConfig
 from gaxjax.config.methods import GaxConfig
 from gaxjax.gax.objective import Objective
@@ -139,7 +139,7 @@ def test_a_checkpoint_opens_as_the_file_it_was_converted_from(converted, source,
     config = ModelConfig(model=str(converted))
     back, straight = open_torch_classifier(config), open_torch_classifier(config, source)
     assert back.provenance == f"weights of {converted}, converted back"
-    sha256 = converters.file_sha256(source)
+    sha256 = file_sha256(source)
     assert straight.provenance == f"{source}, sha256 {sha256[:12]}…"
     for classifier in (back, straight):
         assert (classifier.name, classifier.num_classes) == ("small_resnet", 10)
@@ -193,11 +193,11 @@ def test_a_torchvision_name_opens_its_published_file(tmp_path, monkeypatch):
 
 def test_weights_of_another_file_are_refused(converted, source, weights, tmp_path):
     other = save(tmp_path / "other.pth", weights | {"fc.bias": weights["fc.bias"] + 1})
-    sha256 = converters.file_sha256(source)
+    sha256 = file_sha256(source)
     for model in (converted, source):
         message = refusal(open_torch_classifier, ModelConfig(model=str(model)), other)
         assert f"is not the file that {model} was made from (sha256 {sha256[:12]}…)" in message
-        assert converters.file_sha256(other)[:12] in message
+        assert file_sha256(other)[:12] in message
     config = ModelConfig(model=str(converted))
     assert "does not exist" in refusal(open_torch_classifier, config, tmp_path / "none.pth")
 

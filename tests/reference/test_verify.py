@@ -14,7 +14,7 @@ from PIL import Image
 
 import converters
 from converters.random_weights import random_state_dict
-from gaxjax.common.errors import UserError
+from gaxjax.common import UserError, file_sha256
 from gaxjax.config.inputs import DataConfig, ModelConfig
 from gaxjax.config.methods import AxConfig, GaxConfig
 from gaxjax.config.runs import AxRunConfig, BatchConfig, EngineConfig, GaxRunConfig, StoreConfig
@@ -40,7 +40,7 @@ def save_model(path, seed):
         mean=(0.4, 0.5, 0.6),
         std=(0.2, 0.3, 0.4),
         input_size=16,
-        source_sha256=converters.file_sha256(source),
+        source_sha256=file_sha256(source),
     )
     checkpoint.save(path, converters.convert_state_dict(state_dict, "small_resnet"), metadata)
     return path
@@ -196,7 +196,7 @@ def test_the_original_weights_can_be_read_by_torch_alone(gax_run, model, monkeyp
     source = model.with_suffix(".pth")
     verification = verify_run(gax_run, weights=source)
     assert verification.passed
-    assert verification.provenance == f"{source}, sha256 {converters.file_sha256(source)[:12]}…"
+    assert verification.provenance == f"{source}, sha256 {file_sha256(source)[:12]}…"
 
 
 def test_the_result_is_json_and_lines(gax_run):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import converters
+from converters import conversion, family_conversion
 from converters.random_weights import random_state_dict
 from gaxjax.common import UserError
 from gaxjax.config import ModelConfig, from_dict, to_dict
@@ -23,7 +24,7 @@ def quick(tmp_path, monkeypatch):
     monkeypatch.setenv("GAXJAX_CACHE", str(tmp_path / "cache"))
     alike = {"logits": {"max_rel": 0.0}}
     report = {"unfolded": alike, "folded": alike}
-    monkeypatch.setattr(converters.family_conversion, "parity_report", lambda *_, **__: report)
+    monkeypatch.setattr(family_conversion, "parity_report", lambda *_, **__: report)
 
 
 @pytest.fixture(scope="module")
@@ -156,5 +157,5 @@ def test_a_checkpoint_is_not_damaged_nor_removed_because_memory_or_handles_ran_o
         message = refusal(ModelConfig(model=file))
     assert "damaged" not in message
     assert "it may be whole" in message
-    monkeypatch.setattr(converters, "convert", fails)  # it is still there
+    monkeypatch.setattr(conversion, "convert", fails)  # it is still there
     assert open_classifier(ModelConfig(model=file)).fingerprint == kept.fingerprint

@@ -276,7 +276,7 @@ def test_evaluation_counts_correct_images_as_gax_does(model):
 def test_a_state_dict_is_converted_once_kept_and_made_anew_when_damaged(tmp_path, monkeypatch):
     import torch
 
-    from converters import kept
+    from converters import conversion
     from converters.random_weights import random_state_dict
 
     monkeypatch.chdir(tmp_path)
@@ -289,8 +289,8 @@ def test_a_state_dict_is_converted_once_kept_and_made_anew_when_damaged(tmp_path
         calls.append(arguments)
         return made(*arguments, **keywords)
 
-    made = kept.convert
-    monkeypatch.setattr(kept, "convert", counted)
+    made = conversion.convert
+    monkeypatch.setattr(conversion, "convert", counted)
     config = ModelConfig(model="w.pth", architecture="small_resnet")
     first, second = open_classifier(config), open_classifier(config)
     assert len(calls) == 1
