@@ -27,8 +27,9 @@ from gaxjax.data import Batch, Prefetch
 from gaxjax.gax.capacity import choose_slots
 from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import Program
-from gaxjax.gax.scheduler import Owed, Scheduler
+from gaxjax.gax.scheduler import Scheduler
 from gaxjax.gax.setting import Settings
+from gaxjax.gax.settled import Owed
 from gaxjax.gax.stats import EngineStats
 from gaxjax.models import Classifier, check_engine, checked_first, fast_form
 from gaxjax.results import Solution

@@ -15,16 +15,16 @@ One turn of `Scheduler.solutions`, in the order in which it happens:
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from gaxjax.data import Batch, Prefetch
-from gaxjax.gax.lane import NOT_FINITE, REACHED, STEP_LIMIT
 from gaxjax.gax.objective import Verified
 from gaxjax.gax.program import QUEUE_BLOCKS, Program
 from gaxjax.gax.setting import Settings
+from gaxjax.gax.settled import Ended, Owed, settled_solution
 from gaxjax.gax.slots import Report
 from gaxjax.gax.stats import EngineStats
 from gaxjax.results import Outcome, Solution
@@ -32,37 +32,6 @@ from gaxjax.score import Reading
 
 _RECENT = 4  # reports by which the size of a refill is chosen
 _PATIENCE = 8  # steps an ended image may wait for a full verification batch
-
-
-class Owed(NamedTuple):
-    """An image that the engine owes a solution; kept on the host until it is settled.
-
-    By number: of the image, times how many settings there are, plus the setting's.
-    """
-
-    image: np.ndarray
-    label: int
-    weighted_logits: float
-    prediction: int
-    probability: float
-
-
-class _Ended(NamedTuple):
-    """What the host reads of a `slots.Finished`."""
-
-    image_index: Any
-    heatmap: Any
-    status: Any
-    step: Any
-    heatmap_step: Any
-    curve: Any
-
-
-_OUTCOMES = {
-    REACHED: Outcome.REACHED,
-    STEP_LIMIT: Outcome.STEP_LIMIT,
-    NOT_FINITE: Outcome.NOT_FINITE,
-}
 
 
 class Scheduler:
@@ -102,7 +71,7 @@ class Scheduler:
         self.classified: deque[Reading] = deque()
         self.ready = deque(sorted(owed))  # sorted out, not yet on a device
         self.reports: deque[tuple[int, int, Report]] = deque()
-        self.verified: deque[tuple[_Ended, Verified, jax.Array]] = deque()
+        self.verified: deque[tuple[Ended, Verified, jax.Array]] = deque()
         self.step_number = 0
         self.seen = Report(*(np.zeros(self.num_devices, np.int64) for _ in Report._fields))
         self.seen_number = 0
@@ -326,7 +295,7 @@ class Scheduler:
         finished = program.collect[self.slots](self.state)
         verified, settled = program.rescore(program.weights, finished)
         self.state = program.resolve[self.slots](self.state, finished.slot, settled)
-        ended = _Ended(*(getattr(finished, name) for name in _Ended._fields))
+        ended = Ended(*(getattr(finished, name) for name in Ended._fields))
         for leaf in jax.tree.leaves((ended, verified, settled)):
             leaf.copy_to_host_async()
         self.verified.append((ended, verified, settled))
@@ -349,31 +318,10 @@ class Scheduler:
                     self.returning += 1
                     self.stats.returned += 1
 
-    def _solution(self, ended: _Ended, verified: Verified) -> Solution:
-        known = self.owed.pop(int(ended.image_index))
+    def _solution(self, ended: Ended, verified: Verified) -> Solution:
+        number = int(ended.image_index)
         self.stats.settled += 1
-        curve = ended.curve[: int(ended.step) + 1].copy()
-        start: dict[str, Any] = {
-            **self._named(int(ended.image_index)),
-            "label": known.label,
-            "prediction": known.prediction,
-            "probability_before": known.probability,
-            "co_score_start": float(curve[0]),
-            "curve": curve,
-        }
-        outcome = _OUTCOMES[int(ended.status)]
-        if int(ended.heatmap_step) < 0:  # no score was ever finite
-            return Solution(outcome=outcome, **start)
-        return Solution(
-            outcome=outcome,
-            **start,
-            steps=int(ended.heatmap_step),
-            co_score=float(verified.scored.co_score),
-            similarity_loss=float(verified.similarity_loss),
-            probability_after=float(verified.scored.probability),
-            prediction_after=int(verified.scored.prediction),
-            heatmap=np.array(ended.heatmap),
-        )
+        return settled_solution(self.owed.pop(number), ended, verified, self._named(number))
 
     # -- 6 · drain -----------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ from gaxjax.common import UserError
 from gaxjax.config import AxRunConfig, to_dict
 from gaxjax.results.columns import numbers, texts
 from gaxjax.results.image_list import listed_sizes
-from gaxjax.results.method_statistics import KEYS
 from gaxjax.results.stored_run import Run
 
 __all__ = [
@@ -30,6 +29,8 @@ __all__ = [
 
 Key = tuple[str, str | None, str]
 """Method, layer and operation."""
+
+_KEYS = "method", "layer", "operation"
 
 BASELINES = {"max_probability": 1, "entropy": -1, "logit_margin": 1, "logsumexp": 1}
 """What anyone would use in place of a CO score, by its column: 1 where higher is surer."""
@@ -95,7 +96,7 @@ def label_free(run: Run) -> LabelFree:
             "wants a run of gaxjax ax"
         )
     run.require_scores()
-    table = run.scores.sort_by([(name, "ascending") for name in ("image_id", *KEYS)])
+    table = run.scores.sort_by([(name, "ascending") for name in ("image_id", *_KEYS)])
     prediction, outcome = numbers(table, "prediction"), texts(table, "outcome")
     known = np.isfinite(prediction)
     scored = np.isin(outcome, ["scored", "zero_heatmap"])
@@ -110,7 +111,7 @@ def label_free(run: Run) -> LabelFree:
     table = table.filter(pa.array(known))
     image_ids, first, image = np.unique(ids[known], return_index=True, return_inverse=True)
     scores: dict[Key, np.ndarray] = {}
-    keys = list(zip(*(table[name].to_pylist() for name in KEYS), strict=True))
+    keys = list(zip(*(table[name].to_pylist() for name in _KEYS), strict=True))
     values = numbers(table, "co_score_predicted")
     for key, place, value in zip(keys, image, values, strict=True):
         scores.setdefault(key, np.full(len(image_ids), np.nan))[place] = value

@@ -227,7 +227,7 @@ def _commands(folder: Path) -> dict[str, _Command]:
     run = f"--model {model} --data digits --size 16 --num-images 48 --part-size 6"
     return {
         "gax": _Command(
-            f"gax {run} --include-misclassified --target 1e9 --max-steps 8 --slots 8".split(),
+            f"gax {run} --include-misclassified --target 1e9 --max-steps 8 --slots 2".split(),
             look,
         ),
         "ax": _Command(

@@ -36,13 +36,14 @@ def tiny_model(model=CLASSIFIER):
         yield
 
 
-def run_config(data, *, wanted=NONE, heatmaps="float16", **gax) -> GaxRunConfig:
+def run_config(data, *, wanted=NONE, heatmaps="float16", slots=16, **gax) -> GaxRunConfig:
+    """Make the config; with AVX2 alone, bits depend on the slot count: of 2 they do not."""
     method = {"target": 100.0, "max_steps": 12, "include_misclassified": True} | gax
     return GaxRunConfig(
         model=ModelConfig(model="tiny"),
         data=DataConfig(data=str(data), size=tiny.SIZE),
         gax=GaxConfig(**method),
-        engine=EngineConfig(slots=16),
+        engine=EngineConfig(slots=slots),
         store=StoreConfig(heatmaps=heatmaps, part_size=8),
         snapshots=wanted,
     )

@@ -20,6 +20,10 @@ ROW = {
     "prediction_after": 0,
     "probability_after": 0.5,
     "co_score": 1.0,
+    # As in rows of runs of before they were stored.
+    **dict.fromkeys(
+        ("co_score_predicted", "max_probability", "entropy", "logit_margin", "logsumexp")
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from gaxjax.report.film import MOST_IMAGES, MOST_STEPS, evolutions, read_film, s
 from gaxjax.report.gallery import choose, gallery
 from gaxjax.report.pictures import augmented, color_table, heatmap_picture
 from gaxjax.report.sampling import thinned
-from gaxjax.results import stored_run as runs
+from gaxjax.results import class_names
 from gaxjax.results.reading import read_scores
 from gaxjax.results.stored_run import images_of
 
@@ -158,6 +158,6 @@ def test_a_long_curve_keeps_its_ends_and_the_stored_step():
 
 
 def test_two_classes_of_one_name_get_their_numbers(gax, monkeypatch):
-    monkeypatch.setattr(runs, "_checkpoint_names", lambda *_: {0: "crane", 1: "crane", 2: "ox"})
+    monkeypatch.setattr(class_names, "_checkpoint_names", lambda *_: {0: "crane", 1: "crane", 2: "ox"})
     run = load(gax)
     assert [run.class_name(i) for i in range(4)] == ["crane (0)", "crane (1)", "ox", "class 3"]

@@ -27,7 +27,7 @@ from gaxjax.runs.ax import run_ax
 from gaxjax.runs.gax import run_gax
 
 LABELS = tiny.predictions(PIXELS, tiny.classifier())
-CONFIG = run_config("dataset:fourteen")
+CONFIG = run_config("dataset:fourteen", slots=2)
 FIVE = ModelClasses(tiny.CLASSES)
 
 
@@ -78,7 +78,7 @@ def test_a_run_over_a_dataset_is_that_over_its_files(finished, tmp_path):
         Image.fromarray(image).save(tmp_path / f"{number:06d}.png")
         rows.append(f"{number:06d}.png,{label}")
     (tmp_path / "list.csv").write_text("\n".join(rows))
-    run(tmp_path / "files", None, run_config(tmp_path / "list.csv"))
+    run(tmp_path / "files", None, run_config(tmp_path / "list.csv", slots=2))
     wanted = [
         row | {"image_id": row["image_id"].removesuffix(".png")}
         for row in rows_of(tmp_path / "files")

@@ -38,14 +38,13 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(data, tmp_path_factory):
     output = tmp_path_factory.mktemp("alone") / "run"
-    run_gax(
-        tiny_runs.run_config(data), output, classifier=tiny_runs.CLASSIFIER, note=lambda _: None
-    )
+    config = tiny_runs.run_config(data, slots=2)
+    run_gax(config, output, classifier=tiny_runs.CLASSIFIER, note=lambda _: None)
     return look(output)
 
 
 def config_of(data, address="auto", workers=2, **spread):
-    config = tiny_runs.run_config(data)
+    config = tiny_runs.run_config(data, slots=2)
     return replace(
         config,
         spread=SpreadConfig(ray=address, workers=workers, **spread),
