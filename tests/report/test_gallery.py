@@ -158,6 +158,8 @@ def test_a_long_curve_keeps_its_ends_and_the_stored_step():
 
 
 def test_two_classes_of_one_name_get_their_numbers(gax, monkeypatch):
-    monkeypatch.setattr(class_names, "_checkpoint_names", lambda *_: {0: "crane", 1: "crane", 2: "ox"})
+    monkeypatch.setattr(
+        class_names, "_checkpoint_names", lambda *_: {0: "crane", 1: "crane", 2: "ox"}
+    )
     run = load(gax)
     assert [run.class_name(i) for i in range(4)] == ["crane (0)", "crane (1)", "ox", "class 3"]

@@ -31,7 +31,9 @@ def alone(data, tmp_path_factory):
 
 
 def run(data, output, shard=None, **settings):
-    config = replace(tiny_runs.run_config(data, slots=2, **settings), spread=SpreadConfig(shard=shard))
+    config = replace(
+        tiny_runs.run_config(data, slots=2, **settings), spread=SpreadConfig(shard=shard)
+    )
     small = replace(config, store=replace(config.store, part_size=2))
     return run_gax(small, output, classifier=tiny_runs.CLASSIFIER, note=lambda _: None)
 
