@@ -260,6 +260,7 @@ class InADictionary(nn.Module):
         return {"logits": self.network(x)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "why"),
     [

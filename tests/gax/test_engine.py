@@ -78,8 +78,15 @@ def test_every_image_reaches_the_target_at_the_first_step_that_does(solved):
     assert max(steps) > 10
 
 
-@pytest.mark.parametrize("operation", ["sum", "mult"])
-@pytest.mark.parametrize("space", ["normalized", "raw"])
+@pytest.mark.parametrize(
+    ("operation", "space"),
+    [
+        ("sum", "normalized"),
+        ("mult", "raw"),
+        pytest.param("sum", "raw", marks=pytest.mark.slow),
+        pytest.param("mult", "normalized", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stored_heatmap_reproduces_its_stored_score(operation, space):
     gax = GaxConfig(target=60.0, max_steps=60, operation=operation, score_space=space)
     found, _ = tiny.solve(PIXELS, LABELS, gax)

@@ -48,7 +48,10 @@ SWEEPS = {
 }
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "numbers" else pytest.param(name, marks=pytest.mark.slow) for name in SWEEPS],
+)
 def test_a_lane_gives_the_bits_of_the_single_run_with_its_setting(name):
     sweep, changed = SWEEPS[name]
     gax = GaxConfig(**{"target": 60.0, "max_steps": 30} | changed)

@@ -89,6 +89,7 @@ def test_logits_and_input_gradients_equal_torchs_in_float64(parity):
     assert report["folded"]["input_gradient"]["max_rel"] < FLOAT64
 
 
+@pytest.mark.slow
 def test_logits_and_input_gradients_equal_torchs_in_float32(parity):
     report = parity(size=64, forms=("unfolded",))
     assert report["unfolded"]["logits"]["max_rel"] < LOGITS_FLOAT32

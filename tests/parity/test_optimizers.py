@@ -91,7 +91,13 @@ CLASSIFIER = tiny.classifier()
 LABELS = tiny.predictions(PIXELS, CLASSIFIER)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("sgd", "lion") else pytest.param(name, marks=pytest.mark.slow)
+        for name in OPTIMIZERS
+    ],
+)
 def test_every_optimiser_raises_scores_and_no_neighbour_changes_that(name):
     gax = GaxConfig(optimizer=name, learning_rate=RATES.get(name, 0.1), target=60.0, max_steps=80)
     found, _ = tiny.solve(PIXELS, LABELS, gax, slots=8)
@@ -105,7 +111,16 @@ def test_every_optimiser_raises_scores_and_no_neighbour_changes_that(name):
         np.testing.assert_allclose(alone[index].curve, found[index].curve, rtol=1e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize(("name", "given"), [case for case in CASES if case[1]])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        case
+        if case == (case[0], SAME[case[0]][-1])
+        else pytest.param(*case, marks=pytest.mark.slow)
+        for case in CASES
+        if case[1]
+    ],
+)
 def test_the_torch_loop_takes_the_same_steps(name, given):
     gax = GaxConfig(
         optimizer=name,

@@ -98,7 +98,7 @@ def differences(ours, theirs):
 
 
 CASES = [
-    ("small_resnet", 16, False, {}, 0.0),
+    pytest.param("small_resnet", 16, False, {}, 0.0, marks=pytest.mark.slow),
     ("small_resnet", 16, True, {"mean": MEAN, "std": STD}, 1e-2),
     pytest.param("resnet18", 32, False, {}, 0.0, marks=pytest.mark.slow),
     pytest.param("alexnet", 64, True, {}, 0.0, marks=pytest.mark.slow),

@@ -210,6 +210,7 @@ def test_the_result_is_json_and_lines(gax_run):
     assert lines[-1] == "Passed (tolerance: 2e-05 of the largest logit)"
 
 
+@pytest.mark.slow
 def test_images_are_drawn_at_random_by_their_seed(gax_run):
     def worst(seed):
         return verify_run(gax_run, num_images=3, seed=seed).comparisons[0].worst_image

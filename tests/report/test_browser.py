@@ -192,7 +192,7 @@ def test_a_picture_opens_larger_and_escape_closes_it(opened):
     assert not page.locator("#detail").is_visible()
 
 
-@pytest.mark.parametrize("operation", ["sum", "mult"])
+@pytest.mark.parametrize("operation", ["sum", pytest.param("mult", marks=pytest.mark.slow)])
 def test_the_augmented_picture_is_that_of_the_score_space(operation, browser, data, tmp_path):
     """The script draws what `augmented` does in Python; heatmaps of small images lose little."""
     run = stored_runs.ax_run(

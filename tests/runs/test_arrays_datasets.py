@@ -317,6 +317,7 @@ class Fleeting:
         self.alive -= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "settings"),
     [

@@ -73,6 +73,7 @@ def test_a_run_by_url_is_that_of_a_folder(s3, data, local):
     assert run(data, RUN).stats is None
 
 
+@pytest.mark.slow
 def test_what_was_committed_before_a_failure_is_gone_on_with(s3, data, local, monkeypatch):
     from gaxjax.results.part_writer import PartWriter
 

@@ -158,11 +158,16 @@ def test_workers_on_several_kinds_of_devices_are_refused(ray, data, tmp_path, mo
 @pytest.mark.parametrize(
     ("gpus", "spread", "each", "count"),
     [
-        (0, {"workers": 2}, {"num_gpus": 0, "num_cpus": 2}, 2),
         (0, {"workers": None}, {"num_gpus": 0, "num_cpus": 4}, 1),
-        (4, {"workers": None}, {"num_gpus": 1, "num_cpus": 1}, 4),
         (4, {"workers": None, "devices_per_worker": 2}, {"num_gpus": 2, "num_cpus": 1}, 2),
-        (0, {"workers": 3, "devices_per_worker": 1}, {"num_gpus": 1, "num_cpus": 1}, 3),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (0, {"workers": 2}, {"num_gpus": 0, "num_cpus": 2}, 2),
+                (4, {"workers": None}, {"num_gpus": 1, "num_cpus": 1}, 4),
+                (0, {"workers": 3, "devices_per_worker": 1}, {"num_gpus": 1, "num_cpus": 1}, 3),
+            )
+        ),
     ],
 )
 def test_workers_hold_the_devices_that_there_are(ray, data, tmp_path, gpus, spread, each, count):

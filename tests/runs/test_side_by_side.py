@@ -38,7 +38,7 @@ def run(data, output, shard=None, **settings):
     return run_gax(small, output, classifier=tiny_runs.CLASSIFIER, note=lambda _: None)
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_slices_make_one_run_that_equals_one_process_s(data, alone, tmp_path, count):
     for index in reversed(range(count)):
         summary = run(data, tmp_path / "run", f"{index}/{count}")

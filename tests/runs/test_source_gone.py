@@ -27,6 +27,7 @@ from gaxjax.runs.ax import run_ax
 from gaxjax.runs.gax import run_gax
 
 KINDS = ("folder", "shards", "tars")
+SOME = ("folder", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:]))
 
 
 COUNT = 60
@@ -105,8 +106,18 @@ def place(there, kind, url):
 # --- The same rows -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "url"),
+    [
+        ("folder", False),
+        ("shards", True),
+        ("tars", False),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("folder", True), ("shards", False), ("tars", True))
+        ),
+    ],
+)
 def test_a_run_has_the_same_rows_and_heatmaps_from_every_place(
     there, expected, tmp_path, kind, url
 ):
@@ -180,7 +191,7 @@ def stopped(data, output, monkeypatch, take_away, after, run=run):
 AFTER = 16 + 44  # of which the first are looked at when the images are opened
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SOME)
 def test_a_run_whose_folder_goes_away_ends_in_a_line_and_resumes(
     there, expected, tmp_path, monkeypatch, kind
 ):
@@ -257,7 +268,7 @@ def test_a_disk_that_is_not_mounted_any_more_is_told_from_a_missing_image(
     assert rows_of(output).equals(expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SOME)
 def test_a_run_whose_bucket_goes_away_ends_in_a_line_and_resumes(
     there, expected, tmp_path, monkeypatch, kind
 ):
