@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         GaxConfig,
         GaxRunConfig,
     )
-    from gaxjax.gax import GaxEngine
+    from gaxjax.gax import GaxEngine, Generator
     from gaxjax.models import Classifier, as_classifier, load_classifier
     from gaxjax.results import Outcome, Run, Solution, Solutions, open_run
     from gaxjax.runs import Engine, attribute, explain, run_ax, run_gax
@@ -39,6 +39,7 @@ __all__ = [
     "GaxConfig",
     "GaxEngine",
     "GaxRunConfig",
+    "Generator",
     "Outcome",
     "Run",
     "Solution",
@@ -67,7 +68,7 @@ _ROOMS = {
         "GaxConfig",
         "GaxRunConfig",
     ),
-    "gax": ("GaxEngine",),
+    "gax": ("GaxEngine", "Generator"),
     "models": ("Classifier", "as_classifier", "load_classifier"),
     "results": ("Outcome", "Run", "Solution", "Solutions", "open_run"),
     "runs": ("Engine", "attribute", "explain", "run_ax", "run_gax"),

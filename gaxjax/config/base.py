@@ -12,6 +12,7 @@ from gaxjax.common import UserError, described, nearest
 
 ScoreSpace = Literal["normalized", "raw", "released"]
 Operation = Literal["sum", "mult"]
+GeneratorName = Literal["pixel", "smooth", "coarse"]
 Precision = Literal["auto", "float32", "bfloat16", "highest"]
 Preset = Literal["default", "paper", "released"]
 Method = Literal[

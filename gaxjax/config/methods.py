@@ -7,6 +7,7 @@ from typing import Any, Literal
 from gaxjax.config.base import (
     METHODS,
     Curves,
+    GeneratorName,
     Method,
     Operation,
     Pooling,
@@ -44,6 +45,11 @@ class GaxConfig:
         similarity_eps: ε of the similarity loss, in pixel units (pixels lie in [0, 1]).
         initial_weight: Where every w starts.
         initial_bias: Where every b starts, with --bias.
+        generator: How w becomes the heatmap. pixel: h = tanh(w * x), the paper's. smooth: w is
+            blurred by a Gaussian before it meets x. coarse: w is a small grid, resized to the image
+            bilinearly. With --bias b is made as w is.
+        sigma: Of the smooth generator, the Gaussian's standard deviation in pixels.
+        grid: Of the coarse generator, the cells of w along each side.
         include_misclassified: Also optimise images that the model classifies wrongly; the paper
             leaves them out.
     """
@@ -63,6 +69,9 @@ class GaxConfig:
     similarity_eps: float = 1e-4
     initial_weight: float = 1.0
     initial_bias: float = 0.01
+    generator: GeneratorName = "pixel"
+    sigma: float = 2.0
+    grid: int = 14
     include_misclassified: bool = False
 
     def __post_init__(self) -> None:
@@ -94,15 +103,23 @@ class GaxConfig:
             value = getattr(self, name)
             require(abs(value) < endless, name, value, "a finite number")
         require(0 < self.similarity_eps < endless, "similarity_eps", self.similarity_eps, "above 0")
+        require(0 < self.sigma < endless, "sigma", self.sigma, "a finite number above 0")
+        require(self.grid >= 1, "grid", self.grid, "at least 1")
+        for generator, name in (("smooth", "sigma"), ("coarse", "grid")):
+            if self.generator != generator:
+                self._require_usual(name, f"left out but with --generator {generator}")
         if self.optimizer != "adam":
             for name in ("beta1", "beta2", "adam_eps"):
-                usual = type(self).__dataclass_fields__[name].default
                 expected = (
                     f"left out with --optimizer {self.optimizer}, whose arguments are given by "
                     "--optimizer-arguments"
                 )
-                require(getattr(self, name) == usual, name, getattr(self, name), expected)
+                self._require_usual(name, expected)
         parse_arguments(self.optimizer, self.optimizer_arguments)
+
+    def _require_usual(self, name: str, expected: str) -> None:
+        usual = type(self).__dataclass_fields__[name].default
+        require(getattr(self, name) == usual, name, getattr(self, name), expected)
 
     @property
     def optimizer_keywords(self) -> dict[str, Any]:

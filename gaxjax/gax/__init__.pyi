@@ -1,4 +1,5 @@
 from .engine import GaxEngine, make_objective
+from .generator import Generator
 from .heatmap import initial_weights
 from .lane import optimizer
 from .objective import Objective
@@ -12,6 +13,7 @@ __all__ = [
     "FIGURE_6_WINDOWS",
     "EngineStats",
     "GaxEngine",
+    "Generator",
     "Objective",
     "Program",
     "Replay",

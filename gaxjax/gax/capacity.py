@@ -190,8 +190,8 @@ def _rate(
     """Return the gradients a second of so many images side by side, at the best of a few calls."""
     noise = np.random.default_rng(0).integers(0, 256, (slots, *image.shape))
     images = jax.device_put(noise.astype(image.dtype), device)
-    start = jax.vmap(partial(initial_weights, config=objective.config))
-    weights = start(as_unit_range(images))
+    start = partial(initial_weights, config=objective.config, generator=objective.generator)
+    weights = jax.vmap(start)(as_unit_range(images))
     network = jax.device_put(objective.fast_weights(), device)
     labels = jax.device_put(jnp.zeros(slots, jnp.int32), device)
     baseline = jax.device_put(jnp.zeros(slots, jnp.float32), device)
@@ -246,9 +246,8 @@ def bytes_per_slot(objective: Objective, image: jax.ShapeDtypeStruct) -> int:
     number = jax.ShapeDtypeStruct((), jnp.int32)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     setting = jax.eval_shape(lambda: blank(objective.swept))
-    lane = jax.eval_shape(
-        lambda *args: new_lane(objective.config, *args), image, number, number, scalar, setting
-    )
+    start = partial(new_lane, objective.config, generator=objective.generator)
+    lane = jax.eval_shape(start, image, number, number, scalar, setting)
 
     def residuals(network: Any, lanes: Lane) -> Any:
         images = as_unit_range(lanes.image)

@@ -5,8 +5,8 @@ a step does to all slots on the device, `program.py` compiles it, and `scheduler
 side. Here they are put together, and begun again with fewer slots where memory runs out.
 """
 
-from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections import abc, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,8 @@ from gaxjax.common import (
 from gaxjax.config import EngineConfig, GaxConfig, Precision, Setting, require_config
 from gaxjax.data import Batch, Prefetch
 from gaxjax.gax.capacity import choose_slots
+from gaxjax.gax.generator import Generator
+from gaxjax.gax.heatmap import check_generator
 from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import Program
 from gaxjax.gax.scheduler import Scheduler
@@ -84,6 +86,7 @@ class GaxEngine:
         heatmap_dtype: type of the heatmaps handed out; scores are verified after that rounding.
         num_images: how many will come, where known; slots past it would stay empty.
         sweep: settings that each image is optimised with, side by side: all of the same fields.
+        generator: makes the heatmaps, in place of the config's generator.
 
     Raises:
         UserError: arguments of another kind; a function that is no classifier; too little memory.
@@ -106,14 +109,16 @@ class GaxEngine:
         heatmap_dtype: Any = np.float32,
         num_images: int | None = None,
         sweep: Sequence[Setting] = (),
+        generator: Generator | None = None,
     ) -> None:
         require_config(gax, GaxConfig, "gax")
         require_config(config, EngineConfig, "config")
         check_engine(classifier, image_shape, image_dtype)
+        check_generator(gax, image_shape)
         self.devices = local_devices(config.devices)
         self.settings = Settings(gax, sweep)
         objective = make_objective(classifier, gax, config.precision, self.devices[0])
-        self.objective = replace(objective, swept=self.settings.swept)
+        self.objective = replace(objective, swept=self.settings.swept, generator=generator)
         if num_images is not None:
             num_images *= len(self.settings)
             if num_images > _MOST:
@@ -169,7 +174,7 @@ class GaxEngine:
         return self.program
 
     @yielding_own_numbers
-    def run(self, batches: Iterable[Batch]) -> Generator[list[Solution], None, None]:
+    def run(self, batches: Iterable[Batch]) -> abc.Generator[list[Solution], None, None]:
         """Yield each image's one solution, in a list, as they settle, in no particular order.
 
         With a sweep one solution a setting, in the order of the settings.

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from gaxjax.config import GaxConfig
+from gaxjax.gax.generator import Generator
 from gaxjax.gax.heatmap import Weights, initial_weights
 from gaxjax.gax.setting import UNSWEPT, LaneSetting, for_lane
 from gaxjax.models import as_unit_range
@@ -69,10 +70,12 @@ def new_lane(
     label: Array,
     baseline: Array,
     setting: LaneSetting = UNSWEPT,
+    *,
+    generator: Generator | None = None,
 ) -> Lane:
     """Start an image: `w` = 1, a fresh optimiser, an unmeasured curve."""
     config = for_lane(config, setting)
-    weights = initial_weights(as_unit_range(image), config)
+    weights = initial_weights(as_unit_range(image), config, generator)
     return Lane(
         image=image,
         image_index=image_index,

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from gaxjax.common import Image, Images, Logits, Scalar, matmul_precision
 from gaxjax.config import GaxConfig, Precision
+from gaxjax.gax.generator import Generator
 from gaxjax.gax.heatmap import Weights, heatmap, similarity_loss
 from gaxjax.gax.setting import UNSWEPT, LaneSetting, for_lane
 from gaxjax.models import Classifier
@@ -46,6 +47,7 @@ class Objective:
         fast: the classifier as `losses_and_scores` computes it, where that differs: the same
             function in a form that is faster or less exact.
         swept: fields of the config that each lane has a value of its own of: its `setting`.
+        generator: what makes heatmaps, in place of the config's.
     """
 
     classifier: Classifier
@@ -53,6 +55,7 @@ class Objective:
     precision: Precision
     fast: Classifier | None = None
     swept: tuple[str, ...] = ()
+    generator: Generator | None = None
 
     @property
     def space(self) -> ScoreSpace:
@@ -75,6 +78,14 @@ class Objective:
         """Classify the plain images, in float32 at the highest precision."""
         return classify(self.classifier, self.space, network, images, labels)
 
+    def heatmaps(self, weights: Weights, images: Images) -> Images:
+        """Return the heatmaps that weights make of their images."""
+
+        def one(weights: Weights, image: Image) -> Image:
+            return heatmap(weights, image, self.config, self.generator)
+
+        return jax.vmap(one)(weights, images)
+
     def losses_and_scores(
         self,
         weights: Weights,
@@ -85,7 +96,7 @@ class Objective:
         setting: LaneSetting = UNSWEPT,
     ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
         """Return the GAX losses (paper eq. 6), and the CO scores."""
-        h = jax.vmap(heatmap)(weights, images)
+        h = self.heatmaps(weights, images)
         logits = self._augmented_logits(network, images, h, setting, self.fast or self.classifier)
         scores = jax.vmap(weighted_logits)(logits, labels) - baselines
         return self._similarity(h, images, setting) - scores, scores

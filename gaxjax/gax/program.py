@@ -119,9 +119,10 @@ class Plan:
                 baseline = partial(_baseline, self.objective)
                 return self._compile(baseline, self._weights, images, labels)
             case "refill":
-                refill = partial(device.refill, self.objective.config, most=most)
+                config, generator = self.objective.config, self.objective.generator
+                refill = partial(device.refill, config, most=most, generator=generator)
                 if self._platform == "cpu" and most == size:
-                    refill = partial(device.refill_in_turns, self.objective.config)
+                    refill = partial(device.refill_in_turns, config, generator=generator)
                 return self._compile(refill, None, state, donate=True)
             case "step":
                 step = partial(device.step, self.objective)
@@ -151,11 +152,13 @@ class Plan:
             capacity=capacity,
             image=self._image,
             swept=self.objective.swept,
+            generator=self.objective.generator,
         )
 
     @property
     def _collect(self) -> partial[device.Finished]:
-        return partial(device.collect, size=self.verify_size, dtype=self._heatmap_dtype)
+        collect, size, dtype = device.collect, self.verify_size, self._heatmap_dtype
+        return partial(collect, self.objective, size=size, dtype=dtype)
 
     def _state(self, slots: int) -> Any:
         return self._shapes(jax.eval_shape(self._empty(slots)))
@@ -200,6 +203,8 @@ class Plan:
         same: Hashable = inner.__qualname__, str(sizes), self._settings, donated
         if has_network:
             same = None if self._network is None else (same, self._network)
+        if self.objective.generator is not None:  # a function, which may read what has changed
+            same = None
         return compiled_once(
             jax.jit(mapped, donate_argnums=donated),
             *given,
@@ -308,10 +313,12 @@ def same_network(objective: Objective, image: jax.ShapeDtypeStruct) -> Hashable 
     direct = dataclasses.replace(objective, fast=None)
 
     def both(images: Any, labels: Any, baselines: Any, network: PyTree, fast: PyTree) -> Any:
-        weights = initial_weights(images, objective.config)
+        start = partial(initial_weights, config=objective.config, generator=objective.generator)
+        weights = jax.vmap(start)(images)
         plain = objective.baseline(network, images, labels)
         stepped = direct.scores_and_gradients(weights, fast, images, labels, baselines)
-        verified = objective.verify(network, images, weights["w"], labels, baselines)
+        heatmaps = objective.heatmaps(weights, images)
+        verified = objective.verify(network, images, heatmaps, labels, baselines)
         return plain, stepped, verified
 
     two = [

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Float, Float16, Float32, Int32, UInt8
 
 from gaxjax.common import compiler_options, pad_rows
-from gaxjax.gax.heatmap import heatmap
 from gaxjax.gax.lane import EMPTY, RUNNING, Lane, new_lane
 from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import drain_sizes
@@ -101,7 +100,7 @@ class Replay:
             return objective.baseline(network, as_unit_range(image), label).weighted_logits
 
         def heatmaps(lanes: Lane) -> Any:
-            found = jax.vmap(heatmap)(lanes.weights, as_unit_range(lanes.image))
+            found = objective.heatmaps(lanes.weights, as_unit_range(lanes.image))
             return found.astype(jnp.float16), found.astype(heatmap_dtype)
 
         def see(network: Any, image: Any, heatmap: Any, label: Any, baseline: Any) -> Any:
@@ -112,7 +111,8 @@ class Replay:
 
         jit = partial(jax.jit, compiler_options=compiler_options(self._device))
         self._baseline, self._heatmaps, self._see = jit(baseline), jit(heatmaps), jit(see)
-        self._start = jit(jax.vmap(partial(new_lane, objective.config)))
+        start = partial(new_lane, objective.config, generator=objective.generator)
+        self._start = jit(jax.vmap(start))
         self._step = jit(partial(image_steps, objective))
 
     def run(self, images: Sequence[Watched], advance: Callable[[], None]) -> list[Replayed]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from gaxjax.config import GaxConfig
-from gaxjax.gax.heatmap import heatmap
+from gaxjax.gax.generator import Generator
 from gaxjax.gax.lane import EMPTY, REACHED, RUNNING, STEP_LIMIT, Lane, advance, new_lane, where
 from gaxjax.gax.objective import Objective, Verified
 from gaxjax.gax.setting import LaneSetting, blank
@@ -94,12 +94,14 @@ def empty_state(
     capacity: int,
     image: jax.ShapeDtypeStruct,
     swept: tuple[str, ...] = (),
+    generator: Generator | None = None,
 ) -> State:
     """Return a state without images: `slots` lanes and a queue of `capacity`."""
     zero, setting = jnp.int32(0), blank(swept)
-    lane = new_lane(
-        config, jnp.zeros(image.shape, image.dtype), jnp.int32(-1), zero, jnp.float32(0), setting
-    )._replace(status=jnp.int32(EMPTY))
+    blank_image = jnp.zeros(image.shape, image.dtype)
+    blank_lane = partial(new_lane, config, generator=generator)
+    lane = blank_lane(blank_image, jnp.int32(-1), zero, jnp.float32(0), setting)
+    lane = lane._replace(status=jnp.int32(EMPTY))
     lanes = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], slots, axis=0), lane)
     queue = Queue(
         image=jnp.zeros((capacity, *image.shape), image.dtype),
@@ -190,13 +192,18 @@ def refill_sizes(slots: int, platform: str) -> tuple[int, ...]:
     return tuple(sorted({-(-slots // share) for share in (16, 4, 1)}))
 
 
-def refill_in_turns(config: GaxConfig, state: State) -> State:
+def refill_in_turns(
+    config: GaxConfig, state: State, *, generator: Generator | None = None
+) -> State:
     """Refill all slots that want it, a few at a turn: where no host waits for a loop's length."""
-    turn = partial(refill, config, most=min(_CHUNK, state.lanes.status.shape[0]))
+    most = min(_CHUNK, state.lanes.status.shape[0])
+    turn = partial(refill, config, most=most, generator=generator)
     return jax.lax.while_loop(lambda state: jnp.any(_wants_refill(state)), turn, state)
 
 
-def refill(config: GaxConfig, state: State, *, most: int) -> State:
+def refill(
+    config: GaxConfig, state: State, *, most: int, generator: Generator | None = None
+) -> State:
     """Move ended lanes to their parked places and give free lanes their next image.
 
     Without a loop, whose length only the device would know and the host of a GPU wait for: rows of
@@ -206,6 +213,7 @@ def refill(config: GaxConfig, state: State, *, most: int) -> State:
         config: of new lanes.
         state: of a device.
         most: slots to refill, at most.
+        generator: of new lanes, in place of the config's.
     """
     slots = state.lanes.status.shape[0]
     slot = jnp.nonzero(_wants_refill(state), size=most, fill_value=slots)[0]
@@ -217,7 +225,7 @@ def refill(config: GaxConfig, state: State, *, most: int) -> State:
     position = queue.head + jnp.cumsum(wants) - wants
     admits = wants & (position < queue.tail)
     entry = position % queue.image_index.shape[0]
-    fresh = jax.vmap(partial(new_lane, config))(
+    fresh = jax.vmap(partial(new_lane, config, generator=generator))(
         queue.image[entry],
         queue.image_index[entry],
         queue.label[entry],
@@ -272,7 +280,7 @@ def _wants_refill(state: State) -> Bool[Array, " slots"]:
     return (ended & ~pending) | (free & (returned | waiting))
 
 
-def collect(state: State, *, size: int, dtype: jnp.dtype) -> Finished:
+def collect(objective: Objective, state: State, *, size: int, dtype: jnp.dtype) -> Finished:
     """Copy out up to `size` images that wait for verification, heatmaps rounded to `dtype`.
 
     Rounding happens here and scoring in `rescore`, two programs: within one, XLA may keep the
@@ -283,7 +291,7 @@ def collect(state: State, *, size: int, dtype: jnp.dtype) -> Finished:
     rows = jax.tree.map(lambda leaf: jnp.take(leaf, chosen, axis=0, mode="clip"), state.parked)
     reached = rows.status == REACHED
     weights = jax.vmap(where)(reached, rows.weights, rows.best_weights)
-    heatmaps = jax.vmap(heatmap)(weights, as_unit_range(rows.image))
+    heatmaps = objective.heatmaps(weights, as_unit_range(rows.image))
     return Finished(
         slot=chosen.astype(jnp.int32),
         image=rows.image,

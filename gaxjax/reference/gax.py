@@ -86,12 +86,14 @@ def reference_gax(
         return ReferenceResult(np.array([]), np.zeros_like(image), 0, reached=False)
     kappa = _score_constants(baseline, label)
 
-    w = torch.full_like(pixels, config.initial_weight, requires_grad=True)
-    b = torch.full_like(pixels, config.initial_bias, requires_grad=True) if config.bias else None
+    shape = (1, 3, config.grid, config.grid) if config.generator == "coarse" else pixels.shape
+    w = pixels.new_full(shape, config.initial_weight).requires_grad_()
+    b = pixels.new_full(shape, config.initial_bias).requires_grad_() if config.bias else None
     optimizer = torch_optimizer(config, [w] if b is None else [w, b])
 
     def heatmap() -> torch.Tensor:
-        return torch.tanh(w * pixels if b is None else w * pixels + b)
+        product = _spread(w, pixels, config) * pixels
+        return torch.tanh(product if b is None else product + _spread(b, pixels, config))
 
     curve: list[float] = []
     while True:
@@ -125,6 +127,23 @@ def reference_gax(
         steps=steps,
         reached=reached,
     )
+
+
+def _spread(values: torch.Tensor, pixels: torch.Tensor, config: GaxConfig) -> torch.Tensor:
+    """Return `w` as it meets the image: itself, blurred, or resized."""
+    if config.generator == "coarse":
+        size = (pixels.shape[2], pixels.shape[3])
+        return torch.nn.functional.interpolate(values, size, mode="bilinear", align_corners=False)
+    if config.generator == "pixel":
+        return values
+    reach = min(int(4 * config.sigma), max(pixels.shape) - 1)
+    line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1).to(pixels) / config.sigma) ** 2)
+    kernel = torch.outer(line, line)[None, None].repeat(3, 1, 1, 1)
+
+    def blurred(image: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(image, kernel, padding=reach, groups=3)
+
+    return blurred(values) / blurred(torch.ones_like(values))
 
 
 def torch_optimizer(config: GaxConfig, trained: list[torch.Tensor]) -> torch.optim.Optimizer:

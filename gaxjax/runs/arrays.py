@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax.numpy as jnp
+import numpy as np
+
 from gaxjax.ax import AxEngine, what_to_know
-from gaxjax.common import own_numbers
+from gaxjax.common import UserError, described, own_numbers
 from gaxjax.config import (
     AxConfig,
     BatchConfig,
@@ -17,8 +20,8 @@ from gaxjax.config import (
     require_config,
 )
 from gaxjax.data import Batch, Prefetch
-from gaxjax.gax import GaxEngine
-from gaxjax.models import Classifier, check_outputs
+from gaxjax.gax import GaxEngine, Generator
+from gaxjax.models import Classifier, as_unit_range, check_outputs
 from gaxjax.results import Solution, Solutions
 from gaxjax.runs.arguments import opened
 
@@ -33,6 +36,7 @@ def explain(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     engine: EngineConfig | None = None,
+    generator: Generator | None = None,
 ) -> Solutions:
     """Optimise a heatmap for every image that the model classifies correctly.
 
@@ -53,6 +57,7 @@ def explain(
             where it is a checkpoint or a `Classifier`.
         std: likewise.
         engine: precision, slots, devices.
+        generator: makes the heatmaps, in place of `config.generator`: any function of JAX.
 
     Returns:
         One solution per image, in order; heatmaps are float32.
@@ -60,8 +65,8 @@ def explain(
     Raises:
         UserError: shapes, ranges or labels that do not fit; a dataset that is empty, raises, or
             has an item of another form; a model that cannot be one, that returns no logits, or
-            whose outputs for an image depend on the images beside it. What another library said is
-            its cause.
+            whose outputs for an image depend on the images beside it; a generator that cannot be
+            one. What another library said is its cause.
 
     An iterable without an end is read for ever: `itertools.islice(dataset, 1000)` ends it.
 
@@ -83,6 +88,8 @@ def explain(
     require_config(engine, EngineConfig, "engine")
     given = opened(model, images, labels, mean, std, fold=True)
     doubts = check_outputs(given.classifier, given.sample)
+    if generator is not None:
+        _check_generator(generator, config, np.asarray(as_unit_range(jnp.asarray(given.sample[0]))))
     worker = GaxEngine(
         given.classifier,
         config,
@@ -90,6 +97,7 @@ def explain(
         image_shape=given.sample.shape[1:],
         image_dtype=given.sample.dtype,
         num_images=given.num_images,
+        generator=generator,
     )
     _warn(doubts)
     batches = given.batches(worker.batch_size)
@@ -164,6 +172,18 @@ _Config = TypeVar("_Config")
 
 def _or_default(config: _Config | None, kind: type[_Config]) -> _Config:
     return kind() if config is None else config
+
+
+def _check_generator(generator: Any, config: GaxConfig, image: np.ndarray) -> None:
+    if not isinstance(generator, Generator):
+        raise UserError(
+            f"generator: {described(generator)}; expected gaxjax.Generator(function, initial)"
+        )
+    if config.generator != "pixel" or config.bias:
+        raise UserError(
+            "generator: it makes the whole heatmap; leave generator and bias out of config"
+        )
+    generator.check(image)
 
 
 def _warn(doubts: tuple[str, ...]) -> None:

@@ -108,7 +108,7 @@ def planned_gax(
     return Plan("gax", config, classifier, images, method), engine
 
 
-_LATER = ("optimizer", "optimizer_arguments")
+_LATER = ("optimizer", "optimizer_arguments", "generator", "sigma", "grid")
 """Settings that runs of earlier versions do not tell of: at their defaults those resume."""
 
 

@@ -18,6 +18,7 @@ from gaxjax.gax import lane as lanes
 from gaxjax.gax import slots
 from gaxjax.gax.engine import GaxEngine
 from gaxjax.gax.heatmap import heatmap
+from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import Program
 from gaxjax.models.classifier import as_classifier
 from gaxjax.results.solution import Outcome, Solution
@@ -254,7 +255,7 @@ def test_quick_images_do_not_wait_for_verification():
 @pytest.mark.slow
 def test_an_image_that_misses_at_its_last_step_ends_at_the_limit_with_its_best_heatmap():
     config = GaxConfig(target=50.0, max_steps=3)
-    image = jnp.asarray(PIXELS[0])
+    image, objective = jnp.asarray(PIXELS[0]), Objective(CLASSIFIER, config, "float32")
     lane = lanes.new_lane(config, image, jnp.int32(0), jnp.int32(0), jnp.float32(0))
     gradients = jax.tree.map(jnp.ones_like, lane.weights)
     lane = lanes.advance(config, lane, jnp.float32(60.0), gradients)  # claims at step 0
@@ -269,14 +270,14 @@ def test_an_image_that_misses_at_its_last_step_ends_at_the_limit_with_its_best_h
     )
     parked = jax.tree.map(lambda all, one: all.at[2].set(one), state.parked, returned)
     state = state._replace(parked=parked)
-    claimed = slots.collect(state, size=2, dtype=jnp.dtype(jnp.float32))
+    claimed = slots.collect(objective, state, size=2, dtype=jnp.dtype(jnp.float32))
     assert (int(claimed.slot[0]), int(claimed.heatmap_step[0])) == (2, 3)
     missed = slots.resolve(state, claimed.slot, jnp.array([False, False]))
-    ended = slots.collect(missed, size=2, dtype=jnp.dtype(jnp.float32))
+    ended = slots.collect(objective, missed, size=2, dtype=jnp.dtype(jnp.float32))
     assert int(ended.status[0]) == lanes.STEP_LIMIT
     assert int(ended.heatmap_step[0]) == 0
     np.testing.assert_array_equal(
-        ended.heatmap[0], heatmap(returned.best_weights, image.astype(jnp.float32) / 255)
+        ended.heatmap[0], heatmap(returned.best_weights, image.astype(jnp.float32) / 255, config)
     )
 
 
