@@ -43,6 +43,8 @@ class GaxConfig:
         adam_eps: Adam's term against division by zero.
         similarity_factor: l_s, the weight of the similarity loss.
         similarity_eps: ε of the similarity loss, in pixel units (pixels lie in [0, 1]).
+        total_variation_factor: Weight of the total variation of h in the loss, a mean over pixels
+            and channels: smoother heatmaps. 0 leaves it out, as the paper does.
         initial_weight: Where every w starts.
         initial_bias: Where every b starts, with --bias.
         generator: How w becomes the heatmap. pixel: h = tanh(w * x), the paper's. smooth: w is
@@ -67,6 +69,7 @@ class GaxConfig:
     adam_eps: float = 1e-8
     similarity_factor: float = 100.0
     similarity_eps: float = 1e-4
+    total_variation_factor: float = 0.0
     initial_weight: float = 1.0
     initial_bias: float = 0.01
     generator: GeneratorName = "pixel"
@@ -93,12 +96,9 @@ class GaxConfig:
         require(0 <= self.beta1 < 1, "beta1", self.beta1, "in [0, 1)")
         require(0 <= self.beta2 < 1, "beta2", self.beta2, "in [0, 1)")
         require(0 < self.adam_eps < endless, "adam_eps", self.adam_eps, "above 0")
-        require(
-            0 <= self.similarity_factor < endless,
-            "similarity_factor",
-            self.similarity_factor,
-            "a finite number, at least 0",
-        )
+        for name in ("similarity_factor", "total_variation_factor"):
+            value = getattr(self, name)
+            require(0 <= value < endless, name, value, "a finite number, at least 0")
         for name in ("initial_weight", "initial_bias"):
             value = getattr(self, name)
             require(abs(value) < endless, name, value, "a finite number")

@@ -18,6 +18,7 @@ SWEPT = (
     "beta2",
     "similarity_factor",
     "similarity_eps",
+    "total_variation_factor",
     "initial_weight",
     "initial_bias",
     "operation",
@@ -39,8 +40,9 @@ class SweepConfig:
     Attributes:
         sweep: Flags with the values to try in all combinations, such as learning-rate=0.01,0.1
             operation=sum,mult: target, learning-rate, beta1, beta2, similarity-factor,
-            similarity-eps, initial-weight, initial-bias (with --bias), operation. An image with a
-            setting is one optimisation; all run side by side in one program.
+            similarity-eps, total-variation-factor, initial-weight, initial-bias (with --bias),
+            operation. An image with a setting is one optimisation; all run side by side in one
+            program.
         sweep_images: Try them on so many images, drawn at random by --seed; on all when not given.
     """
 

@@ -4,6 +4,7 @@ Section 3 and equation 6 of Tjoa et al. (2022). All arithmetic here is float32, 
 precision the network runs in (float64 where the image is).
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
@@ -109,3 +110,17 @@ def similarity_loss(heatmap: Image, image: Image, config: GaxConfig) -> Scalar:
     eps = config.similarity_eps
     distance = jnp.mean((heatmap - image + eps) ** 2 / (image + eps))
     return config.similarity_factor / distance
+
+
+def total_variation(heatmap: Image) -> Scalar:
+    """Return the sum of |h(p) - h(q)| over neighbours p, q in a column or row, by h's numbers.
+
+    The mean over pixels and channels of the differences to the pixels below and to the right
+    (anisotropic; Rudin et al. 1992). Its gradient is the sign's, 0 where neighbours are equal.
+    """
+
+    def magnitude(difference: Array) -> Array:  # jnp.abs has a slope of 1 at 0
+        return difference * jax.lax.stop_gradient(jnp.sign(difference))
+
+    down, right = heatmap[1:] - heatmap[:-1], heatmap[:, 1:] - heatmap[:, :-1]
+    return (jnp.sum(magnitude(down)) + jnp.sum(magnitude(right))) / heatmap.size

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from gaxjax.common import Image, Images, Logits, Scalar, matmul_precision
 from gaxjax.config import GaxConfig, Precision
 from gaxjax.gax.generator import Generator
-from gaxjax.gax.heatmap import Weights, heatmap, similarity_loss
+from gaxjax.gax.heatmap import Weights, heatmap, similarity_loss, total_variation
 from gaxjax.gax.setting import UNSWEPT, LaneSetting, for_lane
 from gaxjax.models import Classifier
 from gaxjax.score import (
@@ -95,11 +95,15 @@ class Objective:
         baselines: Float[Array, " B"],
         setting: LaneSetting = UNSWEPT,
     ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-        """Return the GAX losses (paper eq. 6), and the CO scores."""
+        """Return the GAX losses (paper eq. 6, and the total variation), and the CO scores."""
         h = self.heatmaps(weights, images)
         logits = self._augmented_logits(network, images, h, setting, self.fast or self.classifier)
         scores = jax.vmap(weighted_logits)(logits, labels) - baselines
-        return self._similarity(h, images, setting) - scores, scores
+        losses = self._similarity(h, images, setting) - scores
+        factor = setting.get("total_variation_factor", self.config.total_variation_factor)
+        if "total_variation_factor" in setting or factor:
+            losses = losses + factor * jax.vmap(total_variation)(h)
+        return losses, scores
 
     def scores_and_gradients(
         self,

@@ -105,6 +105,9 @@ def reference_gax(
             (h - pixels + config.similarity_eps) ** 2 / (pixels + config.similarity_eps)
         )
         loss = -score + config.similarity_factor / distance
+        if config.total_variation_factor:
+            differences = h.diff(dim=2).abs().sum() + h.diff(dim=3).abs().sum()
+            loss = loss + config.total_variation_factor * differences / h.numel()
         # The last score is followed by an update too, as in the released code. Read before the
         # backward pass, each score would have a GPU wait for the host.
         optimizer.zero_grad()

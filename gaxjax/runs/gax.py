@@ -108,7 +108,10 @@ def planned_gax(
     return Plan("gax", config, classifier, images, method), engine
 
 
-_LATER = ("optimizer", "optimizer_arguments", "generator", "sigma", "grid")
+_LATER = (
+    *("optimizer", "optimizer_arguments"),
+    *("generator", "sigma", "grid", "total_variation_factor"),
+)
 """Settings that runs of earlier versions do not tell of: at their defaults those resume."""
 
 

@@ -13,6 +13,8 @@ from gaxjax.config.methods import GaxConfig
 from gaxjax.config.runs import EngineConfig
 from gaxjax.gax.engine import GaxEngine
 from gaxjax.gax.generator import Generator
+from gaxjax.gax.heatmap import total_variation
+from gaxjax.gax.objective import Objective
 from gaxjax.gax.replay import Replay, Watched
 from gaxjax.results.solution import Outcome
 from gaxjax.runs.arrays import explain
@@ -168,3 +170,17 @@ def test_what_is_no_generator_is_refused_in_a_line(unchecked):
         explained("smooth")
     with pytest.raises(UserError, match="function is None; expected a function"):
         Generator(None, jnp.ones_like)
+
+
+def test_the_loss_has_the_heatmaps_total_variation_and_the_score_does_not():
+    x = jnp.asarray(PIXELS[:2], jnp.float32) / 255
+    given = ({"w": x}, CLASSIFIER.weights, x, jnp.asarray(LABELS[:2]), jnp.zeros(2))
+    (plain, scores), (rough, same) = (
+        Objective(
+            CLASSIFIER, GaxConfig(total_variation_factor=factor), "highest"
+        ).losses_and_scores(*given)
+        for factor in (0.0, 30.0)
+    )
+    np.testing.assert_array_equal(scores, same)
+    expected = [30 * float(total_variation(jnp.tanh(one * one))) for one in x]
+    np.testing.assert_allclose(rough - plain, expected, rtol=1e-4)

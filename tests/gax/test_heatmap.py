@@ -15,6 +15,7 @@ from gaxjax.gax.heatmap import (
     resize_matrix,
     similarity_loss,
     spread,
+    total_variation,
 )
 from gaxjax.models.classifier import as_unit_range
 from gaxjax.score import augment
@@ -134,3 +135,13 @@ def test_a_generator_coarser_than_the_image_allows_is_refused(settings, message)
 def test_settings_of_another_generator_or_out_of_range_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         GaxConfig(**settings)
+
+
+def test_total_variation_is_the_sum_of_neighbours_differences_by_numbers():
+    h = np.zeros((3, 4, 3), np.float32)
+    h[1, 1, 0] = 0.5  # four neighbours
+    h[0, 3, 2] = -1.0  # two
+    assert float(total_variation(jnp.asarray(h))) == pytest.approx((4 * 0.5 + 2 * 1.0) / 36)
+    assert float(total_variation(jnp.full((3, 4, 3), 0.7))) == 0
+    gradient = jax.grad(total_variation)(jnp.full((3, 4, 3), 0.7))
+    assert not np.asarray(gradient).any()

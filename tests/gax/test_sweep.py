@@ -44,6 +44,7 @@ SWEEPS = {
     ),
     "starts": (("initial-weight=0.5,-1", "initial-bias=0,0.3", "beta1=0.5,0.9"), {"bias": True}),
     "loss": (("operation=sum,mult", "beta2=0.9,0.999", "similarity-eps=0.0001,0.01"), {}),
+    "variation": (("total-variation-factor=0,30,1000",), {"target": 40.0}),
     "lion": (("learning-rate=0.001,0.03",), {"optimizer": "lion", "target": 30.0}),
 }
 

@@ -140,11 +140,12 @@ def test_in_double_precision_the_curves_are_the_same(space, operation, bias):
 OTHERS = {
     "smooth": {"generator": "smooth", "sigma": 1.5, "bias": True},
     "coarse": {"generator": "coarse", "grid": 7},
+    "variation": {"total_variation_factor": 30.0},
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_generators_in_double_precision_give_torchs_curve(name):
+def test_other_heatmaps_in_double_precision_give_torchs_curve(name):
     state_dict = random_state_dict("small_resnet", num_classes=7, size=32)
     network = torch_model("small_resnet", 7, state_dict=state_dict).double()
     image = np.random.default_rng(3).uniform(size=(32, 32, 3))
