@@ -2,18 +2,23 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import stored_runs
+from altered_runs import change_rows
 from PIL import Image
 from reading import load
 
 from gaxjax.report.figures.boxes import boxes_of
 from gaxjax.report.figures.curves import curves_of, draw_curves
+from gaxjax.report.figures.heatmaps import heatmap_figures
 from gaxjax.report.figures.histograms import histograms_of
 from gaxjax.report.figures.probabilities import probabilities_of
 from gaxjax.report.figures.steps import steps_of
+from gaxjax.report.figures.sweep import Swept, draw_sweep
 from gaxjax.results.reading import read_scores
 
 
@@ -136,3 +141,32 @@ def test_ten_thousand_curves_make_no_large_svg():
     lines = [np.linspace(0, 48 + i % 9, 20 + i % 30).tolist() for i in range(10_000)]
     drawn = curves_of("r", pa.table({"curve": lines}), 48.0)
     assert len(draw_curves([drawn]).svg) < 1_000_000
+
+
+def test_a_sweeps_axis_of_updates_has_plain_numbers_and_all_images_stop_in_the_end():
+    lines = [np.linspace(0, 50, count) for count in (1, 5, 300)]
+    curves = curves_of("learning-rate=0.1", pa.table({"curve": lines}), 48.0)
+    swept = Swept(curves, 0.5, 0)
+    assert swept.stopped()[[0, 3, 4, 298, 299]] == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3, 1])
+    svg = draw_sweep([swept], []).svg
+    labels = re.findall(r"<text [^>]*>([^<]*)</text>", svg)
+    assert {"0", "1", "10", "100"} <= set(labels)
+    assert not any("$" in label for label in labels)
+
+
+@pytest.mark.parametrize(("still_at_0", "expected"), [(8, {2, 3}), (10, {0})])
+def test_heatmaps_that_were_never_updated_are_drawn_only_where_all_are(
+    data, tmp_path, still_at_0, expected
+):
+    run = stored_runs.gax_run(tmp_path / "run", data, only=10)
+    rows = iter(range(10))
+
+    def change(row):
+        number = next(rows)
+        steps = 0 if number < still_at_0 else 2 + number % 2
+        return [row | {"steps": steps, "outcome": "reached"}]
+
+    change_rows(run, change)
+    opened = load(run)
+    [figure] = heatmap_figures(opened, lambda _: None)
+    assert {row["steps"] for row in figure.rows} == expected

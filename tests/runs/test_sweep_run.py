@@ -168,6 +168,7 @@ def test_statistics_report_and_view_know_the_settings(swept, tmp_path, capsys):
     written = write_report([swept.path], tmp_path / "report.html")
     names = {path.name for path in written.folder.iterdir()}
     assert {"sweep-sweep.svg", "sweep-heatmaps.svg"} <= names
+    assert "mathdefault" not in (written.folder / "sweep-sweep.svg").read_text()
     page = (tmp_path / "report.html").read_text()
     assert swept.sweep.recommended[0] in page
     assert "--sweep learning-rate=0.03,0.1,0.3 similarity-factor=10,100" in command_line(swept)

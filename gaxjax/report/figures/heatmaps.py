@@ -121,7 +121,7 @@ def heatmap_figures(run: Run, load: RunImages) -> list[Figure]:
         return [_sweep_figure(run, load, rows)]
     if run.is_gax:
         rows.sort(key=lambda row: (row["steps"], row["image_id"]))
-        return [_gax_figure(run, load, spread(rows, _PANELS))]
+        return [_gax_figure(run, load, spread(_updated(rows), _PANELS))]
     leading = min(rows, key=lambda row: (row["heatmap_row"], row["operation"] != "sum"))
     keys = ("method", "layer", "operation")
     first = [row for row in rows if all(row[key] == leading[key] for key in keys)]
@@ -140,6 +140,11 @@ def heatmap_figures(run: Run, load: RunImages) -> list[Figure]:
     return figures
 
 
+def _updated(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what reached its target as it began, which shows nothing; all where all did."""
+    return [row for row in rows if row["steps"]] or rows
+
+
 def _gax_figure(run: Run, load: RunImages, rows: list[dict[str, Any]]) -> Figure:
     heatmaps = run.heatmaps([row["heatmap_row"] for row in rows])
     common = float(np.abs(heatmaps).max()) or 1.0  # optimised heatmaps are compared
@@ -154,7 +159,7 @@ def _gax_figure(run: Run, load: RunImages, rows: list[dict[str, Any]]) -> Figure
 
 
 def _sweep_figure(run: Run, load: RunImages, rows: list[dict[str, Any]]) -> Figure:
-    counts = Counter(row["image_id"] for row in rows)
+    counts = Counter(row["image_id"] for row in _updated(rows))
     image = min(counts, key=lambda image: (-counts[image], image))
     order = list(run.methods)
     mine = [row for row in rows if row["image_id"] == image]

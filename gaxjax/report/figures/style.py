@@ -14,6 +14,7 @@ __all__ = [
     "WRONG",
     "colors_of",
     "cut",
+    "logarithmic_x",
     "styled",
     "title_of",
 ]
@@ -67,6 +68,19 @@ class styled:
     def __exit__(self, *error: Any) -> None:
         self._quiet.__exit__(*error)
         self._rc.__exit__(*error)
+
+
+def logarithmic_x(axes: Any) -> None:
+    """Give axes that are drawn an x for counts, logarithmic from 1 on, whose labels are plain text.
+
+    Matplotlib's own are mathematical text, which `styled` does not parse.
+    """
+    from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
+
+    axes.set_xscale("symlog", linthresh=1, linscale=0.5)
+    axes.set_xlim(left=-0.1)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.xaxis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=range(2, 10)))
 
 
 def colors_of(count: int) -> list[str]:

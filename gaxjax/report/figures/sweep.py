@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Float
 
 from gaxjax.report.figures.curves import Curves, curves_of
 from gaxjax.report.figures.figure import Drawing, Figure, all_rows, finish, new_figure
-from gaxjax.report.figures.style import INK, styled
+from gaxjax.report.figures.style import INK, logarithmic_x, styled
 from gaxjax.results import Run
 
 __all__ = ["Swept", "draw_sweep", "sweep_figures"]
@@ -30,6 +32,12 @@ class Swept:
     curves: Curves
     color: float
     dash: int
+
+    def stopped(self) -> Float[np.ndarray, " S"]:
+        """Return the share of its images that have stopped after so many updates."""
+        lasts = np.sort([len(line) - 1 for line in self.curves.lines])
+        counts: np.ndarray = np.searchsorted(lasts, self.curves.steps, side="right")
+        return counts / len(lasts)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per step."""
@@ -55,7 +63,7 @@ def _swept(run: Run) -> list[Swept]:
 def draw_sweep(settings: Sequence[Swept], recommended: Sequence[str]) -> Drawing:
     """Draw each setting's median score by updates, and the share of its images that have stopped.
 
-    The updates are on a logarithmic axis, on which 0 and 1 share a place.
+    The updates are on an axis that is logarithmic from 1 on.
     """
     import matplotlib
 
@@ -70,13 +78,12 @@ def draw_sweep(settings: Sequence[Swept], recommended: Sequence[str]) -> Drawing
                 "linestyle": _DASHES[one.dash % len(_DASHES)],
                 "linewidth": 2.6 if curves.run in recommended else 1.3,
             }
-            steps = curves.steps.clip(min=1)
-            score.plot(steps, curves.median, label=curves.run, **look)
-            share.plot(steps, 100 * (1 - curves.running / len(curves.lines)), **look)
+            score.plot(curves.steps, curves.median, label=curves.run, **look)
+            share.plot(curves.steps, 100 * one.stopped(), **look)
         for target in sorted({one.curves.target for one in settings}):
             score.axhline(target, color=INK, linewidth=0.8)
         for axis in (score, share):
-            axis.set_xscale("log")
+            logarithmic_x(axis)
             axis.set_xlabel("updates")
         score.set_ylabel("median CO score")
         share.set_ylabel("images that have stopped, %")
