@@ -3,6 +3,7 @@ from .figures.toy import draw_figure
 from .film import read_film
 from .judgement import fit_tables, judgement_tables, judgement_words
 from .page import write_judgement, write_report
+from .robustness import robustness_tables
 from .tables import (
     TABLE_1_FORMATS,
     evaluation_tables,
@@ -23,6 +24,7 @@ __all__ = [
     "judgement_tables",
     "judgement_words",
     "read_film",
+    "robustness_tables",
     "save_film",
     "show_film",
     "statistics_tables",

@@ -36,6 +36,7 @@ from gaxjax.report.film import MOST_IMAGES, evolutions, left_out
 from gaxjax.report.gallery import gallery
 from gaxjax.report.judgement import judgement_tables, judgement_words
 from gaxjax.report.pictures import color_table
+from gaxjax.report.robustness import run_robustness
 from gaxjax.report.sections import confounding, facts, headline
 from gaxjax.report.tables import statistics_tables, sweep_table
 from gaxjax.results import Judgement, Run, images_of, open_runs
@@ -187,6 +188,7 @@ def _contents(runs: list[Run], num_pictures: int) -> tuple[list[Figure], dict[st
                 "tables": [replace(gap, notes=gap.notes[:1]), *more],  # headline has the verdict
                 "sweep": run.sweep
                 and replace(swept := sweep_table(run.sweep), notes=swept.notes[:1]),
+                "robustness": run_robustness(run),
                 "headline": headline(run),
             }
         )

@@ -20,9 +20,19 @@ from .indicator import SCORERS, TITLES, Indicator, read_indicator
 from .indicator_fit import fit_indicator
 from .indicator_judgement import Judgement, apply_indicator
 from .inspection import Inspection, inspect_run
+from .later_tables import refuse_url
 from .method_statistics import KEYS, Effect, Gap, MethodStatistics, ScoreSummary, Statistics
 from .part_writer import PartWriter, Result
 from .reading import read_heatmaps, read_parts, read_scores
+from .robustness import (
+    DISTURBANCES,
+    ROBUSTNESS_SCHEMA,
+    MethodRobustness,
+    read_robustness,
+    summarise_robustness,
+    write_robustness,
+)
+from .roughness import high_frequency_power, total_variation
 from .run_header import read_header
 from .selective import MEASURES, Difference, Measure, risk_coverage, roc
 from .snapshots import (
@@ -47,12 +57,14 @@ from .sweep import SettingSummary, SweepSummary, run_sweep
 __all__ = [
     "BLUE",
     "CURVE",
+    "DISTURBANCES",
     "DIVERGING",
     "KEYS",
     "LABEL",
     "MEASURES",
     "NOW",
     "QUIET",
+    "ROBUSTNESS_SCHEMA",
     "SCORERS",
     "SKY",
     "SNAPSHOT_ARRAY",
@@ -70,6 +82,7 @@ __all__ = [
     "Inspection",
     "Judgement",
     "Measure",
+    "MethodRobustness",
     "MethodStatistics",
     "Outcome",
     "PartWriter",
@@ -94,6 +107,7 @@ __all__ = [
     "fit_indicator",
     "has_snapshots",
     "heatmap_sha256",
+    "high_frequency_power",
     "images_of",
     "inspect_run",
     "joined_run",
@@ -107,15 +121,20 @@ __all__ = [
     "read_heatmaps",
     "read_indicator",
     "read_parts",
+    "read_robustness",
     "read_scores",
     "read_snapshot_about",
     "read_snapshot_heatmaps",
     "read_snapshots",
+    "refuse_url",
     "risk_coverage",
     "roc",
     "run_statistics",
     "run_sweep",
+    "summarise_robustness",
     "summarise_snapshots",
     "texts",
+    "total_variation",
+    "write_robustness",
     "write_snapshots",
 ]

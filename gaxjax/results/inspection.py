@@ -12,6 +12,7 @@ from gaxjax.results.image_list import image_list_fault
 from gaxjax.results.part_writer import refuse_writers
 from gaxjax.results.parts import list_parts
 from gaxjax.results.reading import read_parts
+from gaxjax.results.robustness import read_robustness
 from gaxjax.results.run_header import OLD_FORMAT, read_header
 from gaxjax.results.snapshots import (
     drop_snapshots,
@@ -106,6 +107,7 @@ def _inspect(path: AnyPath, header: dict[str, Any], check: Check | None) -> Insp
         damages.append(f"images-*.parquet: {reason}")
     if reason := _snapshots_fault(path):
         damages.append(reason)
+    damages += _later_faults(path)
     wanted = header["data"]["num_images"]
     facts = {
         "Command": f"gaxjax {header['command']}",
@@ -144,6 +146,17 @@ def _snapshots_fault(path: AnyPath) -> str:
     except UserError as error:
         return str(error)
     return ""
+
+
+def _later_faults(path: AnyPath) -> list[str]:
+    """Return what is wrong with the tables that were computed from the run."""
+    faults = []
+    for read in (read_robustness,):
+        try:
+            read(path)
+        except UserError as error:
+            faults.append(str(error))
+    return faults
 
 
 def _repair(path: AnyPath, header: dict[str, Any], check: Check) -> tuple[str, ...]:
