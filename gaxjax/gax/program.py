@@ -7,9 +7,9 @@ Devices form a 1-D mesh; each owns its slots, queue and parked images, and the s
 collectives.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,11 +27,18 @@ from gaxjax.common import (
     placed_shapes,
     weight_places,
 )
+from gaxjax.config import GaxConfig
 from gaxjax.gax import slots as device
 from gaxjax.gax.heatmap import initial_weights
 from gaxjax.gax.objective import Objective
 from gaxjax.gax.setting import blank
 from gaxjax.models import as_unit_range
+
+_NOT_OF_A_LANE = (
+    *("score_space", "operation", "target", "learning_rate", "include_misclassified"),
+    *("similarity_factor", "similarity_eps", "total_variation_factor"),
+)
+"""Settings that change no program but those with the network: not a new lane, nor its heatmap."""
 
 QUEUE_BLOCKS = 4  # a queue holds this many blocks of as many images as there are slots
 
@@ -81,10 +88,13 @@ class Plan:
         self._compiler_options = compiler_options(devices[0])
         self._fast_weights = self._whole(jax.eval_shape(objective.fast_weights))
         self._weights = self._whole(objective.classifier.weights)
-        self._settings: Hashable = (
-            *(objective.config, objective.precision, objective.fast is None, str(heatmap_dtype)),
-            objective.swept,
-            *(slots, image.shape, str(image.dtype), self.mesh),
+        sizes = slots, image.shape, str(image.dtype), str(heatmap_dtype), self.mesh
+        usual = GaxConfig()
+        lane = replace(objective.config, **{name: getattr(usual, name) for name in _NOT_OF_A_LANE})
+        self._of_lane: Hashable = lane, objective.swept, sizes
+        self._of_network: Hashable = (
+            *(objective.config, objective.precision, objective.fast is None, objective.swept),
+            sizes,
         )
         self._network: Hashable | None = same_network(objective, image)
 
@@ -200,9 +210,11 @@ class Plan:
         donated = (1 if has_network else 0,) if donate else ()
         inner = function.func if isinstance(function, partial) else function
         sizes = sorted(function.keywords.items()) if isinstance(function, partial) else []
-        same: Hashable = inner.__qualname__, str(sizes), self._settings, donated
-        if has_network:
-            same = None if self._network is None else (same, self._network)
+        same: Hashable = inner.__qualname__, str(sizes), donated
+        if not has_network:
+            same = same, self._of_lane
+        else:
+            same = self._network and (same, self._of_network, self._network)
         if self.objective.generator is not None:  # a function, which may read what has changed
             same = None
         return compiled_once(
@@ -310,7 +322,7 @@ def same_network(objective: Objective, image: jax.ShapeDtypeStruct) -> Hashable 
     classifier = objective.classifier
     if classifier.structure is not None:
         return classifier.structure, classifier.mean, classifier.std
-    direct = dataclasses.replace(objective, fast=None)
+    direct = replace(objective, fast=None)
 
     def both(images: Any, labels: Any, baselines: Any, network: PyTree, fast: PyTree) -> Any:
         start = partial(initial_weights, config=objective.config, generator=objective.generator)

@@ -85,6 +85,27 @@ def test_other_settings_make_another_program(compiled):
     assert found[0].operation == "mult"
 
 
+def test_another_target_makes_no_more_than_the_programs_with_the_network(compiled):
+    model = tiny.classifier()
+    gaxjax.explain(model, PIXELS, LABELS, GAX)
+    names = []
+    made = programs._compiled
+
+    def noted(lowered, options):
+        names.append(lowered.as_text().count("convolution") > 0)
+        return made(lowered, options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(programs, "_compiled", noted)
+        gaxjax.explain(model, PIXELS, LABELS, dataclasses.replace(GAX, target=20.0))
+        assert names
+        assert all(names)
+        other = dataclasses.replace(GAX, initial_weight=0.5)
+        found = gaxjax.explain(model, PIXELS, LABELS, other)
+    assert not all(names)
+    assert found[0].co_score != gaxjax.explain(model, PIXELS, LABELS, GAX)[0].co_score
+
+
 def test_a_checkpoint_opened_anew_finds_its_programs_made(compiled):
     def opened(seed):
         net = build("small_resnet", num_classes=3, rngs=nnx.Rngs(seed))
