@@ -5,11 +5,13 @@ Heatmap-based eXplainable AI":
 
     s(x, h) = κ · [f(g(x, h)) - f(x)],    κ_c = 1,    κ_i = -1 / (C - 1) for i ≠ c
 
-with `f` the raw logits of C classes, `c` the groundtruth class, and `g` the augmentation.
-Only the number κ·f(x) of the baseline matters, so callers keep one float per image.
+with `f` the raw logits of C classes, `c` the groundtruth class, and `g` the augmentation; or the
+same of their softmax. Only the number κ·f(x) of the baseline matters, so callers keep one float per
+image.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from gaxjax.common import Images, Logits, Scalar, UserError, at_least_float32, described
-from gaxjax.config import Operation
+from gaxjax.config import Operation, ScoreName
 from gaxjax.models import Classifier, network_logits
 
 
@@ -44,14 +46,53 @@ def weighted_logits(logits: Float[Array, " C"], label: Int[Array, ""] | int) -> 
     return jnp.dot(kappa, logits, precision="highest")
 
 
+def weighted(
+    logits: Float[Array, " C"], label: Int[Array, ""] | int, score: ScoreName = "logits"
+) -> Scalar:
+    """Return κ·φ(f), with φ what the score is of: nothing, log_softmax or softmax.
+
+    κ sums to zero, so log_softmax, which takes one number from all logits, changes nothing; and of
+    probabilities p it leaves (C p_c - 1) / (C - 1), from -1 / (C - 1) to 1.
+
+    Args:
+        logits: as for `weighted_logits`.
+        label: likewise.
+        score: names φ.
+    """
+    if score != "softmax":
+        return weighted_logits(logits, label)
+    count = logits.shape[0]
+    return (count * jax.nn.softmax(at_least_float32(logits))[label] - 1) / (count - 1)
+
+
+def check_reachable(target: float, score: ScoreName, num_classes: int) -> None:
+    """Refuse a target that no heatmap can reach.
+
+    κ·softmax runs from -1 / (C - 1) to 1, both never reached: a rise is below C / (C - 1).
+
+    Raises:
+        UserError: the score is softmax, and the target at or above that bound.
+    """
+    if score != "softmax":
+        return
+    bound = num_classes / (num_classes - 1)
+    if target >= bound:
+        raise UserError(
+            f"--target {target:g} cannot be reached with --score softmax, which stays below "
+            f"{bound:.4g} with {num_classes} classes: give one below, such as --target 0.9"
+        )
+
+
 def co_score(
     augmented_logits: Float[Array, " C"],
     baseline_logits: Float[Array, " C"],
     label: Int[Array, ""] | int,
+    score: ScoreName = "logits",
 ) -> Scalar:
     """Return s(x, h) (paper eq. 5) from the logits of the augmented and the plain image.
 
-    Adding a constant to all logits changes nothing: κ sums to zero.
+    Adding a constant to all logits changes nothing: κ sums to zero. With `score` "softmax" it is of
+    the probabilities; "log_softmax" is the same as "logits".
 
     Raises:
         UserError: they are no logits of the same classes, or the label is none of them.
@@ -63,7 +104,7 @@ def co_score(
     given = {"augmented_logits": augmented_logits, "baseline_logits": baseline_logits}
     _check_logits(given, label)
     augmented, baseline = map(jnp.asarray, given.values())
-    return weighted_logits(augmented, label) - weighted_logits(baseline, label)
+    return weighted(augmented, label, score) - weighted(baseline, label, score)
 
 
 def _check_logits(given: Mapping[str, Any], label: Any) -> None:
@@ -95,20 +136,21 @@ class Reading(NamedTuple):
     """What is read off one image's logits for a label.
 
     Attributes:
-        weighted_logits: κ·f, the only number of the plain image that a score needs.
+        weighted: κ·f, or κ·softmax(f) where the score is of that: the only number of the plain
+            image that a score needs.
         prediction: argmax of f.
         probability: softmax of f at the label, in [0, 1].
     """
 
-    weighted_logits: Scalar
+    weighted: Scalar
     prediction: Int[Array, ""]
     probability: Scalar
 
 
-def read(logits: Float[Array, " C"], label: Int[Array, ""]) -> Reading:
+def read(logits: Float[Array, " C"], label: Int[Array, ""], score: ScoreName = "logits") -> Reading:
     """Return what a label's score needs of one image's logits, shape [C], raw."""
     return Reading(
-        weighted_logits=weighted_logits(logits, label),
+        weighted=weighted(logits, label, score),
         prediction=jnp.argmax(logits).astype(jnp.int32),
         probability=jax.nn.softmax(logits)[label],
     )
@@ -162,10 +204,15 @@ class Scored(NamedTuple):
     probability: Scalar
 
 
-def score(logits: Float[Array, " C"], label: Int[Array, ""], baseline: Scalar) -> Scored:
-    """Return the score of an augmented image's logits over `baseline`, the plain image's κ·f."""
-    reading = read(logits, label)
-    return Scored(reading.weighted_logits - baseline, reading.prediction, reading.probability)
+def score(
+    logits: Float[Array, " C"],
+    label: Int[Array, ""],
+    baseline: Scalar,
+    name: ScoreName = "logits",
+) -> Scored:
+    """Return the score of an augmented image's logits over `baseline`, the plain `weighted`."""
+    reading = read(logits, label, name)
+    return Scored(reading.weighted - baseline, reading.prediction, reading.probability)
 
 
 def augment(
@@ -222,6 +269,7 @@ def classify(
     weights: PyTree,
     images: Images,
     labels: Int[Array, " B"],
+    score: ScoreName = "logits",
 ) -> Reading:
     """Read plain images, in float32 at the highest matmul precision: B of each number.
 
@@ -231,7 +279,8 @@ def classify(
         weights: the network's.
         images: in [0, 1].
         labels: the groundtruth classes.
+        score: of what the score is taken.
     """
     with jax.default_matmul_precision("highest"):
         logits = space.logits(classifier, weights, space.to_space(classifier, images))
-        return jax.vmap(read)(logits, labels)
+        return jax.vmap(partial(read, score=score))(logits, labels)

@@ -47,7 +47,7 @@ class BareStep:
         self._network = jax.device_put(objective.fast_weights())
         start = jax.vmap(partial(initial_weights, config=objective.config))
         pixels = jnp.asarray(images)
-        baseline = classify(weights, as_unit_range(pixels), labels).weighted_logits
+        baseline = classify(weights, as_unit_range(pixels), labels).weighted
         trained = start(as_unit_range(pixels))
         self._state = trained, jax.vmap(optimizer(objective.config).init)(trained)
         self._constant = pixels, labels, baseline

@@ -198,7 +198,7 @@ def filled_state(program: Program, images: np.ndarray, labels: np.ndarray) -> la
         block[0],
         deal(program, np.arange(devices * slots, dtype=np.int32)),
         block[1],
-        baseline.weighted_logits,
+        baseline.weighted,
         {},
         program.put(np.full(devices, slots, np.int32)),
     )

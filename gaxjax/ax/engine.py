@@ -186,7 +186,7 @@ class AxEngine:
         labels = self._put(batch.labels)
         explained = self._explain(self._weights, images, labels)
         reading = explained.reading
-        of_label = labels, reading.weighted_logits
+        of_label = labels, reading.weighted
         of_prediction = reading.prediction, explained.weighted_at_prediction
         scores = {
             (key, operation): self._score[operation](

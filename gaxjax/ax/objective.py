@@ -44,7 +44,7 @@ from gaxjax.score import (
     confidence,
     read,
     score,
-    weighted_logits,
+    weighted,
 )
 
 __all__ = ["AxObjective", "AxScored", "Explained", "wanted_of"]
@@ -56,7 +56,8 @@ class Explained(NamedTuple):
     Attributes:
         reading: of f(z).
         confidence: of f(z).
-        weighted_at_prediction: κ·f(z), with κ at the prediction: no label is used.
+        weighted_at_prediction: the reading's `weighted`, with κ at the prediction: no label is
+            used.
         heatmaps: by method and layer, in the stored type; zero where the attribution is.
         scales: the largest magnitude of each attribution.
         gaps: how far DeepLift's attribution is from complete, of 1; see `completeness_gap`.
@@ -152,7 +153,7 @@ class AxObjective:
 
         with jax.default_matmul_precision("highest"), ops.backward_rules(Winners()):
             logits, _ = forward(z, {})
-        reading = read(logits, label)
+        reading = read(logits, label, self.config.score)
         graph, config = self.classifier.graph, self.config
         curves, pooling = config.deep_lift_curves, config.deep_lift_pooling
         with matmul_precision(self.precision):
@@ -176,7 +177,7 @@ class AxObjective:
         return Explained(
             reading=reading,
             confidence=confidence(logits),
-            weighted_at_prediction=weighted_logits(logits, reading.prediction),
+            weighted_at_prediction=weighted(logits, reading.prediction, self.config.score),
             heatmaps={key: h.astype(self.heatmap_dtype) for key, (h, _) in divided.items()},
             scales={key: scale for key, (_, scale) in divided.items()},
             gaps=gaps,
@@ -209,16 +210,17 @@ class AxObjective:
             image: in [0, 1].
             heatmap: in the stored type.
             label: the groundtruth class.
-            baseline: κ·f(z).
+            baseline: κ·f(z), or κ·softmax(f(z)).
             predicted: the class that f(z) predicts.
-            predicted_baseline: κ·f(z) with κ there.
+            predicted_baseline: the same with κ there.
         """
         z = self.space.to_space(self.classifier, image)
         augmented = augment(z, heatmap.astype(z.dtype), operation)
         with jax.default_matmul_precision("highest"):
             logits = self.space.augmented_logits(self.classifier, network, augmented[None])[0]
-        scored = score(logits, label, baseline)
-        return AxScored(*scored, weighted_logits(logits, predicted) - predicted_baseline)
+        scored = score(logits, label, baseline, self.config.score)
+        at_prediction = weighted(logits, predicted, self.config.score)
+        return AxScored(*scored, at_prediction - predicted_baseline)
 
     def logits(
         self, network: PyTree, z: Image, probes: Probes

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from gaxjax.common import UserError, described, nearest
 
 ScoreSpace = Literal["normalized", "raw", "released"]
+ScoreName = Literal["logits", "log_softmax", "softmax"]
 Operation = Literal["sum", "mult"]
 GeneratorName = Literal["pixel", "smooth", "coarse"]
 Precision = Literal["auto", "float32", "bfloat16", "highest"]

@@ -12,6 +12,7 @@ from gaxjax.config.base import (
     Operation,
     Pooling,
     Preset,
+    ScoreName,
     ScoreSpace,
     Wanted,
     require,
@@ -30,6 +31,9 @@ class GaxConfig:
         score_space: Where the classifier sees its pixels. normalized: f(x) = net((x - mean) / std).
             raw: f(x) = net(x). released: baseline normalised, augmented image raw, as the released
             ImageNet code runs. All agree for a model without normalisation.
+        score: Of what the CO score is taken. logits: the paper's. log_softmax: the same score, for
+            κ sums to zero. softmax: of probabilities, bounded by C / (C - 1): give a --target
+            below it, such as 0.9; its gradient vanishes where the classifier is sure.
         operation: How the heatmap meets the image: sum is x + h, mult is x * h.
         bias: Use h = tanh(w * x + b), so that black pixels can move (the paper's X-ray setting).
         target: Stop an image as soon as its CO score is at least this.
@@ -57,6 +61,7 @@ class GaxConfig:
     """
 
     score_space: ScoreSpace = "normalized"
+    score: ScoreName = "logits"
     operation: Operation = "sum"
     bias: bool = False
     target: float = 48.0
@@ -146,6 +151,8 @@ class AxConfig:
             and heatmaps belong to x. raw: f(x) = net(x). released: the image is normalised first,
             and heatmap, baseline and score all live there, as the released ImageNet code runs. All
             agree for a model without normalisation.
+        score: Of what the CO score is taken. logits: the paper's. log_softmax: the same score, for
+            κ sums to zero. softmax: of probabilities.
         layers: Layers for layer_grad_cam by name, such as conv1, layer1 or features.3; the first
             convolution when not given.
         deep_lift_baseline: Value of every pixel of DeepLift's baseline image, in the units of the
@@ -162,6 +169,7 @@ class AxConfig:
     operation: Operation | Literal["both"] = "both"
     backend: Literal["jax", "captum"] = "jax"
     score_space: ScoreSpace = "normalized"
+    score: ScoreName = "logits"
     layers: tuple[str, ...] = ()
     deep_lift_baseline: float = 0.0
     deep_lift_curves: Curves = "captum"

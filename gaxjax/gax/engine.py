@@ -35,6 +35,7 @@ from gaxjax.gax.settled import Owed
 from gaxjax.gax.stats import EngineStats
 from gaxjax.models import Classifier, check_engine, checked_first, fast_form
 from gaxjax.results import Solution
+from gaxjax.score import check_reachable
 
 __all__ = ["GaxEngine", "make_objective", "resolve_precision"]
 
@@ -89,7 +90,8 @@ class GaxEngine:
         generator: makes the heatmaps, in place of the config's generator.
 
     Raises:
-        UserError: arguments of another kind; a function that is no classifier; too little memory.
+        UserError: arguments of another kind; a function that is no classifier; a target that the
+            score cannot reach; too little memory.
 
     Example:
         >>> engine = GaxEngine(classifier, GaxConfig(), EngineConfig(), image_shape=(16, 16, 3))
@@ -115,6 +117,9 @@ class GaxEngine:
         require_config(config, EngineConfig, "config")
         check_engine(classifier, image_shape, image_dtype)
         check_generator(gax, image_shape)
+        for setting in sweep or ({},):
+            target = float(setting.get("target", gax.target))
+            check_reachable(target, gax.score, classifier.num_classes)
         self.devices = local_devices(config.devices)
         self.settings = Settings(gax, sweep)
         objective = make_objective(classifier, gax, config.precision, self.devices[0])

@@ -29,7 +29,7 @@ class Lane(NamedTuple):
     Attributes:
         image: pixels as given, uint8 or float32.
         image_index: which image it is, as the engine counts.
-        label, baseline: the groundtruth class and κ·f(x).
+        label, baseline: the groundtruth class, and κ·f(x) or κ·softmax(f(x)).
         setting: its own values of what is swept; empty where nothing is.
         weights: `w` (and `b`) after `step` updates.
         optimizer: optax's state, with its own count.

@@ -5,6 +5,7 @@ together. Network weights are arguments, so that nothing is closed over.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ from gaxjax.score import (
     augment,
     classify,
     score,
-    weighted_logits,
+    weighted,
 )
 
 
@@ -76,7 +77,11 @@ class Objective:
 
     def baseline(self, network: PyTree, images: Images, labels: Int[Array, " B"]) -> Reading:
         """Classify the plain images, in float32 at the highest precision."""
-        return classify(self.classifier, self.space, network, images, labels)
+        return classify(self.classifier, self.space, network, images, labels, self.config.score)
+
+    def weighted(self, logits: Logits, labels: Int[Array, " B"]) -> Float[Array, " B"]:
+        """Return of each image what its score is a rise of: κ·f, or κ·softmax(f)."""
+        return jax.vmap(partial(weighted, score=self.config.score))(logits, labels)
 
     def heatmaps(self, weights: Weights, images: Images) -> Images:
         """Return the heatmaps that weights make of their images."""
@@ -98,7 +103,7 @@ class Objective:
         """Return the GAX losses (paper eq. 6, and the total variation), and the CO scores."""
         h = self.heatmaps(weights, images)
         logits = self._augmented_logits(network, images, h, setting, self.fast or self.classifier)
-        scores = jax.vmap(weighted_logits)(logits, labels) - baselines
+        scores = self.weighted(logits, labels) - baselines
         losses = self._similarity(h, images, setting) - scores
         factor = setting.get("total_variation_factor", self.config.total_variation_factor)
         if "total_variation_factor" in setting or factor:
@@ -141,7 +146,7 @@ class Objective:
         """Score finished heatmaps, as they are stored, in float32 at the highest precision."""
         logits = self.verified_logits(network, images, heatmaps, setting)
         return Verified(
-            scored=jax.vmap(score)(logits, labels, baselines),
+            scored=jax.vmap(partial(score, name=self.config.score))(logits, labels, baselines),
             similarity_loss=self._similarity(heatmaps, images, setting),
         )
 

@@ -19,7 +19,6 @@ from gaxjax.gax.objective import Objective
 from gaxjax.gax.program import drain_sizes
 from gaxjax.gax.slots import image_steps
 from gaxjax.models import as_unit_range
-from gaxjax.score import weighted_logits
 
 __all__ = ["Replay", "Replayed", "Seen", "Watched"]
 
@@ -48,7 +47,7 @@ class Replayed(NamedTuple):
     """What one image's replay gives.
 
     Attributes:
-        baseline: κ·f(x).
+        baseline: κ·f(x), or κ·softmax(f(x)).
         curve: scores, as the run's; last + 1 long.
         heatmaps: in (-1, 1), one for each of the wanted steps.
         final: that of the run's stored step, in the run's type.
@@ -97,7 +96,7 @@ class Replay:
         top = min(_TOP, objective.classifier.num_classes)
 
         def baseline(network: Any, image: Any, label: Any) -> Any:
-            return objective.baseline(network, as_unit_range(image), label).weighted_logits
+            return objective.baseline(network, as_unit_range(image), label).weighted
 
         def heatmaps(lanes: Lane) -> Any:
             found = objective.heatmaps(lanes.weights, as_unit_range(lanes.image))
@@ -107,7 +106,7 @@ class Replay:
             wide = heatmap.astype(jnp.float32)
             logits = objective.verified_logits(network, as_unit_range(image), wide)
             probabilities, classes = jax.lax.top_k(jax.nn.softmax(logits), top)
-            return jax.vmap(weighted_logits)(logits, label) - baseline, classes, probabilities
+            return objective.weighted(logits, label) - baseline, classes, probabilities
 
         jit = partial(jax.jit, compiler_options=compiler_options(self._device))
         self._baseline, self._heatmaps, self._see = jit(baseline), jit(heatmaps), jit(see)

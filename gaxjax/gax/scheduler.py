@@ -139,15 +139,15 @@ class Scheduler:
     def _sort_out(self, batch: Batch, reading: Reading) -> Iterator[Solution]:
         for row, index in enumerate(batch.indices.tolist()):
             label, prediction = int(batch.labels[row]), int(reading.prediction[row])
-            weighted_logits = float(reading.weighted_logits[row])
+            weighted = float(reading.weighted[row])
             probability = float(reading.probability[row])
-            if not np.isfinite(weighted_logits):
+            if not np.isfinite(weighted):
                 outcome = Outcome.NOT_FINITE
             elif prediction != label and not self.config.include_misclassified:
                 outcome = Outcome.MISCLASSIFIED
             else:
                 image = batch.images[row].copy()
-                owed = Owed(image, label, weighted_logits, prediction, probability)
+                owed = Owed(image, label, weighted, prediction, probability)
                 for number in self._numbers(index):
                     self.owed[number] = owed
                     self.ready.append(number)
@@ -196,7 +196,7 @@ class Scheduler:
                 self._spread([image.image for image in images]),
                 self._spread(np.array(numbers, np.int32)),
                 self._spread(np.array([image.label for image in images], np.int32)),
-                self._spread(np.array([image.weighted_logits for image in images], np.float32)),
+                self._spread(np.array([image.weighted for image in images], np.float32)),
                 jax.tree.map(self._spread, settings),
                 program.put(np.array(counts, np.int32)),
             )

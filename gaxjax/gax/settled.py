@@ -24,7 +24,7 @@ class Owed(NamedTuple):
 
     image: np.ndarray
     label: int
-    weighted_logits: float
+    weighted: float
     prediction: int
     probability: float
 

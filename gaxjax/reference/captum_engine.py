@@ -18,7 +18,7 @@ from gaxjax.ax import (
     unreadable_solutions,
 )
 from gaxjax.common import UserError
-from gaxjax.config import AxConfig, BatchConfig, Operation, Wanted
+from gaxjax.config import AxConfig, BatchConfig, Operation, ScoreName, Wanted
 from gaxjax.data import Batch
 from gaxjax.reference.captum_methods import attributions, completeness_gap, divide_by_max_abs
 from gaxjax.reference.captum_model import (
@@ -32,7 +32,7 @@ from gaxjax.reference.torch_classifier import (
     augment,
     ax_logits,
     to_space,
-    weighted_logits,
+    weighted,
 )
 from gaxjax.reference.torch_graph import TorchGraph
 from gaxjax.results import Solution
@@ -128,8 +128,9 @@ class CaptumEngine:
         z = to_space(self.classifier, batch.images, self.config.score_space).to(self.device)
         labels = torch.from_numpy(batch.labels.astype(np.int64)).to(self.device)
         plain = self._logits(z)
-        before = _reading(plain, labels)
-        at_prediction = weighted_logits(plain, before.prediction)
+        score = self.config.score
+        before = _reading(plain, labels, score)
+        at_prediction = weighted(plain, before.prediction, score)
         with _tf32(self.stats.precision == "float32"):
             raw = attributions(
                 self._attributed,
@@ -157,13 +158,13 @@ class CaptumEngine:
             heatmaps[key] = _to_host(heatmap).transpose(0, 2, 3, 1).astype(self._heatmap_dtype)
             for operation in self.config.operations:
                 logits = self._augmented_logits(z, heatmaps[key], operation)
-                after = _reading(logits, labels)
+                after = _reading(logits, labels, score)
                 scores[key, operation] = AxScored(
-                    co_score=_to_host(after.weighted_logits - before.weighted_logits),
+                    co_score=_to_host(after.weighted - before.weighted),
                     prediction=_to_host(after.prediction),
                     probability=_to_host(after.probability),
                     co_score_predicted=_to_host(
-                        weighted_logits(logits, before.prediction) - at_prediction
+                        weighted(logits, before.prediction, score) - at_prediction
                     ),
                 )
         explained = Explained(
@@ -189,10 +190,10 @@ class CaptumEngine:
             return ax_logits(self.classifier, z, self.config.score_space)
 
 
-def _reading(logits: torch.Tensor, labels: torch.Tensor) -> Any:
-    """Return κ·f, the prediction and the softmax at the label, still as tensors."""
+def _reading(logits: torch.Tensor, labels: torch.Tensor, score: ScoreName) -> Any:
+    """Return what `score` names, the prediction and the softmax at the label, still as tensors."""
     return Reading(
-        weighted_logits=weighted_logits(logits, labels),  # type: ignore[arg-type]
+        weighted=weighted(logits, labels, score),  # type: ignore[arg-type]
         prediction=logits.argmax(1),  # type: ignore[arg-type]
         probability=logits.softmax(1).gather(1, labels[:, None])[:, 0],  # type: ignore[arg-type]
     )

@@ -14,8 +14,9 @@ import scipy.special
 import torch
 from jaxtyping import Float, Int
 
+from gaxjax.config import ScoreName
 from gaxjax.reference.consistency import Faults, Row
-from gaxjax.reference.torch_classifier import TorchLogits, weighted_logits
+from gaxjax.reference.torch_classifier import TorchLogits, weighted
 from gaxjax.results import Outcome
 
 __all__ = ["RELATIVE_TOLERANCE", "Comparison", "Seen", "Tally", "see"]
@@ -43,20 +44,22 @@ class Seen(NamedTuple):
 
     Attributes:
         logits: float64 [C].
-        weighted_logits: κ·f.
+        weighted: κ·f, or κ·softmax(f) where the score is of that.
         probability: softmax at the label.
         similarity_loss: of GAX's heatmap; None without one.
+        score: of what the score is taken.
     """
 
     logits: Float[np.ndarray, " C"]
-    weighted_logits: float
+    weighted: float
     probability: float
     similarity_loss: float | None = None
+    score: ScoreName = "logits"
 
     def weighted_at(self, label: int) -> float:
-        """Return κ·f with κ at a class."""
-        own = self.logits[label]
-        return float(own - (self.logits.sum() - own) / (len(self.logits) - 1))
+        """Return `weighted` with κ at a class."""
+        found = weighted(torch.from_numpy(self.logits)[None], torch.tensor([label]), self.score)
+        return float(found[0])
 
     @property
     def confidence(self) -> dict[str, float]:
@@ -71,14 +74,16 @@ class Seen(NamedTuple):
         }
 
 
-def see(logits: TorchLogits, labels: Int[torch.Tensor, " B"]) -> list[Seen]:
+def see(
+    logits: TorchLogits, labels: Int[torch.Tensor, " B"], score: ScoreName = "logits"
+) -> list[Seen]:
     """Take apart the logits of a batch; all but the network is computed in float64."""
     logits = logits.double()
-    weighted = weighted_logits(logits, labels)
+    at_labels = weighted(logits, labels, score)
     probabilities = logits.softmax(1).gather(1, labels[:, None])[:, 0]
     return [
-        Seen(*values)
-        for values in zip(logits.numpy(), weighted.tolist(), probabilities.tolist(), strict=True)
+        Seen(*values, score=score)
+        for values in zip(logits.numpy(), at_labels.tolist(), probabilities.tolist(), strict=True)
     ]
 
 
@@ -157,7 +162,10 @@ class Tally:
         self._compare_prediction(row, "prediction_after", after, tolerance)
         self._compare_probability(row, "probability_after", after, tolerance)
         self._compare_similarity(row, after)
-        score = after.weighted_logits - before.weighted_logits
+        score = after.weighted - before.weighted
+        if before.score == "softmax":  # whose probabilities move as below, and the score by both
+            count = len(before.logits)
+            tolerance = count / (count - 1) * (tolerance + 2 * _PROBABILITY_ROUNDING)
         self._compare_score(row, score, tolerance, largest)
         self._compare_predicted(row, before, after, tolerance)
         target = self._target(row)

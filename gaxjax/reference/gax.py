@@ -84,7 +84,7 @@ def reference_gax(
         baseline = logits(pixels, normalized=config.score_space != "raw")
     if only_correct and int(baseline.argmax()) != label:
         return ReferenceResult(np.array([]), np.zeros_like(image), 0, reached=False)
-    kappa = _score_constants(baseline, label)
+    kappa, plain = _score_constants(baseline, label), _scored(baseline, config)
 
     shape = (1, 3, config.grid, config.grid) if config.generator == "coarse" else pixels.shape
     w = pixels.new_full(shape, config.initial_weight).requires_grad_()
@@ -100,7 +100,7 @@ def reference_gax(
         h = heatmap()
         augmented = pixels + h if config.operation == "sum" else pixels * h
         after = logits(augmented, normalized=config.score_space == "normalized")
-        score = torch.sum(kappa * (after - baseline))
+        score = torch.sum(kappa * (_scored(after, config) - plain))
         distance = torch.mean(
             (h - pixels + config.similarity_eps) ** 2 / (pixels + config.similarity_eps)
         )
@@ -201,6 +201,13 @@ def torch_optimizer(config: GaxConfig, trained: list[torch.Tensor]) -> torch.opt
         momentum=momentum,
         centered=given.get("centered", False),
     )
+
+
+def _scored(logits: torch.Tensor, config: GaxConfig) -> torch.Tensor:
+    """Return what the score is of."""
+    if config.score == "softmax":
+        return logits.softmax(1)
+    return logits.log_softmax(1) if config.score == "log_softmax" else logits
 
 
 def _score_constants(logits: torch.Tensor, label: int) -> torch.Tensor:

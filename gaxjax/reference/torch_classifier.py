@@ -26,7 +26,7 @@ from converters import (
     way_of,
 )
 from gaxjax.common import HostImages, UserError, file_sha256, path_to_read
-from gaxjax.config import ModelConfig, Operation, ScoreSpace
+from gaxjax.config import ModelConfig, Operation, ScoreName, ScoreSpace
 from gaxjax.models import (
     CheckpointMetadata,
     GraphNetwork,
@@ -45,6 +45,7 @@ __all__ = [
     "open_torch_classifier",
     "to_space",
     "to_torch",
+    "weighted",
     "weighted_logits",
 ]
 
@@ -316,3 +317,15 @@ def weighted_logits(
     logits = logits.double()
     at_label = logits.gather(1, labels[:, None])[:, 0]
     return at_label - (logits.sum(1) - at_label) / (logits.shape[1] - 1)
+
+
+def weighted(
+    logits: TorchLogits, labels: Int[torch.Tensor, " B"], score: ScoreName
+) -> Float64[torch.Tensor, " B"]:
+    """Return κ·f, or κ·log_softmax(f) or κ·softmax(f), in float64."""
+    outputs = logits.double()
+    if score == "softmax":
+        outputs = outputs.softmax(1)
+    elif score == "log_softmax":
+        outputs = outputs.log_softmax(1)
+    return weighted_logits(outputs, labels)

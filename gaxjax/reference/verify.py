@@ -256,7 +256,7 @@ def _recompute(
         rows_by_place: the rows of each image of the batch.
         heatmaps: where the rows' heatmaps are.
     """
-    space = run.method.score_space
+    space, score = run.method.score_space, run.method.score
     labels = torch.from_numpy(batch.labels.astype(np.int64))
     if not run.is_gax:
         z = to_space(classifier, batch.images, space)
@@ -265,7 +265,7 @@ def _recompute(
         z = to_torch(batch.images, classifier.dtype)
         gax = partial(gax_logits, classifier, score_space=space)
         plain_logits, augmented_logits = partial(gax, augmented=False), partial(gax, augmented=True)
-    before = see(plain_logits(z), labels)
+    before = see(plain_logits(z), labels, score)
     with_heatmap = []
     for place, rows in enumerate(rows_by_place):
         for row in rows:
@@ -284,7 +284,7 @@ def _recompute(
         h = to_torch(np.stack([stored[row["heatmap_row"]] for row in rows]), classifier.dtype)
         each = zip(z[list(places)].split(1), h.split(1), rows, strict=True)
         augmented = torch.cat([augment(x, h, row["operation"]) for x, h, row in each])
-        after = see(augmented_logits(augmented), labels[list(places)])
+        after = see(augmented_logits(augmented), labels[list(places)], score)
         if run.is_gax:
             methods = [run.methods.get(row["setting"], run.method) for row in rows]
             losses = _similarity_losses(z[list(places)], h, methods)

@@ -197,7 +197,7 @@ def _contents(runs: list[Run], num_pictures: int) -> tuple[list[Figure], dict[st
         "runs": sections,
         "course": course,
         "data": _packed(data),
-        "spaces": sorted({run.method.score_space for run in runs}),
+        "spaces": sorted({_space(run) for run in runs}),
         "any_gax": any(run.is_gax for run in runs),
         "evolving": bool(evolving),
         "num_rows": len(data["columns"]["run"]),
@@ -212,6 +212,13 @@ def _made() -> dict[str, str]:
         "version": importlib.metadata.version("gaxjax"),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _space(run: Run) -> str:
+    """Name what must be the same for scores to be compared."""
+    method = run.method
+    score = "" if method.score == "logits" else f" of {method.score}"
+    return method.score_space + score
 
 
 def _packed(data: dict[str, Any]) -> str:

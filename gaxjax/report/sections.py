@@ -153,6 +153,8 @@ def _facts(run: Run, session: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for text in data.get("notes", ()):
         yield "Of the images", text
     yield "Score space", run.method.score_space
+    if run.method.score != "logits":
+        yield "Score of", run.method.score
     last = " (last session)" if len(run.header["sessions"]) > 1 else ""
     yield f"Device{last}", f"{session.get('device', '?')}, {session.get('precision', '?')}"
     seconds = sum(item.get("seconds") or 0 for item in run.header["sessions"])

@@ -78,8 +78,9 @@ _GAP_LEGEND = (
     "with fewer than 2 images of a kind, or where no resample differs."
 )
 _SCORE_LEGEND = (
-    "Correct, wrong: by the prediction of the plain image. CO scores in logits, of the images that "
-    "have a finite one; > 0 and ≤ 10 are shares of these."
+    "Correct, wrong: by the prediction of the plain image. CO scores in logits (of a run with "
+    "--score softmax in probability), of the images that have a finite one; > 0 and ≤ 10 are "
+    "shares of these."
 )
 _EFFECT_LEGEND = (
     "Of the images with a plain prediction; one without a finite score counts as unchanged. W→R: "

@@ -148,6 +148,8 @@ def what_it_was_made_by(run: Run) -> dict[str, Any]:
     method, kept = to_dict(config.ax), config.store.heatmaps
     for chosen in ("methods", "operation", "layers"):
         del method[chosen]
+    if method["score"] == "logits":  # older indicators have no word of it
+        del method["score"]
     return {
         "model": model["fingerprint"],
         "mean": model.get("mean"),

@@ -101,6 +101,8 @@ def planned_ax(
         "layers": [layer for _, layer in engine.wanted if layer],
         "precision": engine.stats.precision,
     }
+    if config.ax.score == "logits":  # older runs have no word of it
+        del method["score"]
     if "deep_lift" not in config.ax.chosen_methods:
         method = {name: value for name, value in method.items() if "deep_lift" not in name}
     elif config.ax.deep_lift_curves == "captum":  # older runs have no word of it

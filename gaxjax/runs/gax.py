@@ -110,7 +110,7 @@ def planned_gax(
 
 _LATER = (
     *("optimizer", "optimizer_arguments"),
-    *("generator", "sigma", "grid", "total_variation_factor"),
+    *("score", "generator", "sigma", "grid", "total_variation_factor"),
 )
 """Settings that runs of earlier versions do not tell of: at their defaults those resume."""
 

@@ -355,3 +355,22 @@ def test_a_layer_that_does_not_do_is_named(layers, message):
 def test_a_function_has_no_layers():
     with pytest.raises(UserError, match="is no Flax NNX module: leave that method out"):
         ax(tiny.images(2), LABELS[:2], model=tiny.classifier(), methods=("layer_grad_cam",))
+
+
+def test_the_softmax_score_is_the_rise_of_the_probability(scored):
+    found, _ = ax(score="softmax", methods=("saliency",))
+    scale = CLASSES / (CLASSES - 1)
+    right = 0
+    for solutions in found.values():
+        for solution in solutions:
+            rise = scale * (solution.probability_after - solution.probability_before)
+            assert solution.co_score == pytest.approx(rise, abs=2e-6)
+            if solution.prediction == solution.label:
+                right += 1
+                assert solution.co_score_predicted == solution.co_score
+            else:  # of the predicted class, which is another probability
+                assert solution.co_score_predicted != solution.co_score
+            assert abs(solution.co_score_predicted) < scale
+    assert 0 < right < sum(map(len, found.values()))
+    saliency = [one for one in scored[0] if one.method == "saliency"]
+    np.testing.assert_array_equal(found[0][0].heatmap, saliency[0].heatmap)

@@ -98,7 +98,7 @@ def curve_in_float64(classifier, image, label, config):
     network = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), classifier.weights)
     image, label = jnp.asarray(image, jnp.float64), jnp.int32(label)
     image, label = image[None], label[None]
-    baseline = objective.baseline(network, image, label).weighted_logits
+    baseline = objective.baseline(network, image, label).weighted
     weights = jax.vmap(partial(initial_weights, config=config))(image)
     state = optimizer(config).init(weights)
     gradient = jax.jit(objective.scores_and_gradients)
@@ -141,15 +141,16 @@ OTHERS = {
     "smooth": {"generator": "smooth", "sigma": 1.5, "bias": True},
     "coarse": {"generator": "coarse", "grid": 7},
     "variation": {"total_variation_factor": 30.0},
+    "softmax": {"score": "softmax", "target": 1.1},
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_heatmaps_in_double_precision_give_torchs_curve(name):
+def test_other_heatmaps_and_scores_in_double_precision_give_torchs_curve(name):
     state_dict = random_state_dict("small_resnet", num_classes=7, size=32)
     network = torch_model("small_resnet", 7, state_dict=state_dict).double()
     image = np.random.default_rng(3).uniform(size=(32, 32, 3))
-    config = GaxConfig(target=15.0, max_steps=6, **OTHERS[name])
+    config = GaxConfig(**{"target": 15.0, "max_steps": 6} | OTHERS[name])
     reference = reference_gax(network, image, 2, config)
     with jax.enable_x64(True):
         model = fold_batch_norm(convert_state_dict(state_dict, "small_resnet"))

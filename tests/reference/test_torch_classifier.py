@@ -303,7 +303,7 @@ def test_gax_scores_equal_those_of_the_jax_objective(converted, space, operation
     baseline = objective.baseline(ours.weights, pixels, jnp.asarray(labels))
     verified = objective.verify(
         *(ours.weights, pixels, jnp.asarray(heatmaps), jnp.asarray(labels)),
-        baseline.weighted_logits,
+        baseline.weighted,
     )
     assert baseline.prediction.tolist() == before.argmax(1).tolist()
     assert verified.scored.prediction.tolist() == after.argmax(1).tolist()

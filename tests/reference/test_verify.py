@@ -132,6 +132,26 @@ def test_a_gax_run_passes_with_all_its_heatmaps(gax_run, model):
     assert {row["outcome"] for row in rows_of(gax_run)} == {"reached", "step_limit"}
 
 
+@pytest.mark.parametrize("backend", ["gax", "jax", "captum"])
+def test_a_run_with_softmax_scores_passes_and_with_another_score_fails(backend, model, tmp_path):
+    config = gax_config(model, num_images=8)
+    if backend == "gax":
+        changed = dataclasses.replace(
+            config.gax, score="softmax", target=0.3, generator="coarse", grid=4
+        )
+        output = run_gax(dataclasses.replace(config, gax=changed), tmp_path / "run").output
+    else:
+        ax = AxConfig(methods=("saliency",), score="softmax", backend=backend)
+        output = run_ax(AxRunConfig(model=config.model, data=config.data, ax=ax), tmp_path / "run")
+        output = output.output
+    assert verify_run(output).passed
+    scored = [row for row in rows_of(output) if row["co_score"] is not None]
+    assert len(scored) >= 8
+    assert all(abs(row["co_score"]) < 10 / 9 for row in scored)
+    change_row(output, scored[0]["image_id"], co_score=scored[0]["co_score"] + 0.01)
+    assert "co_score that is not torch's" in faults_of(output)
+
+
 def test_an_ax_run_passes_for_every_method_layer_and_operation(ax_run):
     verification = verify_run(ax_run)
     assert verification.passed
