@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from gaxjax.cli.command import Command, RunFolder
-from gaxjax.cli.console import note, tables, wrote
+from gaxjax.cli.console import counting, note, tables, wrote
 from gaxjax.common import Table, UserError, checked_output, columns_of, to_csv, write_text
 
 __all__ = ["Statistics"]
@@ -29,6 +29,9 @@ class Statistics(Command):
             by a pixel, rounding to 8 bits, JPEG compression and noise. The rows are kept in the
             run, and shown from then on.
         robustness_images: Of this many images with heatmaps, drawn at random; all when not given.
+        class_patterns: Also tell whether the stored heatmaps tell the classes of their images: by a
+            linear classifier, cross-validated, beside the same from the images. Kept and shown
+            likewise, with mean heatmaps of the classes in the report.
         model: Where the run's model is now, if it was moved.
         data: Where the run's images are now, if they were moved.
         num_resamples: Bootstrap resamples behind each confidence interval.
@@ -41,6 +44,7 @@ class Statistics(Command):
     run: tyro.conf.Positional[RunFolder]
     robustness: bool = False
     robustness_images: int | None = None
+    class_patterns: bool = False
     model: str | None = None
     data: str | None = None
     num_resamples: int = 1000
@@ -55,12 +59,19 @@ class Statistics(Command):
 
     def execute(self, given: Sequence[str]) -> int:
         """Print the tables and write their figures."""
-        from gaxjax.report import robustness_tables, statistics_tables, sweep_table
+        from gaxjax.report import (
+            class_patterns_table,
+            robustness_tables,
+            statistics_tables,
+            sweep_table,
+        )
         from gaxjax.results import (
             KEYS,
             open_run,
+            read_class_patterns,
             read_robustness,
             run_statistics,
+            summarise_class_patterns,
             summarise_robustness,
         )
 
@@ -89,6 +100,12 @@ class Statistics(Command):
             known["robustness"] = kept[1] | {"methods": [dataclasses.asdict(m) for m in robust]}
             printed += robustness_tables(robust, kept[1], self.confidence)
             more += [_prefixed(one.row(), "robustness", KEYS) for one in robust]
+        told = read_class_patterns(run.path)
+        if told is not None:
+            patterns = summarise_class_patterns(told[0], **resampling)
+            known["class_patterns"] = told[1] | {"heatmaps": [one.row() for one in patterns]}
+            printed.append(class_patterns_table(patterns, told[1], self.confidence))
+            more += [_prefixed(one.row(), "classes", KEYS) for one in patterns]
         if output.suffix == ".json":
             text = json.dumps(known | statistics.to_dict(), indent=2) + "\n"
         elif output.suffix == ".csv":
@@ -122,6 +139,11 @@ class Statistics(Command):
             )
         elif self.robustness_images is not None:
             raise UserError("--robustness-images is for --robustness: give that too")
+        if self.class_patterns:
+            from gaxjax.results import find_class_patterns
+
+            with counting("Class patterns", "heatmaps") as progress:
+                find_class_patterns(self.run, seed=self.seed, data=self.data, progress=progress)
 
 
 def _prefixed(row: dict[str, Any], prefix: str, keys: Sequence[str]) -> dict[str, Any]:

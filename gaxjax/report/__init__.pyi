@@ -1,3 +1,4 @@
+from .class_patterns import class_patterns_table
 from .figures.learning_curve import draw_learning_curve
 from .figures.toy import draw_figure
 from .film import read_film
@@ -17,6 +18,7 @@ from .viewer import FILM_SUFFIXES, save_film, show_film
 __all__ = [
     "FILM_SUFFIXES",
     "TABLE_1_FORMATS",
+    "class_patterns_table",
     "draw_figure",
     "draw_learning_curve",
     "evaluation_tables",

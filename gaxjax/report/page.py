@@ -29,7 +29,9 @@ from gaxjax.common import (
     stored_json,
     to_csv,
 )
+from gaxjax.report.class_patterns import run_class_patterns
 from gaxjax.report.figures.catalogue import course_figures, run_figures
+from gaxjax.report.figures.class_means import class_mean_figures
 from gaxjax.report.figures.figure import Figure
 from gaxjax.report.figures.indicator import indicator_figures
 from gaxjax.report.film import MOST_IMAGES, evolutions, left_out
@@ -178,7 +180,8 @@ def _contents(runs: list[Run], num_pictures: int) -> tuple[list[Figure], dict[st
     drawn, sections = list(course), []
     for run, (load, note) in zip(runs, opened, strict=True):
         figures = run_figures(run, load)
-        drawn += figures
+        patterned = class_mean_figures(run)
+        drawn += [*figures, *patterned]
         gap, *more = statistics_tables(run.statistics)
         sections.append(
             facts(run, [*filter(None, [note, confounding(run)]), *left_out(run)])
@@ -189,6 +192,8 @@ def _contents(runs: list[Run], num_pictures: int) -> tuple[list[Figure], dict[st
                 "sweep": run.sweep
                 and replace(swept := sweep_table(run.sweep), notes=swept.notes[:1]),
                 "robustness": run_robustness(run),
+                "class_patterns": run_class_patterns(run),
+                "class_means": patterned,
                 "headline": headline(run),
             }
         )

@@ -1,3 +1,10 @@
+from .class_patterns import (
+    ClassPatterns,
+    find_class_patterns,
+    read_class_means,
+    read_class_patterns,
+    summarise_class_patterns,
+)
 from .columns import numbers, of_method, texts
 from .display import (
     BLUE,
@@ -73,6 +80,7 @@ __all__ = [
     "TITLES",
     "VERMILION",
     "Changes",
+    "ClassPatterns",
     "Difference",
     "Effect",
     "Evaluation",
@@ -104,6 +112,7 @@ __all__ = [
     "changes_since",
     "draw_channels",
     "drop_snapshots",
+    "find_class_patterns",
     "fit_indicator",
     "has_snapshots",
     "heatmap_sha256",
@@ -116,6 +125,8 @@ __all__ = [
     "of_method",
     "open_run",
     "open_runs",
+    "read_class_means",
+    "read_class_patterns",
     "read_header",
     "read_heatmap_rows",
     "read_heatmaps",
@@ -131,6 +142,7 @@ __all__ = [
     "roc",
     "run_statistics",
     "run_sweep",
+    "summarise_class_patterns",
     "summarise_robustness",
     "summarise_snapshots",
     "texts",

@@ -7,6 +7,7 @@ from typing import Any
 
 from gaxjax.common import AnyPath, FolderHeader, UserError, counted, in_bytes, lock, path_to_read
 from gaxjax.results.check import Check, check_run, drop_damaged, heatmap_array, remove_leftovers
+from gaxjax.results.class_patterns import read_class_means, read_class_patterns
 from gaxjax.results.heatmap_array import read_heatmap_rows
 from gaxjax.results.image_list import image_list_fault
 from gaxjax.results.part_writer import refuse_writers
@@ -151,7 +152,7 @@ def _snapshots_fault(path: AnyPath) -> str:
 def _later_faults(path: AnyPath) -> list[str]:
     """Return what is wrong with the tables that were computed from the run."""
     faults = []
-    for read in (read_robustness,):
+    for read in (read_robustness, read_class_patterns, read_class_means):
         try:
             read(path)
         except UserError as error:
