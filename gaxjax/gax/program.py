@@ -35,7 +35,7 @@ from gaxjax.gax.setting import blank
 from gaxjax.models import as_unit_range
 
 _NOT_OF_A_LANE = (
-    *("score_space", "operation", "target", "learning_rate", "include_misclassified"),
+    *("score", "score_space", "operation", "target", "learning_rate", "include_misclassified"),
     *("similarity_factor", "similarity_eps", "total_variation_factor"),
 )
 """Settings that change no program but those with the network: not a new lane, nor its heatmap."""
