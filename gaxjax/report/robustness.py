@@ -17,7 +17,7 @@ __all__ = ["robustness_tables", "run_robustness"]
 _NAMES = {"shifted": "shifted", "rounded": "8 bits", "jpeg": "JPEG", "noisy": "noise"}
 _LEGEND = (
     "Score: of the heatmap as stored. Then the median of the disturbed score over it, of the "
-    "images whose score is above 0; below 0 the disturbed image speaks against the right class. "
+    "images whose score is > 0; below 0 the disturbed image speaks against the right class. "
     "Shifted: the heatmap by one pixel against the image, the mean of four directions, edges "
     "repeated. 8 bits: the image with its heatmap, clipped to [0, 1] and rounded. JPEG: that at "
     "quality {quality}, so that JPEG's own share is what it loses beyond 8 bits. Noise: Gaussian, "
@@ -60,7 +60,7 @@ def robustness_tables(
     left = Table(
         (
             first,
-            *map(Column, ("images", "score\nmean", "\nmedian")),
+            *map(Column, ("images", "score\nmean", "\nmedian", "> 0")),
             *under,
             *map(Column, ("variation", "fine\npower")),
         ),
@@ -70,6 +70,7 @@ def robustness_tables(
                 f"{one.num_images:,}",
                 f"{one.mean:.2f}",
                 f"{one.median:.2f}",
+                f"{one.num_above_zero:,}",
                 *(
                     _cell(one.kept[name].ratio, one.kept[name].ratio_interval)
                     for name in DISTURBANCES

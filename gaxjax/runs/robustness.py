@@ -18,6 +18,7 @@ import hashlib
 import io
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -214,22 +215,22 @@ class _Scoring:
         self._space: ScoreSpace = (GAX_SPACES if run.is_gax else AX_SPACES)[name]
         scale = run.pixel_scale() if self._space.image else ([0.0] * 3, [1.0] * 3)
         self._mean, self._std = (np.array(values, np.float32) for values in scale)
-        space = self._space
+        space, of = self._space, run.method.score
 
         @jax.jit
         def plain(weights: Any, images: Any, labels: Any) -> Any:
-            return classify(classifier, space, weights, images, labels).weighted_logits
+            return classify(classifier, space, weights, images, labels, of).weighted
 
         @jax.jit
         def augmented(weights: Any, images: Any, labels: Any, baselines: Any) -> Any:
             with jax.default_matmul_precision("highest"):
                 logits = space.augmented_logits(classifier, weights, images)
-                return jax.vmap(score)(logits, labels, baselines).co_score
+                return jax.vmap(partial(score, name=of))(logits, labels, baselines).co_score
 
         self._plain, self._augmented = plain, augmented
 
     def baselines(self, batch: Batch) -> np.ndarray:
-        """Return κ·f of a batch's plain images."""
+        """Return what a batch's plain images leave of κ·f, or of that of their softmax."""
         x = _unit_range(batch.images)
         return self._run_padded(self._plain, x, batch.labels)
 

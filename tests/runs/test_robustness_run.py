@@ -131,6 +131,16 @@ def test_disturbed_scores_are_those_of_the_disturbed_pixels(name, request):
     assert len({row[name] for name in ("co_score", *DISTURBANCES)}) == 5
 
 
+def test_a_run_of_softmax_scores_is_disturbed_in_them(data, tmp_path):
+    run_gax(run_config(data, target=0.5, score="softmax"), tmp_path / "run", note=lambda _: None)
+    measure_robustness(tmp_path / "run")
+    table, about = read_robustness(tmp_path / "run")
+    assert about["largest_difference"] < 1e-5
+    bound = tiny.CLASSES / (tiny.CLASSES - 1)
+    for name in ("co_score", *DISTURBANCES):
+        assert np.abs(table[name].to_numpy()).max() <= bound  # probabilities of 0 and 1 in float32
+
+
 def test_noise_is_of_two_levels_and_the_same_for_all_heatmaps_of_an_image():
     images = np.full((3, 64, 64, 3), 0.5, np.float32)
     heatmaps = np.zeros_like(images)
