@@ -21,11 +21,14 @@ _LEGEND = (
     "Shifted: the heatmap by one pixel against the image, the mean of four directions, edges "
     "repeated. 8 bits: the image with its heatmap, clipped to [0, 1] and rounded. JPEG: that at "
     "quality {quality}, so that JPEG's own share is what it loses beyond 8 bits. Noise: Gaussian, "
-    "{noise:g}/255, on the image with its heatmap. Variation: mean absolute difference of "
-    "neighbouring pixels of the heatmap. Fine power: share of its spectral power above a quarter "
-    "of a cycle a pixel (white noise: 0.80); both are medians."
+    "{noise:g}/255, on the image with its heatmap."
 )
 _TARGET_LEGEND = "Of the images whose score is at least the target, those whose disturbed one is."
+_ROUGH_LEGEND = (
+    "Medians of the heatmaps as stored. Variation: mean absolute difference of neighbouring "
+    "pixels. Fine power: share of the spectral power above a quarter of a cycle a pixel (white "
+    "noise: 0.80)."
+)
 
 
 def run_robustness(run: Run) -> list[Table]:
@@ -43,7 +46,7 @@ def run_robustness(run: Run) -> list[Table]:
 def robustness_tables(
     methods: Sequence[MethodRobustness], about: dict[str, Any], confidence: float
 ) -> list[Table]:
-    """Return tables that fit 120 columns: the scores that are left, and those still at the target.
+    """Return tables that fit 120 columns: scores that are left, those at the target, roughness.
 
     Args:
         methods: of `gaxjax.results.summarise_robustness`.
@@ -62,7 +65,6 @@ def robustness_tables(
             first,
             *map(Column, ("images", "score\nmean", "\nmedian", "> 0")),
             *under,
-            *map(Column, ("variation", "fine\npower")),
         ),
         tuple(
             (
@@ -75,8 +77,6 @@ def robustness_tables(
                     _cell(one.kept[name].ratio, one.kept[name].ratio_interval)
                     for name in DISTURBANCES
                 ),
-                f"{one.total_variation:.4f}",
-                f"{one.high_frequency_power:.3f}",
             )
             for one in methods
         ),
@@ -100,7 +100,21 @@ def robustness_tables(
         "Share still at the target",
         (_TARGET_LEGEND,),
     )
-    return [left, still] if still.rows else [left]
+    rough = Table(
+        (first, *map(Column, ("images", "variation", "fine power"))),
+        tuple(
+            (
+                one.name,
+                f"{one.num_images:,}",
+                f"{one.total_variation:.4f}",
+                f"{one.high_frequency_power:.3f}",
+            )
+            for one in methods
+        ),
+        "Roughness of the heatmaps",
+        (_ROUGH_LEGEND,),
+    )
+    return [table for table in (left, still, rough) if table.rows]
 
 
 def _cell(value: float | None, interval: tuple[float, float] | None) -> str:

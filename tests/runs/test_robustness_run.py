@@ -203,7 +203,7 @@ def test_statistics_and_report_show_what_is_stored(gax, ax, tmp_path, capsys):
     for ending in ("md", "csv"):
         assert main(["statistics", str(ax), "--output", str(tmp_path / f"ax.{ending}")]) == 0
     text = (tmp_path / "ax.md").read_text()
-    assert text.count("\n| input_x_gradient [sum] |") == 5
+    assert text.count("\n| input_x_gradient [sum] |") == 6
     assert "## Score left under small disturbances" in text
     lines = (tmp_path / "ax.csv").read_text().splitlines()
     assert len(lines) == 5
