@@ -1,4 +1,6 @@
-"""python -m benchmarks run | list | table | gpu-code | coverage | soak | scaling | sources."""
+"""python -m benchmarks run | list | table | gpu-code | coverage | soak | scaling | sources |
+generators | saturation.
+"""
 
 import signal
 import sys
@@ -8,9 +10,11 @@ from pathlib import Path
 import tyro
 
 from benchmarks.coverage.cover import Coverage, cover
+from benchmarks.generators import Generators, generators
 from benchmarks.gpu_code.look import GpuCode, look
 from benchmarks.measure.run import BENCHMARKS, Run, run_suite
 from benchmarks.measure.suites import Stage, Suite, suite_stages
+from benchmarks.saturation import Saturation, saturation
 from benchmarks.scaling.command import Scaling, scaling
 from benchmarks.soak import Soak, soak
 from benchmarks.sources import Sources, sources
@@ -57,7 +61,16 @@ def main() -> None:
     Stopped by SIGTERM or Ctrl-C, a run ends its contestants and says what it has.
     """
     command = tyro.cli(
-        Run | List | Table | GpuCode | Coverage | Soak | Scaling | Sources,
+        Run
+        | List
+        | Table
+        | GpuCode
+        | Coverage
+        | Soak
+        | Scaling
+        | Sources
+        | Generators
+        | Saturation,
         prog="python -m benchmarks",
         description="Throughput, peers, memory, scaling; see benchmarks/README.md.",
     )
@@ -72,7 +85,16 @@ def main() -> None:
 
 
 def _execute(
-    command: Run | List | Table | GpuCode | Coverage | Soak | Scaling | Sources,
+    command: Run
+    | List
+    | Table
+    | GpuCode
+    | Coverage
+    | Soak
+    | Scaling
+    | Sources
+    | Generators
+    | Saturation,
 ) -> int:
     match command:
         case Run():
@@ -90,6 +112,10 @@ def _execute(
             return 0 if soak(command)["flat"] else 1
         case Sources():
             sources(command)
+        case Generators():
+            generators(command)
+        case Saturation():
+            saturation(command)
         case Scaling():
             restart_with_kept_memory()  # as `gaxjax gax` does
             scaling(command)
