@@ -1,15 +1,12 @@
 """The command line: parse, execute, and turn what went wrong into an exit status."""
 
 import contextlib
-import functools
-import importlib.metadata
 import io
-import operator
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Union
 
 import tyro
 
@@ -125,6 +122,8 @@ def main(
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given == ["--version"]:
+        import importlib.metadata  # slow for what few ask
+
         print(f"gaxjax {importlib.metadata.version('gaxjax')}")
         return 0
     try:
@@ -201,7 +200,7 @@ def parse(arguments: Sequence[str]) -> Command:
 
 
 def _parsed(words: Sequence[str], **options: Any) -> Command:
-    union: Any = functools.reduce(operator.or_, COMMANDS)
+    union: Any = Union[COMMANDS]  # noqa: UP007 (of A | B, tyro has typeguard check the values)
     return tyro.cli(
         union,
         prog="gaxjax",

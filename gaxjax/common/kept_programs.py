@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gaxjax.common.devices import processor
 from gaxjax.common.errors import UserError
 from gaxjax.common.files import cache_folder
 from gaxjax.common.paths import path_to_write
@@ -22,6 +21,8 @@ def keep_compiled_programs(note: Callable[[str], None]) -> None:
         note: is told where they cannot be kept.
     """
     import jax
+
+    from gaxjax.common.devices import processor
 
     update: Any = jax.config.update
     own = os.environ.get("JAX_COMPILATION_CACHE_DIR")

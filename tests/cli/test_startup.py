@@ -65,6 +65,38 @@ def test_nothing_happens_without_glibc():
     assert started(glibc=False) == "['gax', '--model=a b'] None 1\n"
 
 
+HEAVY = """
+import os, sys
+from gaxjax.cli import main, startup
+startup._is_glibc = lambda: True
+def told(*_):
+    print("heavy:", sorted({"jax", "numpy", "torch", "psutil", "pyarrow"} & sys.modules.keys()))
+    raise SystemExit
+os.execv = told
+try:
+    main.entry()
+finally:
+    told()
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["gax", "--help"],
+        ["--version"],
+        ["gax", "--model=m", "--data=d", "--output=o"],  # as far as the restart
+    ],
+)
+def test_nothing_heavy_is_imported_for_help_or_before_the_restart(words):
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY, *words], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.endswith("heavy: []\n"), done.stderr
+
+
 @pytest.mark.parametrize("chosen", [None, "elsewhere"])
 def test_compiled_programs_are_kept_unless_the_user_says_where(monkeypatch, tmp_path, chosen):
     monkeypatch.setenv("GAXJAX_CACHE", str(tmp_path))
