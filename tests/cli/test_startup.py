@@ -1,6 +1,7 @@
 """What the console script sets before it computes."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -159,3 +160,33 @@ def test_damaged_compiled_programs_are_dropped_without_a_word_and_compiled_once_
             file.write_bytes(damage(entry))
         assert compiled(tmp_path)[:2] == (result, 0)
         assert compiled(tmp_path)[:2] == (result, len(kept))
+
+
+KILLED = """
+import resource, signal, sys
+from gaxjax.common.checked_programs import _CheckedCache
+cache = _CheckedCache(sys.argv[1], max_size=-1)
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the system ends who writes past the limit
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+cache.put("program", bytes(10_000))
+"""
+
+
+def test_a_process_killed_while_writing_leaves_no_entry(tmp_path):
+    from gaxjax.common.checked_programs import _CheckedCache
+
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path], capture_output=True)
+    assert done.returncode == -signal.SIGXFSZ, done.stderr
+    [left] = tmp_path.iterdir()
+    assert left.stat().st_size == 4096
+    assert not left.name.endswith("-cache")
+
+    cache = _CheckedCache(str(tmp_path), max_size=-1)
+    assert left.exists()  # another process may be writing it
+    assert cache.get("program") is None
+    cache.put("program", b"whole")
+    assert cache.get("program") == b"whole"
+    os.utime(left, (0, 0))
+    _CheckedCache(str(tmp_path), max_size=-1)
+    assert [file.name for file in tmp_path.iterdir()] == ["program-cache"]
