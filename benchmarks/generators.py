@@ -1,9 +1,9 @@
-"""Whether smoother heatmaps still reach the target, and in how many steps.
+"""Whether smoother heatmaps still reach the target, in how many steps, and what their scores stand.
 
     python -m benchmarks generators --model squeezenet.ckpt --data IMAGES --runs FOLDER
 
 A run for each generator and each weight of the total variation, on the same images. The runs are
-kept: what else a run can tell, such as how rough its heatmaps are, is read off them.
+kept, with the scores under disturbances that `gaxjax statistics RUN --robustness` tells of.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from benchmarks.measure.rows import Row, append_row, rounded
 from benchmarks.measure.run import BENCHMARKS
 from gaxjax.config import DataConfig, GaxConfig, GaxRunConfig, ModelConfig
 from gaxjax.data import open_images
-from gaxjax.results import open_run
-from gaxjax.runs import run_gax
+from gaxjax.results import open_run, read_robustness, summarise_robustness
+from gaxjax.runs import measure_robustness, run_gax
 
 KINDS: dict[str, dict[str, Any]] = {
     "pixel": {},
@@ -80,6 +80,7 @@ def generators(settings: Generators) -> list[Row]:
             "kind": name,
             **values,
             **_found(folder),
+            **_disturbed(folder),
         }
         append_row(rounded(row), settings.output)
         rows.append(row)
@@ -99,6 +100,17 @@ def _found(folder: Path) -> Row:
         "score_median": float(np.median([row["co_score"] for row in scores])),
         "similarity_loss_median": float(np.median([row["similarity_loss"] for row in scores])),
     }
+
+
+def _disturbed(folder: Path) -> Row:
+    """What is left of the median score, and how rough the heatmaps are."""
+    measure_robustness(folder)
+    found = read_robustness(folder)
+    assert found is not None
+    [summary] = summarise_robustness(found[0], open_run(folder).target_of)
+    ratios = {f"{name}_ratio": kept.ratio for name, kept in summary.kept.items()}
+    roughness = ("total_variation", "high_frequency_power")
+    return ratios | {name: getattr(summary, name) for name in roughness}
 
 
 def _draw(settings: Generators, data: DataConfig, path: Path) -> None:
