@@ -177,6 +177,7 @@ def test_an_output_folder_of_something_else_is_one_clear_line(capsys, model, tmp
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".lock") == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_no_correct_image_is_one_clear_line_after_a_complete_run(capsys, model, tmp_path):
     black = np.zeros((1, 16, 16, 3), np.uint8)
     wrong = (int(tiny.predictions(black, gaxjax.load_classifier(model))[0]) + 1) % 10

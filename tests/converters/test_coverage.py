@@ -13,7 +13,7 @@ from benchmarks.show.coverage import reason
 
 SIZE = 32
 IN_ALL_TYPES = ("efficientnet",)
-QUICK = {"mixer", "shufflenet", "vit"}
+QUICK = {"mixer", "shufflenet"}
 """Of the operations that they are made of, each is in one of these or has a test of its own."""
 FLOAT32 = 1e-4
 """Relative; measured 1e-7 to 2e-5, the most in the gradients of deep networks."""

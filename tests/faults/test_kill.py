@@ -50,6 +50,7 @@ def test_a_store_killed_at_a_call_loses_doubles_and_spoils_nothing(every):
     assert hit >= COMMIT | HEADER
 
 
+@pytest.mark.slow
 def test_a_store_that_writes_in_place_is_caught():
     """The kills can tell: without the temporary file, half a part is there after one."""
     told = run_commits(

@@ -281,6 +281,7 @@ def test_an_image_that_misses_at_its_last_step_ends_at_the_limit_with_its_best_h
     )
 
 
+@pytest.mark.slow
 def test_refills_of_few_slots_give_the_same_results(monkeypatch, solved):
     """As on a GPU, where a refill has a fixed size, chosen by reports of steps ago."""
     monkeypatch.setattr(slots, "refill_sizes", lambda count, _: tuple(sorted({1, 2, count})))

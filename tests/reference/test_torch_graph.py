@@ -35,7 +35,7 @@ def transformer():
     [
         (AttentionNet(), SIZE),
         (torchvision.models.squeezenet1_1().eval(), 32),
-        (transformer(), 32),
+        pytest.param(transformer(), 32, marks=pytest.mark.slow),
     ],
     ids=["attention", "squeezenet", "swin"],
 )

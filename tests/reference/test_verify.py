@@ -132,7 +132,10 @@ def test_a_gax_run_passes_with_all_its_heatmaps(gax_run, model):
     assert {row["outcome"] for row in rows_of(gax_run)} == {"reached", "step_limit"}
 
 
-@pytest.mark.parametrize("backend", ["gax", "jax", "captum"])
+@pytest.mark.parametrize(
+    "backend",
+    ["gax", "captum", pytest.param("jax", marks=pytest.mark.slow)],
+)
 def test_a_run_with_softmax_scores_passes_and_with_another_score_fails(backend, model, tmp_path):
     config = gax_config(model, num_images=8)
     if backend == "gax":

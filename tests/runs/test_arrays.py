@@ -101,6 +101,7 @@ def test_a_flax_module_in_training_mode_is_explained_at_rest_and_left_alone():
     assert model.dropout.deterministic is False
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_loses_no_image(monkeypatch):
     from gaxjax.gax.program import Program
 

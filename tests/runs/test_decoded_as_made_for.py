@@ -168,6 +168,7 @@ def test_another_size_is_refused_in_one_line(command, imported, data, tmp_path, 
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_its_own_size_is_taken_when_none_is_given(imported, data, tmp_path, capsys):
     words = ["--model", str(imported), "--data", str(data), "--output", str(tmp_path / "f.json")]
     assert main(["evaluate", *words]) == 0

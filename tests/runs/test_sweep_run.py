@@ -110,6 +110,7 @@ def test_the_rows_of_a_sweep_are_held_against_its_settings(swept, data):
     }
 
 
+@pytest.mark.slow
 def test_targets_of_a_sweep_are_each_rows_own(data, tmp_path):
     with tiny_model():
         run_gax(config_of(data, ("target=10,40",)), tmp_path / "run", note=lambda _: None)
