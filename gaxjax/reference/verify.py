@@ -21,10 +21,7 @@ from gaxjax.config import DataConfig, ModelConfig
 from gaxjax.data import (
     Batch,
     ImageSet,
-    ModelClasses,
     batches,
-    dataset_images,
-    reopen_images,
 )
 from gaxjax.reference.comparison import RELATIVE_TOLERANCE, Comparison, Seen, Tally, see
 from gaxjax.reference.consistency import Fault, Faults, Row, StoredHeatmaps, check_rows
@@ -39,7 +36,7 @@ from gaxjax.reference.torch_classifier import (
     to_space,
     to_torch,
 )
-from gaxjax.results import KEYS, Outcome, Run, changes_since, open_run, read_parts
+from gaxjax.results import KEYS, Outcome, Run, open_run, own_images, read_parts
 
 __all__ = ["Verification", "verify_run"]
 
@@ -341,24 +338,7 @@ def _open_data(
     config = run.config.data
     if data is not None:
         config = dataclasses.replace(config, data=data)
-    classes = {**run.classes, "num_classes": num_classes}
-    if dataset is None:
-        images = reopen_images(config, run.header["data"]["fingerprint"], **classes)
-    else:
-        names = classes["class_names"]
-        model = ModelClasses(num_classes, None if names is None else tuple(names))
-        images = dataset_images(dataset, config, model)
-    changes = changes_since(run.path, run.header, images, run.header["config"])
-    if changes is not None:  # those that are as they were are verified
-        note = f"images are not as the run had them: {changes}"
-        images = dataclasses.replace(changes.before, notes=(*changes.before.notes, note))
-    here, there = images.fingerprint, run.header["data"]["fingerprint"]
-    if here != there:
-        raise UserError(
-            f"{run.path} was made with other images: {run.header['data']['name']} "
-            f"{there[:16]} there, {images.name} {here[:16]} here ({config.data}); "
-            "give the run's own by --data"
-        )
+    images = own_images(run, config, num_classes, dataset)
     if run.config.first_correct is not None:  # the run ended with the n-th that was correct
         count = run.header["data"]["num_images"]
         images = images.first(count)

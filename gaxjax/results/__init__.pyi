@@ -29,6 +29,7 @@ from .indicator_judgement import Judgement, apply_indicator
 from .inspection import Inspection, inspect_run
 from .later_tables import refuse_url
 from .method_statistics import KEYS, Effect, Gap, MethodStatistics, ScoreSummary, Statistics
+from .own_images import own_images
 from .part_writer import PartWriter, Result
 from .reading import read_heatmaps, read_parts, read_scores
 from .robustness import (
@@ -125,6 +126,7 @@ __all__ = [
     "of_method",
     "open_run",
     "open_runs",
+    "own_images",
     "read_class_means",
     "read_class_patterns",
     "read_header",

@@ -13,11 +13,11 @@ each less that of the plain image. Where AX adds heatmaps to normalised pixels, 
 compression and noise are of the pixels all the same.
 """
 
-import dataclasses
 import hashlib
 import io
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,15 +30,15 @@ from PIL import Image
 
 from gaxjax.common import StepProgress, UserError, interruption, own_numbers, pad_rows
 from gaxjax.config import Operation
-from gaxjax.data import Batch, ImageSet, batches, reopen_images
+from gaxjax.data import Batch, batches
 from gaxjax.models import Classifier
 from gaxjax.results import (
     KEYS,
     ROBUSTNESS_SCHEMA,
     Run,
-    changes_since,
     high_frequency_power,
     open_run,
+    own_images,
     refuse_url,
     total_variation,
     write_robustness,
@@ -97,7 +97,10 @@ def measure_robustness(
         chosen = np.random.default_rng(seed).choice(len(drawn), num_images, replace=False)
         drawn = [drawn[place] for place in sorted(chosen)]
     classifier = _own_classifier(stored, model)
-    images = _own_images(stored, data, classifier, note)
+    place = stored.config.data if data is None else replace(stored.config.data, data=data)
+    images = own_images(stored, place, classifier.num_classes)
+    for text in images.notes:
+        note(text)
     require_room(classifier, images.size, _BATCH)
     wanted = set(drawn)
     positions = [place for place in images.order() if images.records[place].image_id in wanted]
@@ -297,7 +300,7 @@ def _rows_with_heatmaps(run: Run) -> dict[str, list[_Row]]:
 def _own_classifier(run: Run, model: str | None) -> Classifier:
     config = run.config.model
     if model is not None:
-        config = dataclasses.replace(config, model=model)
+        config = replace(config, model=model)
     classifier = open_classifier(config)
     here, there = classifier.fingerprint, run.header["model"]["fingerprint"]
     if here != there:
@@ -306,24 +309,3 @@ def _own_classifier(run: Run, model: str | None) -> Classifier:
             f"there, {classifier.name} {here[:16]} here; give the run's own by --model"
         )
     return classifier
-
-
-def _own_images(
-    run: Run, data: str | None, classifier: Classifier, note: Callable[[str], object]
-) -> ImageSet:
-    config = run.config.data
-    if data is not None:
-        config = dataclasses.replace(config, data=data)
-    there = run.header["data"]["fingerprint"]
-    classes = {**run.classes, "num_classes": classifier.num_classes}
-    images = reopen_images(config, there, **classes)
-    changes = changes_since(run.path, run.header, images, run.header["config"])
-    if changes is not None:
-        note(f"images are not as the run had them: {changes}")
-        images = changes.before
-    if images.fingerprint != there:
-        raise UserError(
-            f"{run.path} was made with other images: {run.header['data']['name']} {there[:16]} "
-            f"there, {images.name} {images.fingerprint[:16]} here; give the run's own by --data"
-        )
-    return images
